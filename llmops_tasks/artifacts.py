@@ -1,0 +1,166 @@
+"""Artifacts: immutable folders with a manifest, addressed by everything they were made from.
+
+`publish` makes an artifact once and returns its reference; `fetch` gives a verified local copy.
+On a file system the whole folder appears by one rename; on S3 the manifest is written last, by a
+conditional PUT. What this module does not do: update or delete.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from llmops_tasks.contracts import SCHEMA_VERSION, ArtifactRef
+from llmops_tasks.errors import ConflictError, IntegrityError, StorageError
+from llmops_tasks.storage import (
+    canonical, create, digest, download_file, exists, file_digest, fsync_path, home, is_s3, local_path, read_json,
+    store_uri, upload_file,
+)
+
+log = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+
+
+def address(usecase: str, kind: str, key: str) -> str:
+    """Where the artifact with this key is, or will be."""
+    return f"{store_uri()}/{usecase}/{kind}/{key[:32]}"
+
+
+def lookup(usecase: str, kind: str, key: str) -> ArtifactRef | None:
+    """The finished artifact with this key, or None."""
+    uri = f"{address(usecase, kind, key)}/{MANIFEST}"
+    return _ref(read_json(uri)) if exists(uri) else None
+
+
+def publish(
+    *, usecase: str, kind: str, inputs: dict[str, Any], build: Callable[[Path], dict[str, Any]], at: str | None = None
+) -> ArtifactRef:
+    """Make an artifact once: a finished one with the same inputs is returned, not made again.
+
+    Args:
+        usecase: whose artifact it is.
+        kind: the folder under the use case.
+        inputs: everything the content follows from; its digest is the address.
+        build: fills the (private, empty) folder it is given; returns `rows` and a few figures.
+        at: a fixed address instead, e.g. a partition; other inputs there fail closed.
+
+    Raises:
+        ConflictError: if `at` holds an artifact made from other inputs.
+        StorageError: if the store cannot be written; nothing is left under the final name.
+    """
+    key = digest(inputs)
+    uri = at or address(usecase, kind, key)
+    if (done := _finished(uri, key)) is not None:
+        log.info("%s %s is finished already: skipped", kind, key[:12])
+        return done
+    with scratch() as folder:
+        meta = build(folder)
+        manifest = _manifest(folder, uri, kind, key, meta)
+        (_publish_s3 if is_s3(uri) else _publish_files)(folder, manifest)
+    return _finished(uri, key) or _ref(manifest)
+
+
+def _finished(uri: str, key: str) -> ArtifactRef | None:
+    if not exists(f"{uri}/{MANIFEST}"):
+        return None
+    manifest = read_json(f"{uri}/{MANIFEST}")
+    if manifest["key"] != key:
+        raise ConflictError(
+            f"'{uri}' holds the result of other inputs ({manifest['key'][:12]}, now {key[:12]}). "
+            "Published results are never overwritten: give the new one its own address, or remove the old by hand."
+        )
+    return _ref(manifest)
+
+
+def _manifest(folder: Path, uri: str, kind: str, key: str, meta: dict[str, Any]) -> dict[str, Any]:
+    files = {
+        str(path.relative_to(folder)): {"sha256": file_digest(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    rows = meta.pop("rows", 0)
+    content = digest({name: entry["sha256"] for name, entry in files.items()})
+    head = {"uri": uri, "kind": kind, "key": key, "sha256": content, "schema_version": SCHEMA_VERSION}
+    return head | {"rows": rows, "meta": meta, "files": files}
+
+
+def _ref(manifest: dict[str, Any]) -> ArtifactRef:
+    return cast(ArtifactRef, {name: manifest[name] for name in ArtifactRef.__annotations__})
+
+
+def _publish_files(folder: Path, manifest: dict[str, Any]) -> None:
+    target = local_path(manifest["uri"])
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    staged = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        (folder / MANIFEST).write_bytes(canonical(manifest))
+        shutil.move(folder, staged)  # a rename when home and store share a file system
+        for path in [*staged.rglob("*"), staged]:
+            path.chmod(0o700 if path.is_dir() else 0o600)
+            fsync_path(path)  # fsync works alike on files and folders
+        if target.exists() and not (target / MANIFEST).exists():
+            shutil.rmtree(target)  # no manifest: not an artifact, nobody believes it
+        os.rename(staged, target)
+        fsync_path(target.parent)
+    except OSError as exc:
+        shutil.rmtree(staged, ignore_errors=True)
+        if exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return  # another worker published first; the caller compares keys
+        raise StorageError(f"Cannot publish '{manifest['uri']}': {exc.strerror}. Free space or mend permissions.") from exc
+
+
+def _publish_s3(folder: Path, manifest: dict[str, Any]) -> None:
+    for name in manifest["files"]:
+        upload_file(folder / name, f"{manifest['uri']}/{name}")
+    try:
+        create(f"{manifest['uri']}/{MANIFEST}", canonical(manifest))
+    except ConflictError:
+        log.info("another worker published %s first", manifest["key"][:12])
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A private folder (mode 0700) under `LLMOPS_HOME`, removed afterwards."""
+    root = home() / "tmp"
+    root.mkdir(mode=0o700, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fetch(ref: ArtifactRef) -> Path:
+    """A local, verified copy of an artifact; `file://` artifacts are read in place.
+
+    Raises:
+        IntegrityError: if a file is absent or its bytes are not those of the manifest.
+    """
+    manifest = read_json(f"{ref['uri']}/{MANIFEST}")
+    if manifest["sha256"] != ref["sha256"]:
+        raise IntegrityError(f"'{ref['uri']}' is {manifest['sha256'][:12]}, not {ref['sha256'][:12]} as referred to.")
+    folder = _download(ref, manifest) if is_s3(ref["uri"]) else local_path(ref["uri"])
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file() or file_digest(path) != entry["sha256"]:
+            raise IntegrityError(f"'{ref['uri']}/{name}' is damaged or absent. Restore it, or make the artifact again.")
+    return folder
+
+
+def _download(ref: ArtifactRef, manifest: dict[str, Any]) -> Path:
+    folder = home() / "cache" / ref["sha256"]
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise IntegrityError(f"The manifest of '{ref['uri']}' names a file outside its folder.")
+        if not (path.is_file() and path.stat().st_size == entry["bytes"]):
+            download_file(f"{ref['uri']}/{name}", path)
+    return folder

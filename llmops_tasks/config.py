@@ -1,0 +1,329 @@
+"""A use case is one YAML file; this is its shape.
+
+The file's name is the use case's name. Every mistake is reported at once, with its path in the file.
+`${LLMOPS_HOME}` and `${LLMOPS_STORE}` may stand in addresses; no other variable is read.
+Precedence: the YAML, else the default written here. There is no third place.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from llmops_tasks.errors import ConfigError, InputError, did_you_mean
+from llmops_tasks.storage import digest, home, is_s3, store_uri
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
+
+
+class Section(BaseModel):
+    """A frozen part of the file; unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Label(Section):
+    """One answer the model may give. Their order in the file is the order of the scale, most urgent first."""
+
+    name: str = Field(min_length=1, description="The field's word for it; stands in reports and predictions.")
+    values: list[str] = Field(min_length=1, description="How the label column spells it.")
+    text: str = Field(min_length=1, description="What the model writes. The first tokens of all labels must differ.")
+
+
+class Task(Section):
+    """What the model does."""
+
+    type: Literal["classification", "generation"]
+    labels: list[Label] = Field(default=[], description="Classification only: the closed set of answers.")
+    severe: list[str] = Field(default=[], description="Labels whose under-estimation is reported apart.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        names = [label.name for label in self.labels]
+        if self.type == "classification" and len(names) < 2:
+            raise ValueError("a classification needs at least two labels")
+        if self.type == "generation" and names:
+            raise ValueError("a generation task has no labels")
+        if len(set(names)) < len(names):
+            raise ValueError("label names must differ")
+        values = [value for label in self.labels for value in label.values]
+        if len(set(values)) < len(values):
+            raise ValueError("the same value stands for two labels")
+        if unknown := [name for name in self.severe if name not in names]:
+            raise ValueError(f"severe names unknown labels {unknown}; known: {names}")
+        return self
+
+
+class Source(Section):
+    """Where rows come from."""
+
+    uri: str = Field(description="file:// or s3:// address; `*` and `?` match many objects; `{date}` in batch sources.")
+    format: Literal["csv", "jsonl", "parquet"] = "csv"
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    encoding: str = "utf-8"
+    decimal: Literal[".", ","] = "."
+    null_values: list[str] = [""]
+
+    @field_validator("uri")
+    @classmethod
+    def _known_scheme(cls, uri: str) -> str:
+        try:
+            is_s3(expand(uri))
+        except InputError as exc:
+            raise ValueError(str(exc)) from exc
+        return uri
+
+
+Role = Literal["id", "group", "time", "label", "input", "identifier", "leakage", "ignore"]
+
+
+class Column(Section):
+    """One column: what it is for, and what its values must look like."""
+
+    role: Role = Field(description="leakage: known only after the answer, refused as input. identifier: masked, dropped.")
+    source: str | None = Field(default=None, description="The column's name in the source, if another.")
+    type: Literal["string", "number", "timestamp"] = "string"
+    required: bool = False
+    min: float | None = None
+    max: float | None = None
+    values: list[str] | None = Field(default=None, description="The closed set of allowed words.")
+    max_length: int | None = Field(default=None, gt=0, description="In characters.")
+    quasi_identifier: bool = Field(default=False, description="Harmless alone, identifying in combination.")
+    cap: float | None = Field(default=None, description="Quasi-identifiers: larger numbers become this one (age 90).")
+
+
+class Split(Section):
+    """Leak-safe by construction: a group is in one split only, and in every cohort the past trains for the future."""
+
+    train: float = Field(default=0.6, gt=0, lt=1)
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    test: float = Field(default=0.3, gt=0, lt=1)
+    cohort: int = Field(default=50, ge=3, description="Groups a cohort; groups are ordered by their first time.")
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Split:
+        if abs(self.train + self.validation + self.test - 1) > 1e-6:
+            raise ValueError("train + validation + test must be 1")
+        return self
+
+
+class Data(Section):
+    """From a source to a dataset."""
+
+    source: Source
+    columns: dict[str, Column] = Field(min_length=2)
+    text: str = Field(description="Jinja template: what the model reads of a row. Only columns with the role input.")
+    completion: str | None = Field(default=None, description="Generation only: the column with the answer.")
+    min_rows: int = Field(default=100, gt=0, description="Fewer good rows stop the pipeline.")
+    max_quarantined: float = Field(default=0.2, ge=0, le=1, description="A larger share of bad rows stops it too.")
+    mask: list[Literal["name", "phone", "email", "record_number", "address", "date", "url"]] = []
+    split: Split = Split()
+
+    def named(self, role: Role) -> list[str]:
+        """The columns with this role."""
+        return [name for name, column in self.columns.items() if column.role == role]
+
+    def one(self, role: Role) -> str:
+        """The only column with this role."""
+        return self.named(role)[0]
+
+
+class Prompt(Section):
+    """What stands around the text."""
+
+    template: str = Field(description="Jinja template with {{ text }}; {{ labels }} are the words to choose from.")
+    examples: list[dict[str, str]] = Field(default=[], description="Few-shot pairs {text, answer}, put in front.")
+
+
+class BaseModelChoice(Section):
+    """The model that training starts from."""
+
+    uri: str = Field(description="package://<package>/<file>.gguf, file://<folder>, s3://<folder> or hf://org/name@revision")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="Of the GGUF file; checked before use.")
+    licence: str
+
+
+class Finetune(Section):
+    """How it is trained."""
+
+    method: Literal["lora", "full"] = "lora"
+    rank: int = Field(default=16, gt=0)
+    alpha: int = Field(default=32, gt=0, description="Usually twice the rank.")
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    top_layers: int = Field(default=12, gt=0, description="Layers trained, from the top. Those below run once a dataset.")
+    target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    epochs: int = Field(default=4, gt=0)
+    batch_size: int = Field(default=16, gt=0)
+    learning_rate: float = Field(default=5e-4, gt=0, lt=1)
+    warmup: float = Field(default=0.05, ge=0, lt=1, description="Share of all steps.")
+    max_length: int = Field(default=256, gt=8, description="Tokens; longer prompts are cut at their beginning.")
+    checkpoint_every: int = Field(default=20, gt=0, description="Steps.")
+    seed: int = 7
+
+
+class Evaluation(Section):
+    """How it is measured."""
+
+    baselines: list[Literal["base", "tfidf"]] = ["base", "tfidf"]
+    bootstrap: int = Field(default=1000, ge=100, description="Resamples.")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    batch_size: int = Field(default=16, gt=0)
+
+
+class Limit(Section):
+    """A floor or a ceiling for one metric. The interval's cautious end is held against it."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Limit:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give either at_least or at_most")
+        return self
+
+
+class Gate(Section):
+    """What a candidate must show."""
+
+    metric: str = Field(default="quadratic_kappa", description="What comparisons are made on.")
+    limits: list[Limit] = Field(min_length=1)
+    beats: list[Literal["base", "tfidf"]] = Field(default=[], description="The paired interval must lie above 0.")
+    champion_margin: float = Field(default=0.0, ge=0, description="Worse than the champion by at most this, with certainty.")
+    min_n: int = Field(default=200, gt=0, description="Fewer records are no evidence.")
+
+
+class Approval(Section):
+    """The human in the loop."""
+
+    timeout_hours: float = Field(default=72, gt=0, description="No answer in time means reject.")
+
+
+class Batch(Section):
+    """New records, day by day."""
+
+    source: Source
+    schedule: str | None = Field(default=None, description="Cron; the logical date names the day.")
+    batch_size: int = Field(default=16, gt=0)
+
+
+class Monitoring(Section):
+    """When the world moves."""
+
+    columns: list[str] = Field(default=[], description="Number columns that are watched.")
+    psi: float = Field(default=0.2, gt=0, description="Population stability index that counts as drift.")
+    text_js: float = Field(default=0.15, gt=0, description="Jensen-Shannon divergence of words (bits) that counts.")
+    min_rows: int = Field(default=50, gt=0)
+    min_signals: int = Field(default=1, gt=0, description="So many drifting features raise the alarm.")
+    cooldown_days: int = Field(default=7, ge=0, description="No second retraining within.")
+
+
+class UseCase(Section):
+    """The whole file."""
+
+    version: Literal[1]
+    description: str
+    owner: str
+    schedule: str | None = Field(default=None, description="Cron of prepare_data.")
+    task: Task
+    data: Data
+    prompt: Prompt
+    base_model: BaseModelChoice
+    finetune: Finetune = Finetune()
+    evaluation: Evaluation = Evaluation()
+    gate: Gate
+    approval: Approval = Approval()
+    batch: Batch | None = None
+    monitoring: Monitoring = Monitoring()
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> UseCase:
+        from llmops_tasks.config_checks import column_problems
+
+        if problems := column_problems(self):
+            raise ValueError("\n".join(problems))
+        return self
+
+    def digest(self, *sections: str) -> str:
+        """SHA-256 of these sections: what a result that used only them follows from."""
+        return digest({name: self.model_dump(mode="json")[name] for name in sections})
+
+
+# ---------------------------------------------------------------- loading
+
+
+def expand(uri: str) -> str:
+    """Put `${LLMOPS_HOME}` and `${LLMOPS_STORE}` into an address."""
+    return uri.replace("file://${LLMOPS_HOME}", f"file://{home()}").replace("${LLMOPS_STORE}", store_uri())
+
+
+def usecase_folder() -> Path:
+    """Where use cases are looked for (`LLMOPS_USECASES`, default `include/usecases` of this project)."""
+    default = Path(__file__).parent.parent / "include" / "usecases"
+    return Path(os.environ.get("LLMOPS_USECASES", default))
+
+
+def usecase_names() -> list[str]:
+    """All use cases of the folder."""
+    return sorted(path.stem for path in usecase_folder().glob("*.yaml"))
+
+
+def usecase_path(usecase: str) -> Path:
+    """The file of a use case, given by name or as a path to its YAML."""
+    if usecase.endswith(".yaml"):
+        path = Path(usecase)
+        usecase = path.stem
+    else:
+        path = usecase_folder() / f"{usecase}.yaml"
+    if not _NAME.fullmatch(usecase):
+        raise InputError(f"'{usecase}' is no use-case name. Allowed: a-z, 0-9 and _, beginning with a letter.")
+    if not path.is_file():
+        known = usecase_names()
+        raise InputError(f"No use case '{usecase}' at '{path}'. Known: {known}.{did_you_mean(usecase, known)}")
+    return path
+
+
+def usecase_name(usecase: str) -> str:
+    """The use case's name: its file's stem."""
+    return usecase_path(usecase).stem
+
+
+def load(usecase: str) -> UseCase:
+    """Read and check a use case.
+
+    Raises:
+        ConfigError: with all mistakes, each with its path in the file.
+        InputError: if there is no such file.
+    """
+    path = usecase_path(usecase)
+    return _load(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _load(path: Path, _modified: int) -> UseCase:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        where = getattr(exc, "problem_mark", None)
+        raise ConfigError(f"{path.name} is not valid YAML{f', line {where.line + 1}' if where else ''}.") from exc
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path.name} must hold a mapping with the keys {sorted(UseCase.model_fields)}.")
+    try:
+        return UseCase.model_validate(raw)
+    except ValidationError as exc:
+        from llmops_tasks.config_checks import explain
+
+        problems = explain(exc, UseCase)
+        raise ConfigError(f"{path.name} has {len(problems)} mistake(s):", problems) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema that editors complete and check use cases with."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **UseCase.model_json_schema()}

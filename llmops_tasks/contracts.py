@@ -1,0 +1,84 @@
+"""What crosses XCom: small JSON dicts. Big things travel by reference, record text never travels."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+SCHEMA_VERSION = 1
+
+
+class ArtifactRef(TypedDict):
+    """One immutable artifact of the store."""
+
+    uri: str  # file:// or s3:// folder; its manifest.json was written last
+    sha256: str  # over the names and digests of its files: the content's identity
+    kind: str  # records, dataset, adapter, release, report, ...
+    key: str  # over everything it was made from: the address
+    rows: int
+    schema_version: int
+    meta: dict[str, Any]  # a few figures; never record text
+
+
+class Interval(TypedDict):
+    """A figure with its two-sided bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Report(TypedDict):
+    """How one subject (a model or a baseline) did on one split."""
+
+    subject: str  # "candidate", "champion", "base", "tfidf", ...
+    subject_sha256: str
+    dataset_sha256: str
+    split: str
+    n: int
+    metrics: dict[str, Interval]
+    predictions: ArtifactRef  # record_id, truth, label, score: what paired comparisons need
+
+
+class Comparison(TypedDict):
+    """Candidate minus reference on the same records, paired."""
+
+    reference: str
+    metric: str
+    n: int
+    difference: Interval
+
+
+class Check(TypedDict):
+    """One line of a gate's table."""
+
+    name: str
+    observed: float | None
+    limit: float
+    rule: str  # "at least" | "at most"
+    n: int
+    verdict: str  # pass | fail | insufficient
+    reason: str
+
+
+class Verdict(TypedDict):
+    """What the gate decided, and on what evidence."""
+
+    verdict: str  # pass | fail | insufficient
+    reasons: list[str]
+    checks: list[Check]
+    candidate_version: NotRequired[str]
+    candidate_sha256: str
+    dataset_sha256: str
+    policy_sha256: str
+    evidence_sha256: str  # over all the reports and comparisons that were judged
+
+
+class LedgerEntry(TypedDict):
+    """One link of the hash chain."""
+
+    seq: int
+    previous_sha256: str
+    kind: str  # gate | approval | promotion | rollback | retrain
+    time: str  # ISO 8601, UTC
+    body: dict[str, Any]
+    sha256: str

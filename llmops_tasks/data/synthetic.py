@@ -1,0 +1,218 @@
+"""Invented emergency-department notes for the demo and the tests. No real person, no real hospital.
+
+The reference level follows from a written rule (`reference_level`) over the complaint and the vital
+signs, so it can be learned; a second, "nurse" level disagrees with it about 15 % of the time. The true
+places of all planted identifiers are written beside the notes. What this is not: a clinical model.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from llmops_tasks.data.synthetic_words import (
+    ARRIVALS, COMPLAINTS, FIRST_NAMES, INJECTIONS, LAST_NAMES, STREETS, TAILS, TOWNS, VOICES, VOICES_B,
+)
+from llmops_tasks.errors import InputError
+from llmops_tasks.storage import local_path
+
+MIX = {"A": (0.02, 0.17, 0.38, 0.36, 0.07), "B": (0.06, 0.36, 0.36, 0.17, 0.05)}  # levels 1..5
+SEXES = ("female", "male")
+LABELLED_ONLY = ("triage_level", "nurse_level", "disposition")
+FIRST_DAY = datetime(2026, 1, 5, tzinfo=UTC)
+
+Case = dict[str, Any]
+
+
+def write(
+    *, out: str, notes: int = 1460, day_notes: int = 160, reviewed_notes: int = 400, seed: int = 11
+) -> dict[str, Any]:
+    """Write the demo's world below a file:// folder, the same for the same arguments.
+
+    `landing/history.csv`: labelled notes of hospital A. `inbox/date=.../notes.csv`: two days without
+    labels, the second of hospital B. `reviewed/`: labelled notes of hospital B that land later.
+    `truth/*.jsonl`: the identifier spans.
+
+    Args:
+        out: file:// folder.
+        notes: in the history, over twelve weeks.
+        day_notes: on each of the two days.
+        reviewed_notes: of hospital B, reviewed after the second day.
+        seed: of everything.
+    """
+    if not out.startswith("file://") or min(notes, day_notes, reviewed_notes) < 1:
+        raise InputError(f"Given out='{out}'. Allowed: a file:// folder, and counts of at least 1.")
+    root, rng = local_path(out), random.Random(seed)
+    start = FIRST_DAY + timedelta(days=84)
+    days = [(start + timedelta(days=offset)).date().isoformat() for offset in (0, 1)]
+    plan = [
+        ("landing/history.csv", "A", notes, FIRST_DAY, 84, True),
+        (f"inbox/date={days[0]}/notes.csv", "A", day_notes, start, 1, False),
+        (f"inbox/date={days[1]}/notes.csv", "B", day_notes, start + timedelta(days=1), 1, False),
+        ("reviewed/hospital_b.csv", "B", reviewed_notes, start + timedelta(days=1), 7, True),
+    ]
+    counter = 0
+    for name, hospital, count, first, span, labelled in plan:
+        cases = _visits(rng, hospital, count, first, span, counter)
+        counter += count
+        _write_csv(root / name, cases, labelled)
+        _write_spans(root / "truth" / f"{Path(name).with_suffix('').as_posix().replace('/', '_')}.jsonl", cases)
+    return {"uri": out, "days": days, "notes": counter, "synthetic": True}
+
+
+def reference_level(case: Case) -> int:
+    """The written rule: 1 (immediate) to 5 (non-urgent), from complaint, vital signs, pain and age."""
+    level = min(case["complaint_level"], _vital_level(case))
+    frail = case["age"] >= 80 or case["age"] < 2
+    if level == 4 and (case["pain"] >= 8 or frail):
+        level = 3
+    return int(level)
+
+
+def _vital_level(case: Case) -> int:
+    """What the vital signs alone demand; 5 when all are calm."""
+    if case["mental_state"] == "unresponsive" or case["spo2"] < 84 or case["systolic_bp"] < 75:
+        return 1
+    if case["mental_state"] == "confused" or case["spo2"] < 91 or case["systolic_bp"] < 92:
+        return 2
+    if case["heart_rate"] > 134 or case["respiratory_rate"] > 29:
+        return 2
+    if case["heart_rate"] > 112 or case["temperature"] > 38.9 or case["spo2"] < 94:
+        return 3
+    return 5
+
+
+def _visits(rng: random.Random, hospital: str, count: int, first: datetime, days: int, base: int) -> list[Case]:
+    """`count` visits in order of time; about a third are of patients who come again."""
+    minutes = sorted(rng.sample(range(days * 1440), count))
+    patients: list[Case] = []
+    cases = []
+    for index, minute in enumerate(minutes):
+        if patients and rng.random() < 0.3:
+            patient = rng.choice(patients[-60:])
+        else:
+            patient = _patient(rng, hospital, base + index)
+            patients.append(patient)
+        case = patient | _presentation(rng, hospital, patient)
+        case |= {"visit_id": f"V{base + index:06d}", "arrival_time": (first + timedelta(minutes=minute)).isoformat()}
+        case["note"], case["spans"] = _note(rng, hospital, case)
+        cases.append(_lose_vitals(rng, case))
+    return cases
+
+
+def _patient(rng: random.Random, hospital: str, number: int) -> Case:
+    age = min(97, max(0, int(rng.gauss(64 if hospital == "B" else 46, 20))))
+    return {
+        "patient_id": f"P{number:06d}",
+        "hospital": hospital,
+        "patient_name": f"{rng.choice(FIRST_NAMES)} {rng.choice(LAST_NAMES)}",
+        "phone": f"{rng.choice(('020', '0161', '0131'))} {rng.randint(200, 999)} {rng.randint(1000, 9999)}",
+        "record_number": f"MRN-{rng.randint(1000000, 9999999)}",
+        "address": f"{rng.randint(1, 240)} {rng.choice(STREETS)}, {rng.choice(TOWNS)}",
+        "age": age,
+        "sex": rng.choice(SEXES),
+    }
+
+
+def _presentation(rng: random.Random, hospital: str, patient: Case) -> Case:
+    """A complaint with vital signs whose rule-derived level follows the hospital's mix."""
+    target = rng.choices((1, 2, 3, 4, 5), MIX[hospital])[0]
+    while True:
+        case = _draw(rng, target) | {"age": patient["age"]}
+        level = reference_level(case)
+        if level == target:
+            break
+        if patient["age"] >= 80 or patient["age"] < 2:  # the rule has no level 4 for the frail
+            target = level
+            break
+    nurse = level if rng.random() > 0.15 else min(5, max(1, level + rng.choice((-1, 1))))
+    home = rng.random() < (level - 1) * 0.24
+    return case | {"triage_level": level, "nurse_level": nurse, "disposition": "home" if home else "admitted"}
+
+
+def _draw(rng: random.Random, target: int) -> Case:
+    """One try: half of the urgent cases owe their level to the vital signs alone."""
+    complaint_level = rng.choice([target, *(level for level in COMPLAINTS if level >= target)])
+    sick = complaint_level > target or rng.random() < 0.4
+    spread = {1: 3.4, 2: 2.0, 3: 1.1, 4: 0.4, 5: 0.3}[target] if sick else 0.4
+    odd = [spread if rng.random() < 0.45 else 0.4 for _ in range(5)]
+    confused = rng.random() < (0.3 if target <= 2 and sick else 0.01)
+    return {
+        "complaint_level": complaint_level,
+        "complaint": rng.choice(COMPLAINTS[complaint_level]),
+        "arrival_mode": rng.choices(ARRIVALS, (6 - target, target, 1))[0],
+        "mental_state": ("unresponsive" if target == 1 else "confused") if confused else "alert",
+        "heart_rate": int(max(28, rng.gauss(84 + 17 * odd[0], 9 + 3 * odd[0]))),
+        "respiratory_rate": int(max(6, rng.gauss(16 + 4 * odd[1], 2 + odd[1]))),
+        "systolic_bp": int(max(45, rng.gauss(134 - 15 * odd[2], 9 + 3 * odd[2]))),
+        "spo2": int(min(100, max(60, rng.gauss(98 - 3.2 * odd[3], 1 + 0.7 * odd[3])))),
+        "temperature": round(rng.gauss(36.8 + 0.6 * odd[4], 0.4 + 0.2 * odd[4]), 1),
+        "pain": max(0, min(10, int(rng.gauss(6 - 0.5 * complaint_level + (2 if rng.random() < 0.2 else 0), 2)))),
+    }
+
+
+def _note(rng: random.Random, hospital: str, case: Case) -> tuple[str, list[dict[str, Any]]]:
+    """Free text in one of several voices, and the spans of the identifiers planted in it."""
+    text, spans = "", []
+    parts = [rng.choice(VOICES_B if hospital == "B" else VOICES).format(complaint=_typos(rng, case["complaint"]))]
+    if rng.random() < 0.45:
+        parts.append(rng.choice(TAILS))
+    if rng.random() < 0.006:
+        parts.append(rng.choice(INJECTIONS))
+    day = datetime.fromisoformat("2025-12-01") - timedelta(days=rng.randint(1, 900))
+    values = {"name": case["patient_name"], "phone": case["phone"], "record_number": case["record_number"]}
+    values |= {"address": case["address"], "date": day.strftime(rng.choice(("%d/%m/%Y", "%Y-%m-%d", "%d %B %Y")))}
+    for piece in " ".join(parts).split("<"):
+        kind, closed, rest = piece.partition(">")
+        if not closed:
+            text += piece
+            continue
+        spans.append({"start": len(text), "end": len(text) + len(values[kind]), "kind": kind})
+        text += values[kind] + rest
+    return text, spans
+
+
+def _typos(rng: random.Random, words: str) -> str:
+    """Swap two letters in about one complaint of ten; lose one to `??` more rarely."""
+    if rng.random() < 0.1 and len(words) > 6:
+        at = rng.randrange(1, len(words) - 2)
+        words = words[:at] + words[at + 1] + words[at] + words[at + 2 :]
+    if rng.random() < 0.03:
+        at = rng.randrange(len(words) - 1)
+        words = words[:at] + "??" + words[at + 1 :]
+    return words
+
+
+def _lose_vitals(rng: random.Random, case: Case) -> Case:
+    """About one calm vital sign of twelve was never written down; one that decided the level always was."""
+    for name in ("heart_rate", "respiratory_rate", "systolic_bp", "spo2", "temperature", "pain"):
+        calm = {"heart_rate": 80, "respiratory_rate": 16, "systolic_bp": 125, "spo2": 98, "temperature": 36.8, "pain": 0}
+        if rng.random() < 0.08 and reference_level(case | {name: calm[name]}) == case["triage_level"]:
+            case[name + "_lost"] = True
+    return case
+
+
+COLUMNS = (
+    "visit_id", "patient_id", "hospital", "arrival_time", "patient_name", "phone", "record_number", "address", "age",
+    "sex", "arrival_mode", "note", "heart_rate", "respiratory_rate", "systolic_bp", "spo2", "temperature",
+    "mental_state", "pain", *LABELLED_ONLY,
+)  # fmt: skip
+
+
+def _write_csv(path: Path, cases: list[Case], labelled: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = [name for name in COLUMNS if labelled or name not in LABELLED_ONLY]
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows([["" if case.get(f"{name}_lost") else case[name] for name in columns] for case in cases])
+
+
+def _write_spans(path: Path, cases: list[Case]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"visit_id": case["visit_id"], "column": "note", "spans": case["spans"]}) for case in cases]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
