@@ -144,23 +144,29 @@ def fetch(ref: ArtifactRef) -> Path:
     Raises:
         IntegrityError: if a file is absent or its bytes are not those of the manifest.
     """
-    manifest = read_json(f"{ref['uri']}/{MANIFEST}")
+    folder, manifest = fetch_at(ref["uri"])
     if manifest["sha256"] != ref["sha256"]:
         raise IntegrityError(f"'{ref['uri']}' is {manifest['sha256'][:12]}, not {ref['sha256'][:12]} as referred to.")
-    folder = _download(ref, manifest) if is_s3(ref["uri"]) else local_path(ref["uri"])
-    for name, entry in manifest["files"].items():
-        path = folder / name
-        if not path.is_file() or file_digest(path) != entry["sha256"]:
-            raise IntegrityError(f"'{ref['uri']}/{name}' is damaged or absent. Restore it, or make the artifact again.")
     return folder
 
 
-def _download(ref: ArtifactRef, manifest: dict[str, Any]) -> Path:
-    folder = home() / "cache" / ref["sha256"]
+def fetch_at(uri: str) -> tuple[Path, dict[str, Any]]:
+    """A local copy of the artifact at an address, every file checked against the manifest; and the manifest."""
+    manifest = cast(dict[str, Any], read_json(f"{uri}/{MANIFEST}"))
+    folder = _download(uri, manifest) if is_s3(uri) else local_path(uri)
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file() or file_digest(path) != entry["sha256"]:
+            raise IntegrityError(f"'{uri}/{name}' is damaged or absent. Restore it, or make the artifact again.")
+    return folder, manifest
+
+
+def _download(uri: str, manifest: dict[str, Any]) -> Path:
+    folder = home() / "cache" / manifest["sha256"]
     for name, entry in manifest["files"].items():
         path = folder / name
         if ".." in Path(name).parts or Path(name).is_absolute():
-            raise IntegrityError(f"The manifest of '{ref['uri']}' names a file outside its folder.")
+            raise IntegrityError(f"The manifest of '{uri}' names a file outside its folder.")
         if not (path.is_file() and path.stat().st_size == entry["bytes"]):
-            download_file(f"{ref['uri']}/{name}", path)
+            download_file(f"{uri}/{name}", path)
     return folder

@@ -7,6 +7,7 @@ Precedence: the YAML, else the default written here. There is no third place.
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 from functools import lru_cache
@@ -80,6 +81,7 @@ class Source(Section):
         return uri
 
 
+Kind = Literal["name", "phone", "email", "record_number", "address", "date", "url"]
 Role = Literal["id", "group", "time", "label", "input", "identifier", "leakage", "ignore"]
 
 
@@ -95,6 +97,7 @@ class Column(Section):
     values: list[str] | None = Field(default=None, description="The closed set of allowed words.")
     max_length: int | None = Field(default=None, gt=0, description="In characters.")
     quasi_identifier: bool = Field(default=False, description="Harmless alone, identifying in combination.")
+    kind: Kind | None = Field(default=None, description="Identifiers: what they are replaced by in free text.")
     cap: float | None = Field(default=None, description="Quasi-identifiers: larger numbers become this one (age 90).")
 
 
@@ -122,7 +125,7 @@ class Data(Section):
     completion: str | None = Field(default=None, description="Generation only: the column with the answer.")
     min_rows: int = Field(default=100, gt=0, description="Fewer good rows stop the pipeline.")
     max_quarantined: float = Field(default=0.2, ge=0, le=1, description="A larger share of bad rows stops it too.")
-    mask: list[Literal["name", "phone", "email", "record_number", "address", "date", "url"]] = []
+    mask: list[Kind] = Field(default=[], description="Kinds of identifiers that patterns look for in free text.")
     split: Split = Split()
 
     def named(self, role: Role) -> list[str]:
@@ -262,6 +265,16 @@ class UseCase(Section):
 def expand(uri: str) -> str:
     """Put `${LLMOPS_HOME}` and `${LLMOPS_STORE}` into an address."""
     return uri.replace("file://${LLMOPS_HOME}", f"file://{home()}").replace("${LLMOPS_STORE}", store_uri())
+
+
+def checked_date(date: str) -> str:
+    """A day as YYYY-MM-DD; anything else is refused before it gets near an address."""
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", date) and datetime.date.fromisoformat(date):
+            return date
+    except ValueError:
+        pass
+    raise InputError(f"'{date:.40}' is no date. Allowed: YYYY-MM-DD, for example 2026-03-30.")
 
 
 def usecase_folder() -> Path:

@@ -11,12 +11,14 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from glob import glob
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
 from llmops_tasks.errors import ConflictError, InputError, IntegrityError, StorageError
@@ -145,6 +147,27 @@ def read_bytes(uri: str) -> bytes:
         return cast(bytes, _s3().get_object(Bucket=bucket, Key=key)["Body"].read())
 
 
+@contextmanager
+def open_stream(uri: str) -> Iterator[BinaryIO]:
+    """An object as a buffered, seekable stream; S3 objects go through a private temporary file."""
+    if not is_s3(uri):
+        with local_path(uri).open("rb") as stream:
+            yield stream
+        return
+    bucket, key = _bucket_key(uri)
+    with tempfile.TemporaryFile(dir=home()) as copy:
+        with _s3_errors(uri):
+            _s3().download_fileobj(bucket, key, copy)
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
+
+
+def stream_digest(uri: str) -> str:
+    """SHA-256 of an object's bytes."""
+    with open_stream(uri) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def read_json(uri: str) -> Any:
     """The object as JSON."""
     try:
@@ -207,3 +230,17 @@ def download_file(uri: str, path: Path) -> None:
     bucket, key = _bucket_key(uri)
     with _s3_errors(uri):
         _s3().download_file(bucket, key, str(path))
+
+
+def remove_folder(uri: str) -> None:
+    """Remove working state (checkpoints). The manifest goes first, so that nobody believes the rest."""
+    if not is_s3(uri):
+        path = local_path(uri)
+        (path / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    bucket, _ = _bucket_key(uri)
+    with _s3_errors(uri):
+        client = _s3()
+        for name in sorted(find(f"{uri}/*"), key=lambda item: not item.endswith("/manifest.json")):
+            client.delete_object(Bucket=bucket, Key=_bucket_key(name)[1])

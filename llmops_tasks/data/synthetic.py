@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tasks.data.synthetic_words import (
-    ARRIVALS, COMPLAINTS, FIRST_NAMES, INJECTIONS, LAST_NAMES, STREETS, TAILS, TOWNS, VOICES, VOICES_B,
+    ARRIVALS, COMPLAINTS, DURATIONS, FIRST_NAMES, INJECTIONS, LAST_NAMES, QUALIFIERS, STREETS, TAILS, TOWNS, VOICES, VOICES_B,
 )
 from llmops_tasks.errors import InputError
 from llmops_tasks.storage import local_path
@@ -143,7 +143,7 @@ def _draw(rng: random.Random, target: int) -> Case:
     confused = rng.random() < (0.3 if target <= 2 and sick else 0.01)
     return {
         "complaint_level": complaint_level,
-        "complaint": rng.choice(COMPLAINTS[complaint_level]),
+        "complaint": rng.choice(QUALIFIERS) + rng.choice(COMPLAINTS[complaint_level]) + rng.choice(DURATIONS),
         "arrival_mode": rng.choices(ARRIVALS, (6 - target, target, 1))[0],
         "mental_state": ("unresponsive" if target == 1 else "confused") if confused else "alert",
         "heart_rate": int(max(28, rng.gauss(84 + 17 * odd[0], 9 + 3 * odd[0]))),

@@ -1,0 +1,66 @@
+"""Parquet files of the data room, written in batches so that memory stays flat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+BATCH = 10_000  # rows
+
+
+class Writer:
+    """Rows (dicts with the same keys) into a Parquet file; an empty one is a valid file without columns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows = path, 0
+        self._buffer: list[dict[str, Any]] = []
+        self._writer: Any = None
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append one row."""
+        self._buffer.append(row)
+        self.rows += 1
+        if len(self._buffer) >= BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            # The first batch decides the types; a column that is empty there holds strings.
+            table = pa.Table.from_pylist(self._buffer)
+            self._schema = pa.schema(
+                [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in table.schema]
+            )
+            self._writer = pq.ParquetWriter(self.path, self._schema)
+        self._writer.write_table(pa.Table.from_pylist(self._buffer, schema=self._schema))
+        self._buffer = []
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None and (self._buffer or self._writer is None):
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """All rows of a Parquet file, batch by batch."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=BATCH):
+            yield from batch.to_pylist()
+
+
+def write(path: Path, table: list[dict[str, Any]]) -> int:
+    """Write rows to a Parquet file; returns how many."""
+    with Writer(path) as writer:
+        for row in table:
+            writer.add(row)
+    return writer.rows

@@ -1,0 +1,85 @@
+"""Checkpoints: published whole like any artifact, the newest verified one is resumed from.
+
+Only safetensors and JSON; the order of batches and every dropout mask follow from seed and step,
+so no generator's state needs to be kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops_tasks import artifacts, storage
+from llmops_tasks.errors import IntegrityError
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+KEEP = 2
+
+
+def folder_of(usecase: str, run: str) -> str:
+    """Where the checkpoints of one training run are."""
+    return f"{storage.store_uri()}/{usecase}/checkpoints/{run[:32]}"
+
+
+def save(*, usecase: str, run: str, step: int, trained: dict[str, torch.Tensor], optimizer: Any, losses: list[float]) -> None:
+    """Publish a checkpoint after `step` steps, then drop all but the newest ones."""
+    from safetensors.torch import save_file
+
+    def build(out: Path) -> dict[str, Any]:
+        state = {f"weight/{name}": value.detach().contiguous() for name, value in trained.items()}
+        for name, value in trained.items():
+            moments = optimizer.state[value]
+            state |= {f"{moment}/{name}": moments[moment].contiguous() for moment in ("exp_avg", "exp_avg_sq", "step")}
+        save_file(state, out / "state.safetensors")
+        return {"losses": losses}
+
+    uri = folder_of(usecase, run)
+    artifacts.publish(usecase=usecase, kind="checkpoints", inputs={"run": run, "step": step}, build=build, at=f"{uri}/step-{step:06d}")
+    for old in _found(uri)[:-KEEP]:
+        storage.remove_folder(old)
+
+
+def resume(*, usecase: str, run: str, trained: dict[str, torch.Tensor], optimizer: Any) -> tuple[int, list[float]]:
+    """Load the newest checkpoint whose bytes are those of its manifest.
+
+    Returns:
+        (step, losses so far); (0, []) if there is none. Torn ones are named in the log and passed over.
+    """
+    for uri in reversed(_found(folder_of(usecase, run))):
+        try:
+            folder, manifest = artifacts.fetch_at(uri)
+        except IntegrityError as exc:
+            log.warning("checkpoint passed over: %s", exc)
+            continue
+        step = int(uri.rsplit("-", 1)[1])
+        _restore(folder / "state.safetensors", trained, optimizer)
+        log.info("resuming after step %d", step)
+        return step, list(manifest["meta"]["losses"])
+    return 0, []
+
+
+def _restore(path: Path, trained: dict[str, torch.Tensor], optimizer: Any) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    state = load_file(path)
+    with torch.no_grad():
+        for name, value in trained.items():
+            value.copy_(state[f"weight/{name}"])
+            moments = {moment: state[f"{moment}/{name}"] for moment in ("exp_avg", "exp_avg_sq", "step")}
+            optimizer.state[value] = moments
+
+
+def clear(*, usecase: str, run: str) -> None:
+    """Drop the checkpoints of a finished run."""
+    for uri in _found(folder_of(usecase, run)):
+        storage.remove_folder(uri)
+
+
+def _found(uri: str) -> list[str]:
+    """Checkpoint folders with a manifest, oldest first."""
+    return [name.rsplit("/", 1)[0] for name in storage.find(f"{uri}/step-*/{artifacts.MANIFEST}")]

@@ -1,0 +1,76 @@
+"""From dataset rows to token sequences with the prompt masked: loss falls on the completion only."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmops_tasks.config import UseCase
+from llmops_tasks.errors import ModelError, TrainingError
+from llmops_tasks.prompts import templates
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # torch's mask for positions without loss
+
+
+@dataclass(frozen=True)
+class Example:
+    """One record as tokens; `labels[t]` is what position t must predict, or IGNORED."""
+
+    tokens: list[int]
+    labels: list[int]
+
+
+def encode(usecase: UseCase, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]]) -> list[Example]:
+    """Tokenise rows with the columns `text` and `completion`.
+
+    Prompts longer than `max_length` lose their beginning: the question stands at the end.
+
+    Raises:
+        TrainingError: if a completion is empty, so that nothing could be learnt from it.
+    """
+    prompts = [templates.render_prompt(usecase, row["text"]) for row in rows]
+    prompt_tokens = tokenizer(prompts, add_special_tokens=False)["input_ids"] if rows else []
+    answers = tokenizer([row["completion"] for row in rows], add_special_tokens=False)["input_ids"] if rows else []
+    if not all(answers):
+        raise TrainingError("A completion has no tokens: nothing could be learnt from it. Check the labels' texts.")
+    end = [] if usecase.task.type == "classification" else [tokenizer.eos_token_id]
+    return [
+        _example(prompt, answer + end, usecase.finetune.max_length)
+        for prompt, answer in zip(prompt_tokens, answers, strict=True)
+    ]
+
+
+def _example(prompt: list[int], answer: list[int], max_length: int) -> Example:
+    prompt = prompt[-max(1, max_length - len(answer)) :]
+    tokens = [*prompt, *answer][:-1]  # the last token predicts nothing
+    return Example(tokens, [IGNORED] * (len(prompt) - 1) + answer)
+
+
+def label_tokens(usecase: UseCase, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The first token of every label's text, in the order of the scale; they are what is scored.
+
+    Raises:
+        ModelError: if two labels begin with the same token, so that one forward pass cannot tell them apart.
+    """
+    first = [tokenizer(label.text, add_special_tokens=False)["input_ids"][0] for label in usecase.task.labels]
+    for index, token in enumerate(first):
+        if token in first[:index]:
+            names = [label.name for label, other in zip(usecase.task.labels, first, strict=True) if other == token]
+            raise ModelError(f"The texts of the labels {names} begin with the same token. Give them other first words.")
+    return first
+
+
+def batch_plan(lengths: list[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Batches of records of like length, in random order: little padding, and the same for the same seed and epoch."""
+    rng = random.Random(f"{seed}/{epoch}")  # noqa: S311  (reproducible, not secret)
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    pool = batch_size * 8
+    pools = [sorted(order[at : at + pool], key=lengths.__getitem__) for at in range(0, len(order), pool)]
+    batches = [part[at : at + batch_size] for part in pools for at in range(0, len(part), batch_size)]
+    rng.shuffle(batches)
+    return batches

@@ -1,0 +1,104 @@
+"""The frozen lower layers ("trunk"), run once over a dataset; their output is what the top layers train on.
+
+Sequences are padded on the right and attention is causal, so no real position ever sees padding and no
+mask is needed: results are those of the whole model. The output is kept in content-addressed shards of
+consecutive records, shared by epochs, runs and datasets that grow at their end. What this does not do:
+hold where the trunk changes (full fine-tuning, dropout below the cut).
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops_tasks import artifacts, storage
+from llmops_tasks.errors import ModelError
+from llmops_tasks.training.examples import Example
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+log = logging.getLogger(__name__)
+SHARD = 128  # records
+
+
+def run_layers(decoder: Any, hidden: torch.Tensor, layers: nn.ModuleList) -> torch.Tensor:
+    """Send hidden states of shape (batch, time, width) through some of a decoder's layers."""
+    import torch
+
+    positions = torch.arange(hidden.shape[1]).unsqueeze(0)
+    rotary = decoder.rotary_emb(hidden, positions)
+    for layer in layers:
+        hidden = layer(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary)
+    return hidden
+
+
+def check_architecture(model: Any) -> None:
+    """Refuse models whose layers cannot be run one by one with full causal attention.
+
+    Raises:
+        ModelError: naming what was found.
+    """
+    decoder = getattr(model, "model", None)
+    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    if not hasattr(decoder, "layers") or not hasattr(decoder, "rotary_emb") or kinds != {"full_attention"}:
+        raise ModelError(
+            f"'{model.config.model_type}' with {sorted(kinds)} cannot be split. Allowed: decoders of the Llama kind "
+            "(one rotary embedding, full attention in every layer)."
+        )
+
+
+def pad(batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and labels of a batch as (batch, longest), padded on the right."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    tokens = pad_sequence([torch.tensor(example.tokens) for example in batch], batch_first=True)
+    labels = pad_sequence([torch.tensor(example.labels) for example in batch], batch_first=True, padding_value=-100)
+    return tokens, labels
+
+
+def activations(
+    *, usecase: str, model: Any, model_sha256: str, cut: int, examples: list[Example], batch_size: int
+) -> list[torch.Tensor]:
+    """Every example's hidden states entering layer `cut`: tensors (time, width), memory-mapped from the store."""
+    result: list[torch.Tensor] = []
+    for start in range(0, len(examples), SHARD):
+        shard = examples[start : start + SHARD]
+        inputs = {"model": model_sha256, "cut": cut, "tokens": [example.tokens for example in shard]}
+        build = partial(_run_shard, model, cut, shard, batch_size)
+        ref = artifacts.publish(usecase=usecase, kind="activations", inputs=inputs, build=build)
+        result += _read_shard(artifacts.fetch(ref), shard)
+        log.info("trunk: %d of %d records", min(start + SHARD, len(examples)), len(examples))
+    return result
+
+
+def _run_shard(model: Any, cut: int, shard: list[Example], batch_size: int, out: Path) -> dict[str, Any]:
+    import torch
+    from safetensors.torch import save_file
+
+    order = sorted(range(len(shard)), key=lambda index: len(shard[index].tokens))
+    hidden: dict[int, torch.Tensor] = {}
+    with torch.inference_mode():
+        for at in range(0, len(order), batch_size):
+            chosen = order[at : at + batch_size]
+            tokens, _ = pad([shard[index] for index in chosen])
+            states = run_layers(model.model, model.model.embed_tokens(tokens), model.model.layers[:cut])
+            hidden |= {index: states[row, : len(shard[index].tokens)] for row, index in enumerate(chosen)}
+    save_file({"hidden": torch.cat([hidden[index] for index in range(len(shard))])}, out / "hidden.safetensors")
+    return {"rows": len(shard), "tokens": sum(len(example.tokens) for example in shard)}
+
+
+def _read_shard(folder: Path, shard: list[Example]) -> list[torch.Tensor]:
+    from safetensors.torch import load_file
+
+    flat = load_file(folder / "hidden.safetensors")["hidden"]
+    return list(flat.split([len(example.tokens) for example in shard]))
+
+
+def sequence_digest(examples: list[Example]) -> str:
+    """SHA-256 over all tokens and labels: what training sees."""
+    return storage.digest([[example.tokens, example.labels] for example in examples])
