@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import secrets
 import shutil
 import tempfile
@@ -21,12 +20,23 @@ from typing import Any, cast
 from llmops_tasks.contracts import SCHEMA_VERSION, ArtifactRef
 from llmops_tasks.errors import ConflictError, IntegrityError, StorageError
 from llmops_tasks.storage import (
-    canonical, create, digest, download_file, exists, file_digest, fsync_path, home, is_s3, local_path, read_json,
-    store_uri, upload_file,
+    canonical,
+    create,
+    digest,
+    download_file,
+    exists,
+    file_digest,
+    fsync_path,
+    home,
+    is_s3,
+    local_path,
+    read_json,
+    store_uri,
+    upload_file,
 )
 
 log = logging.getLogger(__name__)
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"  # readers of Parquet folders pass over names with an underscore
 
 
 def address(usecase: str, kind: str, key: str) -> str:
@@ -34,10 +44,10 @@ def address(usecase: str, kind: str, key: str) -> str:
     return f"{store_uri()}/{usecase}/{kind}/{key[:32]}"
 
 
-def lookup(usecase: str, kind: str, key: str) -> ArtifactRef | None:
-    """The finished artifact with this key, or None."""
-    uri = f"{address(usecase, kind, key)}/{MANIFEST}"
-    return _ref(read_json(uri)) if exists(uri) else None
+def at(uri: str) -> ArtifactRef | None:
+    """The finished artifact at an address, or None."""
+    manifest = f"{uri}/{MANIFEST}"
+    return _ref(read_json(manifest)) if exists(manifest) else None
 
 
 def publish(
@@ -108,13 +118,15 @@ def _publish_files(folder: Path, manifest: dict[str, Any]) -> None:
             fsync_path(path)  # fsync works alike on files and folders
         if target.exists() and not (target / MANIFEST).exists():
             shutil.rmtree(target)  # no manifest: not an artifact, nobody believes it
-        os.rename(staged, target)
+        staged.rename(target)
         fsync_path(target.parent)
     except OSError as exc:
         shutil.rmtree(staged, ignore_errors=True)
         if exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return  # another worker published first; the caller compares keys
-        raise StorageError(f"Cannot publish '{manifest['uri']}': {exc.strerror}. Free space or mend permissions.") from exc
+        raise StorageError(
+            f"Cannot publish '{manifest['uri']}': {exc.strerror}. Free space or mend permissions."
+        ) from exc
 
 
 def _publish_s3(folder: Path, manifest: dict[str, Any]) -> None:
@@ -162,7 +174,7 @@ def fetch_at(uri: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _download(uri: str, manifest: dict[str, Any]) -> Path:
-    folder = home() / "cache" / manifest["sha256"]
+    folder: Path = home() / "cache" / str(manifest["sha256"])
     for name, entry in manifest["files"].items():
         path = folder / name
         if ".." in Path(name).parts or Path(name).is_absolute():

@@ -88,7 +88,9 @@ Role = Literal["id", "group", "time", "label", "input", "identifier", "leakage",
 class Column(Section):
     """One column: what it is for, and what its values must look like."""
 
-    role: Role = Field(description="leakage: known only after the answer, refused as input. identifier: masked, dropped.")
+    role: Role = Field(
+        description="leakage: known only after the answer, refused as input. identifier: masked, dropped."
+    )
     source: str | None = Field(default=None, description="The column's name in the source, if another.")
     type: Literal["string", "number", "timestamp"] = "string"
     required: bool = False
@@ -147,8 +149,12 @@ class Prompt(Section):
 class BaseModelChoice(Section):
     """The model that training starts from."""
 
-    uri: str = Field(description="package://<package>/<file>.gguf, file://<folder>, s3://<folder> or hf://org/name@revision")
-    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="Of the GGUF file; checked before use.")
+    uri: str = Field(
+        description="package://<package>/<file>.gguf, file://<folder>, s3://<folder> or hf://org/name@revision"
+    )
+    sha256: str | None = Field(
+        default=None, pattern="^[0-9a-f]{64}$", description="Of the GGUF file; checked before use."
+    )
     licence: str
 
 
@@ -159,7 +165,9 @@ class Finetune(Section):
     rank: int = Field(default=16, gt=0)
     alpha: int = Field(default=32, gt=0, description="Usually twice the rank.")
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    top_layers: int = Field(default=12, gt=0, description="Layers trained, from the top. Those below run once a dataset.")
+    top_layers: int = Field(
+        default=12, gt=0, description="Layers trained, from the top. Those below run once a dataset."
+    )
     target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     epochs: int = Field(default=4, gt=0)
     batch_size: int = Field(default=16, gt=0)
@@ -199,7 +207,9 @@ class Gate(Section):
     metric: str = Field(default="quadratic_kappa", description="What comparisons are made on.")
     limits: list[Limit] = Field(min_length=1)
     beats: list[Literal["base", "tfidf"]] = Field(default=[], description="The paired interval must lie above 0.")
-    champion_margin: float = Field(default=0.0, ge=0, description="Worse than the champion by at most this, with certainty.")
+    champion_margin: float = Field(
+        default=0.0, ge=0, description="Worse than the champion by at most this, with certainty."
+    )
     min_n: int = Field(default=200, gt=0, description="Fewer records are no evidence.")
 
 

@@ -99,7 +99,9 @@ def _decoded(name: str, output: str, code: int) -> dict[str, Any]:
         result = json.loads(output)
     except ValueError:
         reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        hint = " Most likely memory ran out: lower the batch size." if code == -signal.SIGKILL else " See the log above."
+        hint = (
+            " Most likely memory ran out: lower the batch size." if code == -signal.SIGKILL else " See the log above."
+        )
         raise errors.LLMOpsError(f"The process of '{name}' ended with {reason} and no result.{hint}") from None
     if "error" in result:
         kind = getattr(errors, result["error"]["type"], errors.LLMOpsError)

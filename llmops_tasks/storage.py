@@ -8,6 +8,7 @@ What this module does not do: overwrite anything, or follow any other scheme.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -18,11 +19,10 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from glob import glob
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from llmops_tasks.errors import ConflictError, InputError, IntegrityError, StorageError
-
 
 
 def home() -> Path:
@@ -101,7 +101,9 @@ def _s3_errors(uri: str) -> Iterator[None]:
         code = exc.response.get("Error", {}).get("Code", "unknown")
         if code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
             raise ConflictError(f"{uri} is taken already; nothing was written.") from exc
-        raise StorageError(f"S3 at {endpoint} refused '{uri}' ({code}). Check the bucket, key and credentials.") from exc
+        raise StorageError(
+            f"S3 at {endpoint} refused '{uri}' ({code}). Check the bucket, key and credentials."
+        ) from exc
     except BotoCoreError as exc:
         name = type(exc).__name__
         raise StorageError(
@@ -148,7 +150,7 @@ def read_bytes(uri: str) -> bytes:
 
 
 @contextmanager
-def open_stream(uri: str) -> Iterator[BinaryIO]:
+def open_stream(uri: str) -> Iterator[io.BufferedIOBase]:
     """An object as a buffered, seekable stream; S3 objects go through a private temporary file."""
     if not is_s3(uri):
         with local_path(uri).open("rb") as stream:
@@ -159,7 +161,7 @@ def open_stream(uri: str) -> Iterator[BinaryIO]:
         with _s3_errors(uri):
             _s3().download_fileobj(bucket, key, copy)
         copy.seek(0)
-        yield cast(BinaryIO, copy)
+        yield cast(io.BufferedIOBase, copy)
 
 
 def stream_digest(uri: str) -> str:
@@ -236,11 +238,11 @@ def remove_folder(uri: str) -> None:
     """Remove working state (checkpoints). The manifest goes first, so that nobody believes the rest."""
     if not is_s3(uri):
         path = local_path(uri)
-        (path / "manifest.json").unlink(missing_ok=True)
+        (path / "_manifest.json").unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)
         return
     bucket, _ = _bucket_key(uri)
     with _s3_errors(uri):
         client = _s3()
-        for name in sorted(find(f"{uri}/*"), key=lambda item: not item.endswith("/manifest.json")):
+        for name in sorted(find(f"{uri}/*"), key=lambda item: not item.endswith("/_manifest.json")):
             client.delete_object(Bucket=bucket, Key=_bucket_key(name)[1])

@@ -35,7 +35,8 @@ PATTERNS: dict[str, re.Pattern[str]] = {
     "email": re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,4}\b"),
     "record_number": re.compile(r"\b(?:MRN|NHS|HOSP)[-:# ]{0,3}\d{5,12}\b", re.IGNORECASE),
     "date": re.compile(
-        rf"\b(?:\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}[/.]\d{{1,2}}[/.]\d{{2,4}}|\d{{1,2}} (?:{_MONTHS}) \d{{4}})\b", re.IGNORECASE
+        rf"\b(?:\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}[/.]\d{{1,2}}[/.]\d{{2,4}}|\d{{1,2}} (?:{_MONTHS}) \d{{4}})\b",
+        re.IGNORECASE,
     ),
     "phone": re.compile(r"(?<![\d/])\+?\(?\d{2,4}\)?[ -]\d{3,4}[ -]?\d{3,4}(?![\d/])"),
     "address": re.compile(rf"\b\d{{1,4}} [A-Z][\w']{{1,30}} (?:{_STREETS})\b(?:, [A-Z]\w{{1,30}})?"),
@@ -87,14 +88,18 @@ def _build(data: Data, records: ArtifactRef, key: bytes, out: Path) -> dict[str,
     counts: Counter[str] = Counter()
     identifiers = data.named("identifier")
     kinds = [data.columns[name].kind or "identifier" for name in identifiers]
-    for name in [name for name in data.named("input") if data.columns[name].type == "string" and not data.columns[name].values]:
+    for name in [
+        name for name in data.named("input") if data.columns[name].type == "string" and not data.columns[name].values
+    ]:
         frame[name] = [
             mask(text, data.mask, list(zip(kinds, owns, strict=True)), counts)
             for text, *owns in frame[[name, *identifiers]].itertuples(index=False)
         ]
     group = data.one("group")
     frame[group] = [pseudonym(value, key) for value in frame[group]]
-    frame = _capped(frame.drop(columns=[*identifiers, *data.named("leakage"), *data.named("ignore")], errors="ignore"), data)
+    frame = _capped(
+        frame.drop(columns=[*identifiers, *data.named("leakage"), *data.named("ignore")], errors="ignore"), data
+    )
     frame.to_parquet(out / "records.parquet", index=False)
     log.info("anonymized %d records, masked %s", len(frame), dict(counts))
     return {"rows": len(frame), "masked": dict(counts)}

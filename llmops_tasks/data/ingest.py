@@ -43,7 +43,9 @@ def ingest(*, usecase: str, date: str | None = None) -> ArtifactRef:
     source = _source(case, date)
     uris = storage.find(config.expand(source.uri))
     if not uris:
-        raise SourceError(f"No file matches '{source.uri}'. Put the data there, or change the source's uri in the use case.")
+        raise SourceError(
+            f"No file matches '{source.uri}'. Put the data there, or change the source's uri in the use case."
+        )
     inputs = {
         "source": source.model_dump(mode="json"),
         "columns": case.digest("data"),
@@ -200,8 +202,12 @@ def _check_columns(data: Data, names: dict[str, str], uri: str, found: list[str]
     """Labels and what is only known later may be absent from a day's records; all else must be there."""
     later = ("label", "leakage") if not labelled else ()
     missing = [
-        source for name, source in names.items() if source not in found and data.columns[name].role not in (*later, "ignore")
+        source
+        for name, source in names.items()
+        if source not in found and data.columns[name].role not in (*later, "ignore")
     ]
     if missing:
         hints = "".join(did_you_mean(source, found) for source in missing)
-        raise SourceError(f"'{uri}' lacks the columns {missing}; it has {found}.{hints} Name them in data.columns.<name>.source.")
+        raise SourceError(
+            f"'{uri}' lacks the columns {missing}; it has {found}.{hints} Name them in data.columns.<name>.source."
+        )

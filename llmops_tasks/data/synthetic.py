@@ -15,7 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tasks.data.synthetic_words import (
-    ARRIVALS, COMPLAINTS, DURATIONS, FIRST_NAMES, INJECTIONS, LAST_NAMES, QUALIFIERS, STREETS, TAILS, TOWNS, VOICES, VOICES_B,
+    ALARMING,
+    ARRIVALS,
+    CALM,
+    COMPLAINTS,
+    DURATIONS,
+    FIRST_NAMES,
+    INJECTIONS,
+    LAST_NAMES,
+    QUALIFIERS,
+    STREETS,
+    TAILS,
+    TOWNS,
+    VOICES,
+    VOICES_B,
 )
 from llmops_tasks.errors import InputError
 from llmops_tasks.storage import local_path
@@ -65,7 +78,7 @@ def write(
 
 
 def reference_level(case: Case) -> int:
-    """The written rule: 1 (immediate) to 5 (non-urgent), from complaint, vital signs, pain and age."""
+    """The written rule: 1 (immediate) to 5 (non-urgent), from complaint, vital signs, mental state, pain and age."""
     level = min(case["complaint_level"], _vital_level(case))
     frail = case["age"] >= 80 or case["age"] < 2
     if level == 4 and (case["pain"] >= 8 or frail):
@@ -74,15 +87,12 @@ def reference_level(case: Case) -> int:
 
 
 def _vital_level(case: Case) -> int:
-    """What the vital signs alone demand; 5 when all are calm."""
-    if case["mental_state"] == "unresponsive" or case["spo2"] < 84 or case["systolic_bp"] < 75:
-        return 1
-    if case["mental_state"] == "confused" or case["spo2"] < 91 or case["systolic_bp"] < 92:
-        return 2
-    if case["heart_rate"] > 134 or case["respiratory_rate"] > 29:
-        return 2
-    if case["heart_rate"] > 112 or case["temperature"] > 38.9 or case["spo2"] < 94:
-        return 3
+    """What the vital signs and the mental state alone demand; 5 when all are calm."""
+    if case["mental_state"] != "alert":
+        return 1 if case["mental_state"] == "unresponsive" else 2
+    for level, bands in ALARMING.items():
+        if any(low <= case[name] <= high for name, (low, high) in bands.items()):
+            return level
     return 5
 
 
@@ -119,40 +129,42 @@ def _patient(rng: random.Random, hospital: str, number: int) -> Case:
 
 
 def _presentation(rng: random.Random, hospital: str, patient: Case) -> Case:
-    """A complaint with vital signs whose rule-derived level follows the hospital's mix."""
+    """A complaint with vital signs whose rule-derived level follows the hospital's mix.
+
+    Nearly half of the urgent visits come with a harmless complaint and owe their level to the vital signs.
+    """
     target = rng.choices((1, 2, 3, 4, 5), MIX[hospital])[0]
-    while True:
-        case = _draw(rng, target) | {"age": patient["age"]}
-        level = reference_level(case)
-        if level == target:
-            break
-        if patient["age"] >= 80 or patient["age"] < 2:  # the rule has no level 4 for the frail
-            target = level
-            break
+    by_vitals = target <= 3 and rng.random() < 0.45
+    complaint_level = rng.randint(target + 1, 5) if by_vitals else target
+    case = _calm(rng, complaint_level) | {"age": patient["age"], "complaint_level": complaint_level}
+    if by_vitals or (target <= 3 and rng.random() < 0.3):
+        case |= _alarming(rng, target)
+    words = rng.choice(QUALIFIERS), rng.choice(COMPLAINTS[complaint_level]), rng.choice(DURATIONS)
+    case |= {"complaint": "".join(words), "arrival_mode": rng.choices(ARRIVALS, (6 - target, target, 1))[0]}
+    level = reference_level(case)
     nurse = level if rng.random() > 0.15 else min(5, max(1, level + rng.choice((-1, 1))))
     home = rng.random() < (level - 1) * 0.24
     return case | {"triage_level": level, "nurse_level": nurse, "disposition": "home" if home else "admitted"}
 
 
-def _draw(rng: random.Random, target: int) -> Case:
-    """One try: half of the urgent cases owe their level to the vital signs alone."""
-    complaint_level = rng.choice([target, *(level for level in COMPLAINTS if level >= target)])
-    sick = complaint_level > target or rng.random() < 0.4
-    spread = {1: 3.4, 2: 2.0, 3: 1.1, 4: 0.4, 5: 0.3}[target] if sick else 0.4
-    odd = [spread if rng.random() < 0.45 else 0.4 for _ in range(5)]
-    confused = rng.random() < (0.3 if target <= 2 and sick else 0.01)
-    return {
-        "complaint_level": complaint_level,
-        "complaint": rng.choice(QUALIFIERS) + rng.choice(COMPLAINTS[complaint_level]) + rng.choice(DURATIONS),
-        "arrival_mode": rng.choices(ARRIVALS, (6 - target, target, 1))[0],
-        "mental_state": ("unresponsive" if target == 1 else "confused") if confused else "alert",
-        "heart_rate": int(max(28, rng.gauss(84 + 17 * odd[0], 9 + 3 * odd[0]))),
-        "respiratory_rate": int(max(6, rng.gauss(16 + 4 * odd[1], 2 + odd[1]))),
-        "systolic_bp": int(max(45, rng.gauss(134 - 15 * odd[2], 9 + 3 * odd[2]))),
-        "spo2": int(min(100, max(60, rng.gauss(98 - 3.2 * odd[3], 1 + 0.7 * odd[3])))),
-        "temperature": round(rng.gauss(36.8 + 0.6 * odd[4], 0.4 + 0.2 * odd[4]), 1),
-        "pain": max(0, min(10, int(rng.gauss(6 - 0.5 * complaint_level + (2 if rng.random() < 0.2 else 0), 2)))),
+def _calm(rng: random.Random, complaint_level: int) -> Case:
+    """Vital signs that worry nobody, and pain that goes with the complaint."""
+    vitals = {
+        name: min(high, max(low, round(rng.gauss(mean, spread)))) for name, (mean, spread, low, high) in CALM.items()
     }
+    temperature = round(min(38.4, max(35.6, rng.gauss(36.8, 0.5))), 1)
+    pain = max(0, min(10, round(rng.gauss(6.5 - complaint_level + (3 if rng.random() < 0.15 else 0), 1.5))))
+    return vitals | {"temperature": temperature, "mental_state": "alert", "pain": pain}
+
+
+def _alarming(rng: random.Random, target: int) -> Case:
+    """One or two signs in the target level's bands."""
+    if target <= 2 and rng.random() < 0.25:
+        return {"mental_state": "unresponsive" if target == 1 else "confused"}
+    bands = ALARMING[target]
+    chosen = rng.sample(sorted(bands), min(len(bands), rng.choice((1, 1, 2))))
+    draw = {name: rng.uniform(*bands[name]) for name in chosen}
+    return {name: round(value, 1) if name == "temperature" else round(value) for name, value in draw.items()}
 
 
 def _note(rng: random.Random, hospital: str, case: Case) -> tuple[str, list[dict[str, Any]]]:
@@ -188,11 +200,11 @@ def _typos(rng: random.Random, words: str) -> str:
 
 
 def _lose_vitals(rng: random.Random, case: Case) -> Case:
-    """About one calm vital sign of twelve was never written down; one that decided the level always was."""
-    for name in ("heart_rate", "respiratory_rate", "systolic_bp", "spo2", "temperature", "pain"):
-        calm = {"heart_rate": 80, "respiratory_rate": 16, "systolic_bp": 125, "spo2": 98, "temperature": 36.8, "pain": 0}
-        if rng.random() < 0.08 and reference_level(case | {name: calm[name]}) == case["triage_level"]:
-            case[name + "_lost"] = True
+    """About one vital sign of twelve was never written down, unless the level depends on it."""
+    calm = {name: mean for name, (mean, *_) in CALM.items()} | {"temperature": 36.8, "pain": 0}
+    for name, value in calm.items():
+        if rng.random() < 0.08 and reference_level(case | {name: value}) == case["triage_level"]:
+            case[f"{name}_lost"] = True
     return case
 
 

@@ -1,4 +1,4 @@
-"""The words that `synthetic` makes its notes of. `<name>`, `<phone>`, ... are places of planted identifiers."""
+"""The words and figures that `synthetic` makes its notes of. `<name>`, `<phone>`, ... are places of planted identifiers."""
 
 # fmt: off
 COMPLAINTS: dict[int, tuple[str, ...]] = {
@@ -38,6 +38,14 @@ COMPLAINTS: dict[int, tuple[str, ...]] = {
 }
 DURATIONS = ("", "", "", " since this morning", " for hours", " since last night", ", getting worse", ", comes and goes", " today", ", third time this month")
 QUALIFIERS = ("", "", "", "", "worried about ", "?", "says ", "reports ", "problem: ")
+# Calm vital signs: mean, spread, lowest, highest.
+CALM = {"heart_rate": (80, 9, 58, 104), "respiratory_rate": (16, 2, 11, 21), "systolic_bp": (132, 13, 104, 175), "spo2": (98, 1, 95, 100)}
+# Bands that demand a level, whatever the complaint: the rule of the reference level.
+ALARMING: dict[int, dict[str, tuple[float, float]]] = {
+    1: {"systolic_bp": (48, 72), "spo2": (62, 80), "respiratory_rate": (4, 7)},
+    2: {"heart_rate": (138, 178), "respiratory_rate": (30, 42), "systolic_bp": (76, 90), "spo2": (83, 89), "temperature": (40.1, 41.4)},
+    3: {"heart_rate": (114, 132), "respiratory_rate": (24, 28), "spo2": (91, 93), "temperature": (38.8, 39.9)},
+}
 ARRIVALS = ("ambulance", "walk-in", "police")
 VOICES = (
     "{complaint}.",

@@ -67,11 +67,17 @@ def _circuit_breaker(data: Data, ref: ArtifactRef, labelled: bool) -> None:
     bad = ref["meta"]["quarantined"]
     share = bad / max(1, bad + ref["rows"])
     reasons = ", ".join(f"{reason}: {count}" for reason, count in ref["meta"]["reasons"].items()) or "none"
-    found = f"{ref['rows']} good rows, {bad} in quarantine ({share:.0%}): {reasons}. See '{ref['uri']}/quarantine.parquet'."
+    found = (
+        f"{ref['rows']} good rows, {bad} in quarantine ({share:.0%}): {reasons}. See '{ref['uri']}/quarantine.parquet'."
+    )
     if share > data.max_quarantined:
-        raise DataError(f"More than {data.max_quarantined:.0%} of the rows are bad: {found} Mend the source or data.max_quarantined.")
+        raise DataError(
+            f"More than {data.max_quarantined:.0%} of the rows are bad: {found} Mend the source or data.max_quarantined."
+        )
     if ref["rows"] < (data.min_rows if labelled else 1):
-        raise DataError(f"Fewer than {data.min_rows if labelled else 1} good rows: {found} Bring more data, or change data.min_rows.")
+        raise DataError(
+            f"Fewer than {data.min_rows if labelled else 1} good rows: {found} Bring more data, or change data.min_rows."
+        )
 
 
 def _build(case: config.UseCase, records: ArtifactRef, labelled: bool, out: Path) -> dict[str, Any]:
@@ -79,7 +85,11 @@ def _build(case: config.UseCase, records: ArtifactRef, labelled: bool, out: Path
 
     source = artifacts.fetch(records)
     raw = pd.read_parquet(source / "records.parquet")
-    columns = {name: column for name, column in case.data.columns.items() if labelled or column.role not in ("label", "leakage")}
+    columns = {
+        name: column
+        for name, column in case.data.columns.items()
+        if labelled or column.role not in ("label", "leakage")
+    }
     frame, reasons = _typed(raw, columns)
     values = [value for label in case.task.labels for value in label.values]
     reasons |= _run_suite(frame, columns, values, out / "data_docs", reasons)
@@ -117,7 +127,9 @@ def _quarantined(raw: pd.DataFrame, reasons: dict[int, str]) -> list[dict[str, A
     for index, reason in sorted(reasons.items()):
         row = raw.iloc[index]
         content = {name: None if value != value else value for name, value in row.drop(["_source", "_row"]).items()}
-        result.append({"source": row["_source"], "row": int(row["_row"]), "reason": reason, "sha256": storage.digest(content)})
+        result.append(
+            {"source": row["_source"], "row": int(row["_row"]), "reason": reason, "sha256": storage.digest(content)}
+        )
     return result
 
 
@@ -138,7 +150,9 @@ def _expectations(columns: dict[str, Column], labels: list[str]) -> list[tuple[s
             rule = gxe.ExpectColumnValuesToBeBetween(column=name, min_value=column.min, max_value=column.max)
             found.append((f"{name}: not between {column.min} and {column.max}", rule))
         if column.values is not None:
-            found.append((f"{name}: unknown word", gxe.ExpectColumnValuesToBeInSet(column=name, value_set=column.values)))
+            found.append(
+                (f"{name}: unknown word", gxe.ExpectColumnValuesToBeInSet(column=name, value_set=column.values))
+            )
         if column.role == "label":
             found.append((f"{name}: unknown label", gxe.ExpectColumnValuesToBeInSet(column=name, value_set=labels)))
         if column.max_length is not None:
@@ -158,21 +172,35 @@ def _run_suite(
     expectations = _expectations(columns, labels)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
-    batch = context.data_sources.add_pandas("records").add_dataframe_asset("rows").add_batch_definition_whole_dataframe("all")
+    batch = (
+        context.data_sources.add_pandas("records")
+        .add_dataframe_asset("rows")
+        .add_batch_definition_whole_dataframe("all")
+    )
     suite = context.suites.add(gx.ExpectationSuite(name="columns", expectations=[rule for _, rule in expectations]))
     check = context.validation_definitions.add(gx.ValidationDefinition(name="columns", data=batch, suite=suite))
-    site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"}}
+    site = {
+        "class_name": "SiteBuilder",
+        "show_how_to_buttons": False,
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+    }
     site["store_backend"] = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs)}
     context.add_data_docs_site("site", site)
     action = gx.checkpoint.UpdateDataDocsAction(name="docs", site_names=["site"])
-    point = gx.Checkpoint(name="columns", validation_definitions=[check], actions=[action], result_format=_RESULT_FORMAT)
+    point = gx.Checkpoint(
+        name="columns", validation_definitions=[check], actions=[action], result_format=_RESULT_FORMAT
+    )
     result = next(iter(context.checkpoints.add(point).run(batch_parameters={"dataframe": frame}).run_results.values()))
     return _findings(frame, expectations, result.results, known)
 
 
-def _findings(frame: pd.DataFrame, expectations: list[tuple[str, Any]], results: Any, known: dict[int, str]) -> dict[int, str]:
+def _findings(
+    frame: pd.DataFrame, expectations: list[tuple[str, Any]], results: Any, known: dict[int, str]
+) -> dict[int, str]:
     reasons: dict[int, str] = {}
-    by_rule = {_rule_key(result.expectation_config.type, result.expectation_config.kwargs): result for result in results}
+    by_rule = {
+        _rule_key(result.expectation_config.type, result.expectation_config.kwargs): result for result in results
+    }
     for reason, rule in expectations:
         result = by_rule[_rule_key(rule.expectation_type, rule.configuration.kwargs)]
         if result.exception_info.get("raised_exception"):
@@ -187,4 +215,13 @@ def _findings(frame: pd.DataFrame, expectations: list[tuple[str, Any]], results:
 
 
 def _rule_key(kind: str, kwargs: dict[str, Any]) -> str:
-    return storage.digest([kind, {name: value for name, value in kwargs.items() if name in ("column", "value_set", "min_value", "max_value")}])
+    return storage.digest(
+        [
+            kind,
+            {
+                name: value
+                for name, value in kwargs.items()
+                if name in ("column", "value_set", "min_value", "max_value")
+            },
+        ]
+    )

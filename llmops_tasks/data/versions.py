@@ -38,7 +38,11 @@ def version(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
         DataError: if a split would be empty.
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
-    inputs = {"records": records["sha256"], "config": case.digest("data", "task", "monitoring"), "code": storage.code_digest(__file__)}
+    inputs = {
+        "records": records["sha256"],
+        "config": case.digest("data", "task", "monitoring"),
+        "code": storage.code_digest(__file__),
+    }
     return artifacts.publish(usecase=name, kind="dataset", inputs=inputs, build=partial(_build, case, records))
 
 
@@ -49,7 +53,11 @@ def day(*, usecase: str, records: ArtifactRef, date: str) -> ArtifactRef:
         A reference of kind "day": `data.parquet` with record_id, time, text and the watched columns.
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
-    inputs = {"records": records["sha256"], "date": config.checked_date(date), "config": case.digest("data", "monitoring")}
+    inputs = {
+        "records": records["sha256"],
+        "date": config.checked_date(date),
+        "config": case.digest("data", "monitoring"),
+    }
     inputs["code"] = storage.code_digest(__file__)
     return artifacts.publish(usecase=name, kind="day", inputs=inputs, build=partial(_build_day, case, records, date))
 
@@ -83,8 +91,8 @@ def _rendered(case: UseCase, records: ArtifactRef) -> pd.DataFrame:
     frame = pd.read_parquet(artifacts.fetch(records) / "records.parquet")
     inputs = frame[case.data.named("input")].astype(object)
     rows = inputs.where(inputs.notna(), None).to_dict("records")
-    roles = {case.data.one(role): column for role, column in (("id", "record_id"), ("group", "group"), ("time", "time"))}
-    frame = frame.rename(columns=roles)
+    data = case.data
+    frame = frame.rename(columns={data.one("id"): "record_id", data.one("group"): "group", data.one("time"): "time"})
     frame["text"] = [templates.render_text(case, row) for row in rows]
     return frame
 

@@ -57,4 +57,6 @@ def register(*, usecase: str) -> dict[str, Any]:
     case, name = config.load(usecase), config.usecase_name(usecase)
     content = {"text": case.data.text, **case.prompt.model_dump(mode="json")}
     # A prompt may not have a registered model's name, hence the suffix.
-    return tracking.register_prompt(name=f"{name}-prompt", template=case.prompt.template, sha256=storage.digest(content))
+    return tracking.register_prompt(
+        name=f"{name}-prompt", template=case.prompt.template, sha256=storage.digest(content)
+    )

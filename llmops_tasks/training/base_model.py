@@ -40,12 +40,9 @@ def base_model(*, usecase: str) -> ArtifactRef:
     parts = urlsplit(uri)
     if parts.scheme == "package":
         gguf = package_file(parts.netloc, parts.path.lstrip("/"))
-        inputs = {"gguf": _checked(gguf, choice.sha256), "code": storage.code_digest(__file__)}
+        inputs: dict[str, Any] = {"gguf": _checked(gguf, choice.sha256), "code": storage.code_digest(__file__)}
         return artifacts.publish(usecase="models", kind="base", inputs=inputs, build=lambda out: _convert(gguf, out))
-    if parts.scheme == "hf":
-        folder = _from_hub(parts.netloc + parts.path)
-    else:
-        folder = _folder(uri)
+    folder = _from_hub(parts.netloc + parts.path) if parts.scheme == "hf" else _folder(uri)
     _check_folder(folder, uri)
     inputs = {"files": {name.name: storage.file_digest(name) for name in _wanted(folder)}}
     return artifacts.publish(usecase="models", kind="base", inputs=inputs, build=lambda out: _copy(folder, out))
@@ -68,7 +65,9 @@ def package_file(package: str, name: str) -> Path:
 def _checked(path: Path, expected: str | None) -> str:
     actual = storage.file_digest(path)
     if expected and actual != expected:
-        raise IntegrityError(f"'{path.name}' has SHA-256 {actual}, the use case says {expected}. Install the right version.")
+        raise IntegrityError(
+            f"'{path.name}' has SHA-256 {actual}, the use case says {expected}. Install the right version."
+        )
     return actual
 
 
@@ -97,7 +96,11 @@ def _folder(uri: str) -> Path:
         if not path.is_dir():
             raise ModelError(f"No model folder at '{uri}'. Allowed: a folder with config.json and *.safetensors.")
         return path
-    names = [name for name in storage.find(f"{uri.rstrip('/')}/*") if name.rsplit("/", 1)[1] in _KEEP or name.endswith(".safetensors")]
+    names = [
+        name
+        for name in storage.find(f"{uri.rstrip('/')}/*")
+        if name.rsplit("/", 1)[1] in _KEEP or name.endswith(".safetensors")
+    ]
     if not names:
         raise ModelError(f"No model at '{uri}'. Allowed: a folder with config.json and *.safetensors.")
     folder = storage.home() / "cache" / storage.digest({"s3": uri})[:32]
@@ -123,10 +126,14 @@ def _wanted(folder: Path) -> list[Path]:
 def _check_folder(folder: Path, uri: str) -> None:
     settings_file = folder / "config.json"
     if not settings_file.is_file() or not list(folder.glob("*.safetensors")):
-        raise ModelError(f"'{uri}' holds no config.json with *.safetensors. Pickled weights are not read: convert them first.")
+        raise ModelError(
+            f"'{uri}' holds no config.json with *.safetensors. Pickled weights are not read: convert them first."
+        )
     settings = json.loads(settings_file.read_text(encoding="utf-8"))
     if bad := [name for name in _FORBIDDEN if name in settings]:
-        raise ModelError(f"'{uri}' has {bad} in its config.json, through which it could run code. Remove them, or choose another model.")
+        raise ModelError(
+            f"'{uri}' has {bad} in its config.json, through which it could run code. Remove them, or choose another model."
+        )
 
 
 def _copy(folder: Path, out: Path) -> dict[str, Any]:

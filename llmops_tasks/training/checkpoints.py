@@ -25,7 +25,9 @@ def folder_of(usecase: str, run: str) -> str:
     return f"{storage.store_uri()}/{usecase}/checkpoints/{run[:32]}"
 
 
-def save(*, usecase: str, run: str, step: int, trained: dict[str, torch.Tensor], optimizer: Any, losses: list[float]) -> None:
+def save(
+    *, usecase: str, run: str, step: int, trained: dict[str, torch.Tensor], optimizer: Any, losses: list[float]
+) -> None:
     """Publish a checkpoint after `step` steps, then drop all but the newest ones."""
     from safetensors.torch import save_file
 
@@ -38,7 +40,9 @@ def save(*, usecase: str, run: str, step: int, trained: dict[str, torch.Tensor],
         return {"losses": losses}
 
     uri = folder_of(usecase, run)
-    artifacts.publish(usecase=usecase, kind="checkpoints", inputs={"run": run, "step": step}, build=build, at=f"{uri}/step-{step:06d}")
+    artifacts.publish(
+        usecase=usecase, kind="checkpoints", inputs={"run": run, "step": step}, build=build, at=f"{uri}/step-{step:06d}"
+    )
     for old in _found(uri)[:-KEEP]:
         storage.remove_folder(old)
 

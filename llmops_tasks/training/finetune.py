@@ -115,7 +115,9 @@ def load_base(folder: Path) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+    )
     trunk.check_architecture(model)
     return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
@@ -126,7 +128,8 @@ def _rows(job: Job, split: str) -> list[dict[str, Any]]:
     frame = pd.read_parquet(artifacts.fetch(job.dataset) / "data.parquet", filters=[("split", "==", split)])
     if job.control == "shuffled_labels":
         frame["completion"] = frame["completion"].sample(frac=1, random_state=job.case.finetune.seed).to_numpy()
-    return frame[["text", "completion"]].to_dict("records")
+    rows: list[dict[str, Any]] = frame[["text", "completion"]].to_dict("records")
+    return rows
 
 
 def _prepare(model: Any, settings: Finetune) -> State:
@@ -166,9 +169,15 @@ def _loop(job: Job, state: State, train: list[Example], held_out: list[Example],
     settings = job.case.finetune
     hidden = _inputs(job, state, train)
     hidden_held_out = _inputs(job, state, held_out)
-    plan = [batch for epoch in range(settings.epochs) for batch in batch_plan([len(e.tokens) for e in train], settings.batch_size, settings.seed, epoch)]
+    plan = [
+        batch
+        for epoch in range(settings.epochs)
+        for batch in batch_plan([len(e.tokens) for e in train], settings.batch_size, settings.seed, epoch)
+    ]
     plan = plan[: job.max_steps]
-    done, state.losses = checkpoints.resume(usecase=job.name, run=job.key, trained=state.trained, optimizer=state.optimizer)
+    done, state.losses = checkpoints.resume(
+        usecase=job.name, run=job.key, trained=state.trained, optimizer=state.optimizer
+    )
     started, tokens = time.monotonic(), 0
     for step in range(done, len(plan)):
         batch = plan[step]
@@ -176,10 +185,21 @@ def _loop(job: Job, state: State, train: list[Example], held_out: list[Example],
         tokens += sum(len(train[i].tokens) for i in batch)
         _report(run, state, step, len(plan), tokens, started)
         if (step + 1) % settings.checkpoint_every == 0 and step + 1 < len(plan):
-            checkpoints.save(usecase=job.name, run=job.key, step=step + 1, trained=state.trained, optimizer=state.optimizer, losses=state.losses)
+            checkpoints.save(
+                usecase=job.name,
+                run=job.key,
+                step=step + 1,
+                trained=state.trained,
+                optimizer=state.optimizer,
+                losses=state.losses,
+            )
     held_out_loss = evaluate_loss(state, held_out, hidden_held_out, settings.batch_size)
     log.info("held-out loss %.4f after %d steps", held_out_loss, len(plan))
-    return {"steps": len(plan), "train_loss": sum(state.losses[-10:]) / len(state.losses[-10:]), "held_out_loss": held_out_loss}
+    return {
+        "steps": len(plan),
+        "train_loss": sum(state.losses[-10:]) / len(state.losses[-10:]),
+        "held_out_loss": held_out_loss,
+    }
 
 
 def _pick(hidden: list[torch.Tensor] | None, batch: list[int]) -> list[torch.Tensor] | None:
@@ -200,7 +220,9 @@ def _inputs(job: Job, state: State, examples: list[Example]) -> list[torch.Tenso
     )
 
 
-def answer_logits(state: State, batch: list[Example], hidden: list[torch.Tensor] | None) -> tuple[torch.Tensor, torch.Tensor]:
+def answer_logits(
+    state: State, batch: list[Example], hidden: list[torch.Tensor] | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (answers, vocabulary) and targets (answers,) at the positions that carry loss."""
     from torch.nn.utils.rnn import pad_sequence
 
@@ -212,7 +234,9 @@ def answer_logits(state: State, batch: list[Example], hidden: list[torch.Tensor]
     return model.lm_head(states[counted]), labels[counted]
 
 
-def _step(state: State, settings: Finetune, step: int, total: int, batch: list[Example], hidden: list[torch.Tensor] | None) -> float:
+def _step(
+    state: State, settings: Finetune, step: int, total: int, batch: list[Example], hidden: list[torch.Tensor] | None
+) -> float:
     """One optimizer step; dropout follows from seed and step, so a resumed run draws the same masks."""
     import torch
 
@@ -223,9 +247,11 @@ def _step(state: State, settings: Finetune, step: int, total: int, batch: list[E
     logits, targets = answer_logits(state, batch, hidden)
     loss = torch.nn.functional.cross_entropy(logits, targets)
     if targets.numel() == 0 or not math.isfinite(loss.item()):
-        raise TrainingError(f"Loss is {loss.item()} at step {step + 1}: stopped, nothing is registered. Lower the learning rate.")
+        raise TrainingError(
+            f"Loss is {loss.item()} at step {step + 1}: stopped, nothing is registered. Lower the learning rate."
+        )
     state.optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(state.trained.values(), 1.0)
     state.optimizer.step()
     return float(loss.item())
@@ -265,5 +291,9 @@ def evaluate_loss(state: State, examples: list[Example], hidden: list[torch.Tens
 def _save(job: Job, state: State, out: Path) -> None:
     state.model.save_pretrained(out, safe_serialization=True)
     (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; `release.package` writes a true one
-    losses = {"losses": [round(loss, 6) for loss in state.losses], "control": job.control, "smoke": job.max_steps is not None}
+    losses = {
+        "losses": [round(loss, 6) for loss in state.losses],
+        "control": job.control,
+        "smoke": job.max_steps is not None,
+    }
     (out / "training.json").write_bytes(storage.canonical(losses))

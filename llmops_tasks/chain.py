@@ -1,0 +1,116 @@
+"""The life cycle without Airflow: the same functions the DAGs call, one after the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from llmops_tasks import config
+from llmops_tasks.errors import InputError, did_you_mean
+
+log = logging.getLogger(__name__)
+Results = dict[str, Any]
+
+
+def _data(usecase: str, done: Results, date: str | None = None) -> Any:
+    from llmops_tasks.data.anonymize import anonymize
+    from llmops_tasks.data.ingest import ingest
+    from llmops_tasks.data.validate import validate
+
+    records = ingest(usecase=usecase, date=date)
+    good = validate(usecase=usecase, records=records, labelled=date is None)
+    return anonymize(usecase=usecase, records=good)
+
+
+def _version(usecase: str, done: Results) -> Any:
+    from llmops_tasks.data.versions import version
+
+    return version(usecase=usecase, records=done["data"])
+
+
+def _base(usecase: str, done: Results) -> Any:
+    from llmops_tasks.training.base_model import base_model
+
+    return base_model(usecase=usecase)
+
+
+def _train(usecase: str, done: Results) -> Any:
+    from llmops_tasks.training.finetune import finetune
+
+    return finetune(usecase=usecase, dataset=done["version"], base=done["base"], control=done["control"])
+
+
+def _package(usecase: str, done: Results) -> Any:
+    from llmops_tasks.release.package import package
+
+    return package(usecase=usecase, trained=done["train"], base=done["base"], dataset=done["version"])
+
+
+def _register(usecase: str, done: Results) -> Any:
+    from llmops_tasks.release.registry import register
+
+    return register(usecase=usecase, release=done["package"])
+
+
+def _evaluate(usecase: str, done: Results) -> Any:
+    from llmops_tasks.evaluation.quality import compare, evaluate
+    from llmops_tasks.release.registry import champion
+
+    now = champion(usecase=usecase)
+    models = {"candidate": done["package"], "base": done["base"], "tfidf": None, "champion": now["release"]}
+    wanted = ["candidate", *config.load(usecase).evaluation.baselines, *["champion"] * (now["version"] is not None)]
+    reports = [evaluate(usecase=usecase, dataset=done["version"], subject=name, model=models[name]) for name in wanted]
+    comparisons = [compare(usecase=usecase, candidate=reports[0], reference=report) for report in reports[1:]]
+    return {"reports": reports, "comparisons": comparisons, "champion": now}
+
+
+def _gate(usecase: str, done: Results) -> Any:
+    from llmops_tasks.evaluation.gate import judge
+    from llmops_tasks.release.ledger import record
+
+    evidence, candidate = done["evaluate"], done["register"]
+    verdict = judge(
+        usecase=usecase,
+        reports=evidence["reports"],
+        comparisons=evidence["comparisons"],
+        champion_version=evidence["champion"]["version"],
+        candidate_version=candidate["version"],
+        stamps={name: candidate["release"]["meta"][name] for name in ("smoke", "control")},
+    )
+    record(usecase=usecase, kind="gate", body={"verdict": verdict}, once=verdict["evidence_sha256"])
+    return verdict
+
+
+STEPS: dict[str, Callable[..., Any]] = {
+    "data": _data,
+    "version": _version,
+    "base": _base,
+    "train": _train,
+    "package": _package,
+    "register": _register,
+    "evaluate": _evaluate,
+    "gate": _gate,
+}
+
+
+def chain(*, usecase: str, until: str = "gate", control: str = "none") -> Results:
+    """Run the life cycle up to the gate; promotion needs a person, so it is not part of it.
+
+    Args:
+        usecase: name or YAML path.
+        until: the last step, one of STEPS.
+        control: handed to `finetune`.
+
+    Returns:
+        Every step's result by its name.
+    """
+    if until not in STEPS:
+        raise InputError(f"No step '{until}'.{did_you_mean(until, STEPS)} Steps: {list(STEPS)}.")
+    done: Results = {"control": control}
+    for name, step in STEPS.items():
+        log.info("chain: %s", name)
+        done[name] = step(usecase, done)
+        if name == until:
+            break
+    return done

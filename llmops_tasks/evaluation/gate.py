@@ -1,0 +1,135 @@
+"""Whether a candidate may be promoted. Pure: the same evidence gives the same verdict.
+
+Cautious: the unfavourable end of each interval is held against the limit. `fail` where the evidence
+speaks against the candidate, `insufficient` where it does not speak clearly, or is missing. Only `pass` goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmops_tasks import config, storage
+from llmops_tasks.config import Gate, Limit
+from llmops_tasks.contracts import Check, Comparison, Interval, Report, Verdict
+
+
+def judge(
+    *,
+    usecase: str,
+    reports: list[Report],
+    comparisons: list[Comparison],
+    champion_version: str | None,
+    candidate_version: str,
+    stamps: dict[str, Any],
+) -> Verdict:
+    """Judge a registered candidate by the use case's policy.
+
+    Args:
+        usecase: name or YAML path.
+        reports: one of them with the subject "candidate".
+        comparisons: candidate against each reference.
+        champion_version: who serves now; None before the first release.
+        candidate_version: the registry's number of the candidate.
+        stamps: `smoke` and `control` of the training run; marked candidates fail.
+    """
+    policy = config.load(usecase).gate
+    verdict = decide(
+        policy=policy,
+        reports=reports,
+        comparisons=comparisons,
+        has_champion=champion_version is not None,
+        stamps=stamps,
+    )
+    verdict["candidate_version"] = candidate_version
+    return verdict
+
+
+def decide(
+    *, policy: Gate, reports: list[Report], comparisons: list[Comparison], has_champion: bool, stamps: dict[str, Any]
+) -> Verdict:
+    """The verdict on evidence and policy alone."""
+    candidate = next((report for report in reports if report["subject"] == "candidate"), None)
+    checks = [_limit(limit, candidate, policy.min_n) for limit in policy.limits]
+    references = {comparison["reference"]: comparison for comparison in comparisons}
+    checks += [_beats(name, references.get(name), 0.0, policy) for name in policy.beats]
+    if has_champion:
+        checks.append(_beats("champion", references.get("champion"), -policy.champion_margin, policy))
+    if stamps.get("smoke"):
+        checks.append(_marked("a smoke run", "trained for a few steps only, never to be promoted"))
+    found = {check["verdict"] for check in checks}
+    overall = "fail" if "fail" in found else "insufficient" if "insufficient" in found else "pass"
+    return {
+        "verdict": overall,
+        "reasons": [check["reason"] for check in checks if check["verdict"] != "pass"] or ["every check passed"],
+        "checks": checks,
+        "candidate_sha256": candidate["subject_sha256"] if candidate else "",
+        "dataset_sha256": candidate["dataset_sha256"] if candidate else "",
+        "policy_sha256": storage.digest(policy.model_dump(mode="json")),
+        "evidence_sha256": storage.digest([reports, comparisons, stamps]),
+    }
+
+
+def _limit(limit: Limit, report: Report | None, min_n: int) -> Check:
+    at_least = limit.at_least is not None
+    bound = limit.at_least if limit.at_least is not None else limit.at_most or 0.0
+    figure = report["metrics"].get(limit.metric) if report else None
+    return _check(limit.metric, figure, bound, at_least, report["n"] if report else 0, min_n)
+
+
+def _beats(name: str, comparison: Comparison | None, bound: float, policy: Gate) -> Check:
+    figure = comparison["difference"] if comparison else None
+    label = f"{policy.metric} minus {name}'s"
+    return _check(label, figure, bound, True, comparison["n"] if comparison else 0, policy.min_n)
+
+
+def _check(name: str, figure: Interval | None, bound: float, at_least: bool, n: int, min_n: int) -> Check:
+    rule = "at least" if at_least else "at most"
+    if figure is None:
+        verdict, reason = "insufficient", f"{name}: not measured; missing evidence never passes"
+    elif n < min_n:
+        verdict, reason = "insufficient", f"{name}: {n} records, {min_n} are needed"
+    else:
+        cautious, kind = (figure["low"], figure["high"]) if at_least else (-figure["high"], -figure["low"])
+        limit = bound if at_least else -bound
+        verdict = "pass" if cautious >= limit else "fail" if kind < limit else "insufficient"
+        reason = f"{name}: {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}], {rule} {bound:g} is asked"
+    observed = figure["value"] if figure else None
+    return {
+        "name": name,
+        "observed": observed,
+        "limit": bound,
+        "rule": rule,
+        "n": n,
+        "verdict": verdict,
+        "reason": reason,
+    }
+
+
+def _marked(name: str, reason: str) -> Check:
+    return {
+        "name": name,
+        "observed": None,
+        "limit": 0.0,
+        "rule": "at most",
+        "n": 0,
+        "verdict": "fail",
+        "reason": f"{name}: {reason}",
+    }
+
+
+def table(*, verdict: Verdict) -> dict[str, str]:
+    """The verdict as a Markdown table, for the approver."""
+    lines = [
+        f"**Candidate version {verdict.get('candidate_version', '?')}: {verdict['verdict']}**",
+        "",
+        "| check | observed | rule | n | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    for check in verdict["checks"]:
+        observed = "not measured" if check["observed"] is None else f"{check['observed']:.3f}"
+        lines.append(
+            f"| {check['name']} | {observed} | {check['rule']} {check['limit']:g} | {check['n']} | {check['verdict']} |"
+        )
+    lines += ["", *(f"- {reason}" for reason in verdict["reasons"])]
+    lines += ["", f"Release `{verdict['candidate_sha256'][:12]}`, evidence `{verdict['evidence_sha256'][:12]}`."]
+    return {"markdown": "\n".join(lines)}

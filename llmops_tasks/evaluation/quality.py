@@ -1,0 +1,139 @@
+"""How good a subject is on a dataset's split: the released bytes, the untuned base model, or a baseline.
+
+Every subject leaves its predictions beside its figures, so that any two can be compared record by record.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from llmops_tasks import artifacts, config, storage
+from llmops_tasks.config import UseCase
+from llmops_tasks.contracts import ArtifactRef, Comparison, Report
+from llmops_tasks.errors import EvidenceError, InputError
+from llmops_tasks.evaluation import metrics
+from llmops_tasks.generation import open_generator
+from llmops_tasks.prompts import templates
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+TFIDF = {"ngram_range": (1, 2), "min_df": 2, "sublinear_tf": True}
+TFIDF_C = 10.0  # inverse regularisation; the best of 1, 10, 100 on validation varies little
+
+
+def evaluate(
+    *, usecase: str, dataset: ArtifactRef, subject: str, model: ArtifactRef | None = None, split: str = "test"
+) -> Report:
+    """Measure a subject on a split.
+
+    Args:
+        usecase: name or YAML path.
+        dataset: from `versions`.
+        subject: "candidate", "champion" or "base" (with `model`), or "tfidf" (trained here, on the train split).
+        model: a release or base model, whose very bytes are measured.
+        split: of the dataset.
+
+    Raises:
+        EvidenceError: if the split has no records.
+    """
+    case, name = config.load(usecase), config.usecase_name(usecase)
+    if case.task.type != "classification":
+        raise InputError("Only classification is measured so far. Use a task of type 'classification'.")
+    if (model is None) != (subject == "tfidf"):
+        raise InputError(
+            f"Subject '{subject}' {'takes no' if model else 'needs a'} model. 'tfidf' is trained here, all others are given."
+        )
+    inputs = {
+        "dataset": dataset["sha256"],
+        "model": model["sha256"] if model else TFIDF_C,
+        "split": split,
+        "config": case.digest("task", "prompt", "evaluation"),
+        "code": storage.code_digest(__file__),
+    }
+    predict = partial(_by_model, case, model) if model else partial(_by_tfidf, case)
+    build = partial(_build, case, dataset, split, predict)
+    ref = artifacts.publish(usecase=name, kind="evaluations", inputs=inputs, build=build)
+    subject_sha256 = model["sha256"] if model else ref["key"]
+    report = {"subject": subject, "subject_sha256": subject_sha256, "dataset_sha256": dataset["sha256"], "split": split}
+    return cast(Report, {**report, "n": ref["rows"], "metrics": ref["meta"]["metrics"], "predictions": ref})
+
+
+def _build(case: UseCase, dataset: ArtifactRef, split: str, predict: Callable[..., Any], out: Path) -> dict[str, Any]:
+    import pandas as pd
+
+    frame = pd.read_parquet(artifacts.fetch(dataset) / "data.parquet")
+    rows = frame[frame["split"] == split]
+    if rows.empty:
+        raise EvidenceError(f"The split '{split}' has no records. Splits: {sorted(frame['split'].unique())}.")
+    names = [label.name for label in case.task.labels]
+    scores = predict(frame[frame["split"] == "train"], rows, names)
+    predicted = [max(range(len(names)), key=row.__getitem__) for row in scores]
+    result = pd.DataFrame(
+        {"record_id": rows["record_id"], "truth": rows["label"], "label": [names[code] for code in predicted]}
+    )
+    result["score"] = [max(row) for row in scores]
+    result.to_parquet(out / "predictions.parquet", index=False)
+    figures = _figures(case, result)
+    return {
+        "rows": len(result),
+        "metrics": {name: metrics.interval(values, case.evaluation.confidence) for name, values in figures.items()},
+    }
+
+
+def _by_model(
+    case: UseCase, model: ArtifactRef, train: pd.DataFrame, rows: pd.DataFrame, names: list[str]
+) -> list[list[float]]:
+    generator = open_generator("transformers", artifacts.fetch(model))
+    prompts = [templates.render_prompt(case, text) for text in rows["text"]]
+    return generator.scores(prompts, [label.text for label in case.task.labels], case.evaluation.batch_size)
+
+
+def _by_tfidf(case: UseCase, train: pd.DataFrame, rows: pd.DataFrame, names: list[str]) -> list[list[float]]:
+    """TF-IDF of words and word pairs with logistic regression: what must be beaten to be worth a language model."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    words = TfidfVectorizer(**TFIDF)
+    model = LogisticRegression(max_iter=3000, C=TFIDF_C).fit(words.fit_transform(train["text"]), train["label"])
+    known = dict(zip(model.classes_, model.predict_proba(words.transform(rows["text"])).T, strict=True))
+    return [[float(known[name][row]) if name in known else 0.0 for name in names] for row in range(len(rows))]
+
+
+def _figures(case: UseCase, predictions: pd.DataFrame) -> dict[str, metrics.Figures]:
+    names = [label.name for label in case.task.labels]
+    truth, predicted = (predictions[column].map(names.index).to_numpy() for column in ("truth", "label"))
+    counts = metrics.resampled_counts(truth, predicted, len(names), case.evaluation.bootstrap)
+    return metrics.figures(counts, [names.index(name) for name in case.task.severe])
+
+
+def compare(*, usecase: str, candidate: Report, reference: Report) -> Comparison:
+    """Candidate minus reference in the gate's metric, on the same records, with a paired bootstrap interval.
+
+    Raises:
+        EvidenceError: if the two were not measured on the same records.
+    """
+    import pandas as pd
+
+    case = config.load(usecase)
+    ours, theirs = (
+        pd.read_parquet(artifacts.fetch(report["predictions"]) / "predictions.parquet").sort_values("record_id")
+        for report in (candidate, reference)
+    )
+    if ours["record_id"].tolist() != theirs["record_id"].tolist():
+        raise EvidenceError(
+            f"'{candidate['subject']}' and '{reference['subject']}' were measured on different records."
+        )
+    metric = case.gate.metric
+    difference = _figures(case, ours)[metric] - _figures(case, theirs)[metric]
+    return {
+        "reference": reference["subject"],
+        "metric": metric,
+        "n": len(ours),
+        "difference": metrics.interval(difference, case.evaluation.confidence),
+    }

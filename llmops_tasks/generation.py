@@ -1,0 +1,117 @@
+"""One protocol for whatever answers prompts: a local transformers model, or a double for tests.
+
+`scores` weighs a closed set of answers by one forward pass; `generate` writes freely.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from llmops_tasks.errors import InputError, did_you_mean
+
+
+class Generator(Protocol):
+    """Answers prompts."""
+
+    def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
+        """The probability of each answer's first token among the answers: (prompts, answers), rows sum to 1."""
+
+    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
+        """Greedy continuations."""
+
+
+# Names of the kinds, and where they are; loaded on first use.
+KINDS = {"transformers": "llmops_tasks.generation:LocalModel", "stub": "llmops_tasks.generation:Stub"}
+
+
+def open_generator(kind: str, folder: Path) -> Generator:
+    """Open the generator of this kind over a verified model folder."""
+    if kind not in KINDS:
+        raise InputError(f"No generator '{kind}'.{did_you_mean(kind, KINDS)} Known: {sorted(KINDS)}.")
+    module, _, name = KINDS[kind].partition(":")
+    factory: Callable[[Path], Generator] = getattr(import_module(module), name)
+    return factory(folder)
+
+
+class LocalModel:
+    """A model in safetensors, in fp32, in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        ).eval()
+
+    def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
+        """See Generator. Prompts of like length share a batch; only last positions meet the vocabulary head."""
+        import torch
+
+        first = [ids[0] for ids in self._tokenizer(answers, add_special_tokens=False)["input_ids"]]
+        tokens = self._tokenizer(prompts, add_special_tokens=False)["input_ids"] if prompts else []
+        order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
+        result: dict[int, list[float]] = {}
+        with torch.inference_mode():
+            for at in range(0, len(order), batch_size):
+                chosen = order[at : at + batch_size]
+                logits = self._last_logits([torch.tensor(tokens[index]) for index in chosen])[:, first]
+                rows = torch.softmax(logits.double(), dim=-1).tolist()
+                result |= dict(zip(chosen, rows, strict=True))
+        return [result[index] for index in range(len(prompts))]
+
+    def _last_logits(self, batch: list[Any]) -> Any:
+        """Logits (batch, vocabulary) after each sequence's last token. Padding is on the right, where
+        causal attention never looks, so no mask is needed."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        padded = pad_sequence(batch, batch_first=True)
+        hidden = self._model.model(input_ids=padded, use_cache=False).last_hidden_state
+        last = torch.tensor([len(sequence) - 1 for sequence in batch])
+        return self._model.lm_head(hidden[torch.arange(len(batch)), last])
+
+    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
+        """See Generator."""
+        import torch
+
+        self._tokenizer.padding_side = "left"
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        answers: list[str] = []
+        with torch.inference_mode():
+            for at in range(0, len(prompts), batch_size):
+                inputs = self._tokenizer(
+                    prompts[at : at + batch_size], add_special_tokens=False, padding=True, return_tensors="pt"
+                )
+                output = self._model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+                answers += self._tokenizer.batch_decode(
+                    output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+                )
+        return answers
+
+
+class Stub:
+    """A double for tests: answers follow from the prompt's digest, no model is read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
+        """See Generator."""
+        result = []
+        for prompt in prompts:
+            weights = [1 + hashlib.sha256(f"{prompt}|{answer}".encode()).digest()[0] for answer in answers]
+            result.append([weight / sum(weights) for weight in weights])
+        return result
+
+    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
+        """See Generator."""
+        return [hashlib.sha256(prompt.encode()).hexdigest()[:max_new_tokens] for prompt in prompts]

@@ -1,0 +1,95 @@
+"""Who decided what, when, and why: an append-only hash chain, one small object an entry.
+
+An entry is written by a conditional PUT at the next sequence number, which makes it a compare-and-set: of
+two writers one wins, the other reads on and tries again. Order is the sequence, never the clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from llmops_tasks import config, storage
+from llmops_tasks.contracts import LedgerEntry
+from llmops_tasks.errors import ConflictError, InputError, IntegrityError
+
+log = logging.getLogger(__name__)
+KINDS = ("gate", "approval", "promotion", "rollback", "retrain")
+GENESIS = "0" * 64
+_TRIES = 50
+
+
+def record(*, usecase: str, kind: str, body: dict[str, Any], once: str) -> LedgerEntry:
+    """Append an entry, unless one with the same `once` is there: a retried task adds nothing.
+
+    Args:
+        usecase: whose ledger.
+        kind: one of KINDS.
+        body: what was decided, on what evidence; digests and numbers, no record text.
+        once: identifies the decision.
+
+    Raises:
+        InputError: if the kind is unknown.
+        IntegrityError: if the chain is damaged; nothing is appended to a damaged chain.
+    """
+    if kind not in KINDS:
+        raise InputError(f"Ledger kind '{kind}' is unknown. Allowed: {list(KINDS)}.")
+    name = config.usecase_name(usecase)
+    for _ in range(_TRIES):
+        chain = entries(usecase=usecase)
+        for entry in chain:
+            if entry["kind"] == kind and entry["body"].get("once") == once:
+                return entry
+        entry = _next(chain, kind, {**body, "once": once})
+        try:
+            storage.create(_uri(name, entry["seq"]), storage.canonical(entry))
+        except ConflictError:
+            continue
+        log.info("ledger %d: %s", entry["seq"], kind)
+        return entry
+    raise ConflictError(f"The ledger of '{name}' was busy for {_TRIES} tries; nothing was written. Try again.")
+
+
+def _next(chain: list[LedgerEntry], kind: str, body: dict[str, Any]) -> LedgerEntry:
+    seq, previous = (chain[-1]["seq"] + 1, chain[-1]["sha256"]) if chain else (1, GENESIS)
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    head = {"seq": seq, "previous_sha256": previous, "kind": kind, "time": time, "body": body}
+    return cast(LedgerEntry, {**head, "sha256": storage.digest(head)})
+
+
+def _uri(name: str, seq: int) -> str:
+    return f"{storage.store_uri()}/{name}/ledger/{seq:08d}.json"
+
+
+def entries(*, usecase: str, kind: str | None = None) -> list[LedgerEntry]:
+    """All entries in order, the chain verified.
+
+    Raises:
+        IntegrityError: naming the first entry that is damaged, missing or out of order.
+    """
+    name = config.usecase_name(usecase)
+    chain: list[LedgerEntry] = []
+    for expected, uri in enumerate(storage.find(f"{storage.store_uri()}/{name}/ledger/*.json"), start=1):
+        entry = cast(LedgerEntry, storage.read_json(uri))
+        _check(entry, expected, chain[-1]["sha256"] if chain else GENESIS)
+        chain.append(entry)
+    return [entry for entry in chain if kind in (None, entry["kind"])]
+
+
+def _check(entry: LedgerEntry, expected: int, previous: str) -> None:
+    head = {name: value for name, value in entry.items() if name != "sha256"}
+    if entry.get("seq") != expected or entry.get("previous_sha256") != previous:
+        raise IntegrityError(
+            f"Ledger entry {expected} is missing, moved or reordered. Restore the ledger from its copy."
+        )
+    if storage.digest(head) != entry.get("sha256"):
+        raise IntegrityError(
+            f"Ledger entry {expected} was changed after it was written. Restore the ledger from its copy."
+        )
+
+
+def verify(*, usecase: str) -> dict[str, Any]:
+    """Check the whole chain; returns how long it is and its head's digest."""
+    chain = entries(usecase=usecase)
+    return {"entries": len(chain), "head_sha256": chain[-1]["sha256"] if chain else GENESIS}

@@ -1,0 +1,61 @@
+"""Shared fixtures: a private home for every test, no network, one tiny model for all."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmops_tasks.data import synthetic
+from tests.support import tiny
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Everything a test writes goes into its own folder."""
+    folder = tmp_path / "home"
+    for name in ("LLMOPS_STORE", "LLMOPS_USECASES", "MLFLOW_TRACKING_URI", "LLMOPS_PSEUDONYM_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LLMOPS_HOME", str(folder))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loopback_only() -> Iterator[None]:
+    """Fail any connection to another machine: tests work offline."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = str(address[0]) if isinstance(address, tuple) else "local"
+        if host not in ("127.0.0.1", "::1", "localhost", "local"):
+            raise AssertionError(f"a test tried to reach {host}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    socket.socket.connect = guarded  # type: ignore[method-assign]
+    yield
+    socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer random Llama with the real tokenizer."""
+    return tiny.make_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic world: 300 labelled notes, two days of 60."""
+    folder = tmp_path_factory.mktemp("notes")
+    synthetic.write(out=folder.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
+    return folder
+
+
+@pytest.fixture
+def tiny_usecase(tmp_path: Path, tiny_model: Path, notes: Path) -> str:
+    """The triage use case over the tiny model and the small notes; a path, as verbs take it."""
+    batch = {"source": {"uri": f"{notes.as_uri()}/inbox/date={{date}}/*.csv", "format": "csv", "null_values": [""]}}
+    return str(tiny.usecase(tmp_path / "usecases", tiny_model, f"{notes.as_uri()}/landing/*.csv", batch=batch))
