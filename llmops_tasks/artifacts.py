@@ -97,9 +97,12 @@ def _manifest(folder: Path, uri: str, kind: str, key: str, meta: dict[str, Any])
         if path.is_file()
     }
     rows = meta.pop("rows", 0)
-    content = digest({name: entry["sha256"] for name, entry in files.items()})
-    head = {"uri": uri, "kind": kind, "key": key, "sha256": content, "schema_version": SCHEMA_VERSION}
+    head = {"uri": uri, "kind": kind, "key": key, "sha256": _content_digest(files), "schema_version": SCHEMA_VERSION}
     return head | {"rows": rows, "meta": meta, "files": files}
+
+
+def _content_digest(files: dict[str, Any]) -> str:
+    return digest({name: entry["sha256"] for name, entry in files.items()})
 
 
 def _ref(manifest: dict[str, Any]) -> ArtifactRef:
@@ -108,9 +111,9 @@ def _ref(manifest: dict[str, Any]) -> ArtifactRef:
 
 def _publish_files(folder: Path, manifest: dict[str, Any]) -> None:
     target = local_path(manifest["uri"])
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     staged = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / MANIFEST).write_bytes(canonical(manifest))
         shutil.move(folder, staged)  # a rename when home and store share a file system
         for path in [*staged.rglob("*"), staged]:
@@ -165,6 +168,8 @@ def fetch(ref: ArtifactRef) -> Path:
 def fetch_at(uri: str) -> tuple[Path, dict[str, Any]]:
     """A local copy of the artifact at an address, every file checked against the manifest; and the manifest."""
     manifest = cast(dict[str, Any], read_json(f"{uri}/{MANIFEST}"))
+    if _content_digest(manifest["files"]) != manifest["sha256"]:
+        raise IntegrityError(f"The manifest of '{uri}' was changed. Restore it, or make the artifact again.")
     folder = _download(uri, manifest) if is_s3(uri) else local_path(uri)
     for name, entry in manifest["files"].items():
         path = folder / name

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from llmops_tasks import config
 from llmops_tasks.errors import InputError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -54,31 +53,24 @@ def _register(usecase: str, done: Results) -> Any:
 
 
 def _evaluate(usecase: str, done: Results) -> Any:
-    from llmops_tasks.evaluation.quality import compare, evaluate
+    from llmops_tasks.evaluation.quality import compare_all, evaluate, subjects
     from llmops_tasks.release.registry import champion
 
-    now = champion(usecase=usecase)
-    models = {"candidate": done["package"], "base": done["base"], "tfidf": None, "champion": now["release"]}
-    wanted = ["candidate", *config.load(usecase).evaluation.baselines, *["champion"] * (now["version"] is not None)]
-    reports = [evaluate(usecase=usecase, dataset=done["version"], subject=name, model=models[name]) for name in wanted]
-    comparisons = [compare(usecase=usecase, candidate=reports[0], reference=report) for report in reports[1:]]
-    return {"reports": reports, "comparisons": comparisons, "champion": now}
+    done["champion"] = champion(usecase=usecase)
+    plan = subjects(usecase=usecase, candidate=done["register"], champion=done["champion"], base=done["base"])
+    reports = [evaluate(usecase=usecase, dataset=done["version"], **subject) for subject in plan]
+    return compare_all(usecase=usecase, reports=reports)
 
 
 def _gate(usecase: str, done: Results) -> Any:
     from llmops_tasks.evaluation.gate import judge
-    from llmops_tasks.release.ledger import record
+    from llmops_tasks.release.ledger import record_verdict
+    from llmops_tasks.release.registry import annotate
 
-    evidence, candidate = done["evaluate"], done["register"]
-    verdict = judge(
-        usecase=usecase,
-        reports=evidence["reports"],
-        comparisons=evidence["comparisons"],
-        champion_version=evidence["champion"]["version"],
-        candidate_version=candidate["version"],
-        stamps={name: candidate["release"]["meta"][name] for name in ("smoke", "control")},
-    )
-    record(usecase=usecase, kind="gate", body={"verdict": verdict}, once=verdict["evidence_sha256"])
+    candidate, evidence = done["register"], done["evaluate"]
+    verdict = judge(usecase=usecase, evidence=evidence, candidate=candidate, champion=done["champion"])
+    record_verdict(usecase=usecase, verdict=verdict)
+    annotate(usecase=usecase, candidate=candidate, evidence=evidence, verdict=verdict)
     return verdict
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,7 +18,22 @@ if TYPE_CHECKING:
 
 def column_problems(usecase: UseCase) -> list[str]:
     """Everything about columns and templates that a single field cannot know, each as `path: problem`."""
-    return [*_role_problems(usecase), *_text_problems(usecase), *_prompt_problems(usecase), *_watch_problems(usecase)]
+    return [
+        *_source_problems(usecase),
+        *_role_problems(usecase),
+        *_text_problems(usecase),
+        *_prompt_problems(usecase),
+        *_watch_problems(usecase),
+    ]
+
+
+def _source_problems(usecase: UseCase) -> Iterator[str]:
+    sources = {"data.source": usecase.data.source} | ({"batch.source": usecase.batch.source} if usecase.batch else {})
+    for path, source in sources.items():
+        try:
+            codecs.lookup(source.encoding)
+        except LookupError:
+            yield f"{path}.encoding: '{source.encoding}' is no known encoding. Allowed: utf-8, latin-1, cp1252, ..."
 
 
 def _role_problems(usecase: UseCase) -> Iterator[str]:

@@ -48,6 +48,13 @@ class Comparison(TypedDict):
     difference: Interval
 
 
+class Evidence(TypedDict):
+    """All that a gate judges on."""
+
+    reports: list[Report]  # the candidate's first
+    comparisons: list[Comparison]
+
+
 class Check(TypedDict):
     """One line of a gate's table."""
 

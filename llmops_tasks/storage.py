@@ -15,7 +15,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from glob import glob
 from pathlib import Path
@@ -72,12 +72,13 @@ def is_s3(uri: str) -> bool:
 
 def local_path(uri: str) -> Path:
     """The path behind a file:// address."""
-    return Path(unquote(urlsplit(uri).path))
+    return Path("/", _bucket_key(uri)[1])
 
 
 def _bucket_key(uri: str) -> tuple[str, str]:
-    parts = urlsplit(uri)
-    return parts.netloc, unquote(parts.path.lstrip("/"))
+    """Host or bucket, and the rest: here `?` is a wildcard and `#` a letter, so urlsplit would cut too much off."""
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    return bucket, unquote(key.lstrip("/"))
 
 
 def _s3() -> Any:
@@ -92,6 +93,7 @@ def _s3() -> Any:
 @contextmanager
 def _s3_errors(uri: str) -> Iterator[None]:
     """Translate boto's errors once, at this boundary."""
+    from boto3.exceptions import S3UploadFailedError
     from botocore.exceptions import BotoCoreError, ClientError
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
@@ -103,6 +105,10 @@ def _s3_errors(uri: str) -> Iterator[None]:
             raise ConflictError(f"{uri} is taken already; nothing was written.") from exc
         raise StorageError(
             f"S3 at {endpoint} refused '{uri}' ({code}). Check the bucket, key and credentials."
+        ) from exc
+    except S3UploadFailedError as exc:
+        raise StorageError(
+            f"S3 at {endpoint} refused the upload to '{uri}'. Check the bucket and credentials."
         ) from exc
     except BotoCoreError as exc:
         name = type(exc).__name__
@@ -193,9 +199,9 @@ def create(uri: str, data: bytes) -> None:
 
 
 def _create_file(path: Path, data: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
             stream.write(data)
             stream.flush()
@@ -206,7 +212,8 @@ def _create_file(path: Path, data: bytes) -> None:
     except OSError as exc:
         raise StorageError(f"Cannot write 'file://{path}': {exc.strerror}. Free space or mend permissions.") from exc
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     fsync_path(path.parent)
 
 

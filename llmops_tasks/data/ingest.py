@@ -104,6 +104,8 @@ def _rows(source: Source, uri: str) -> Iterator[Row]:
         if isinstance(exc, StorageError):
             raise
         raise SourceError(f"Cannot read '{uri}': {type(exc).__name__}. Check the file and its permissions.") from exc
+    except csv.Error:
+        raise SourceError(f"Cannot read '{uri}': a cell does not end. Look for a quote that is never closed.") from None
 
 
 def _csv(source: Source, uri: str, stream: Any) -> Iterator[Row]:
@@ -151,13 +153,22 @@ def _jsonl(source: Source, uri: str, stream: Any) -> Iterator[Row]:
             values = json.loads(line.decode(source.encoding))
         except UnicodeDecodeError:
             yield number, None, "bytes that are not valid in the encoding", line
-        except ValueError:
+        except (ValueError, RecursionError):
             yield number, None, "not valid JSON", line
         else:
-            if isinstance(values, dict):
-                yield number, {name: _text(value) for name, value in values.items()}, "", line
-            else:
-                yield number, None, "not a JSON object", line
+            yield number, *_object(values), line
+
+
+def _object(values: Any) -> tuple[dict[str, str | None] | None, str]:
+    """A JSON object's values as text, or what is wrong with it."""
+    if not isinstance(values, dict):
+        return None, "not a JSON object"
+    result = {name: _text(value) for name, value in values.items()}
+    try:
+        "".join(filter(None, result.values())).encode()  # JSON may escape half a surrogate pair
+    except UnicodeEncodeError:
+        return None, "text that is not valid Unicode"
+    return result, ""
 
 
 def _parquet(source: Source, uri: str, stream: Any) -> Iterator[Row]:

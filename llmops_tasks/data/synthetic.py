@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from llmops_tasks.data.synthetic_words import (
     LAST_NAMES,
     QUALIFIERS,
     STREETS,
+    SYNONYMS,
     TAILS,
     TOWNS,
     VOICES,
@@ -39,6 +41,7 @@ LABELLED_ONLY = ("triage_level", "nurse_level", "disposition")
 FIRST_DAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 Case = dict[str, Any]
+_REPLACEABLE = re.compile(r"\b(?:" + "|".join(sorted(SYNONYMS, key=len, reverse=True)) + r")\b")
 
 
 def write(
@@ -139,12 +142,17 @@ def _presentation(rng: random.Random, hospital: str, patient: Case) -> Case:
     case = _calm(rng, complaint_level) | {"age": patient["age"], "complaint_level": complaint_level}
     if by_vitals or (target <= 3 and rng.random() < 0.3):
         case |= _alarming(rng, target)
-    words = rng.choice(QUALIFIERS), rng.choice(COMPLAINTS[complaint_level]), rng.choice(DURATIONS)
+    words = rng.choice(QUALIFIERS), _reworded(rng, rng.choice(COMPLAINTS[complaint_level])), rng.choice(DURATIONS)
     case |= {"complaint": "".join(words), "arrival_mode": rng.choices(ARRIVALS, (6 - target, target, 1))[0]}
     level = reference_level(case)
     nurse = level if rng.random() > 0.15 else min(5, max(1, level + rng.choice((-1, 1))))
     home = rng.random() < (level - 1) * 0.24
     return case | {"triage_level": level, "nurse_level": nurse, "disposition": "home" if home else "admitted"}
+
+
+def _reworded(rng: random.Random, complaint: str) -> str:
+    """The same complaint in other words."""
+    return _REPLACEABLE.sub(lambda found: rng.choice((found[0], *SYNONYMS[found[0]])), complaint)
 
 
 def _calm(rng: random.Random, complaint_level: int) -> Case:

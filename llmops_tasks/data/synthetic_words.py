@@ -36,6 +36,30 @@ COMPLAINTS: dict[int, tuple[str, ...]] = {
         "verruca for months", "vaccination card to be stamped", "morning after pill request", "crutches to hand back", "lice in hair",
         "cannot sleep, works nights", "old scar looks ugly"),
 }
+# People say the same thing in many ways: each of these words is replaced more often than not.
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "pain": ("ache", "hurting", "soreness", "discomfort"), "sore": ("tender", "painful", "aching"), "chest": ("thorax", "breastbone", "ribcage"),
+    "belly": ("stomach", "tummy", "abdomen"), "abdominal": ("stomach", "tummy", "gut"), "vomiting": ("being sick", "throwing up", "emesis of"),
+    "vomited": ("was sick", "threw up", "puked"), "fever": ("temperature", "pyrexia", "burning up"), "headache": ("head pain", "cephalgia", "sore head"),
+    "bleeding": ("haemorrhage", "losing blood", "blood loss"), "blood": ("red stuff", "claret", "haematemesis"), "cannot": ("can't", "unable to", "not able to"),
+    "short of breath": ("breathless", "dyspnoeic", "winded", "SOB"), "gets puffed": ("runs out of air", "pants", "breathless"), "dizzy": ("lightheaded", "giddy", "woozy"),
+    "swollen": ("puffy", "oedematous", "blown up"), "swelling": ("puffing up", "ballooning", "getting bigger"), "leg": ("shin", "lower limb", "calf"),
+    "legs": ("shins", "lower limbs", "ankles"), "hand": ("palm", "paw", "knuckles"), "finger": ("thumb", "digit", "pinky"), "arm": ("elbow", "upper limb", "forearm"),
+    "fall": ("tumble", "slip", "drop"), "fell": ("tumbled", "slipped", "dropped"), "cut": ("gash", "laceration", "slice"), "burn": ("scald", "blister", "singe"),
+    "burning": ("stinging", "scalding", "smarting"), "urine": ("pee", "water", "wee"), "rash": ("spots", "eruption", "blotches"), "seizure": ("fit", "convulsion", "shaking attack"),
+    "fitting": ("convulsing", "seizing", "jerking"), "weakness": ("paralysis", "no power", "limpness"), "speech": ("talking", "words", "voice"),
+    "tablets": ("pills", "capsules", "meds"), "pills": ("tablets", "capsules", "medication"), "overdose": ("excess", "poisoning", "handful"), "stitches": ("sutures", "threads"),
+    "throat": ("gullet", "pharynx", "tonsils"), "ear": ("lug", "eardrum"), "eye": ("eyeball", "cornea"), "eyes": ("eyeballs", "corneas"), "baby": ("infant", "newborn", "bairn"),
+    "cough": ("hacking", "barking", "chestiness"), "twisted": ("sprained", "turned", "went over on"), "wrist": ("forearm", "carpus"), "ankle": ("foot joint", "malleolus"),
+    "back": ("spine", "lumbar area"), "lower": ("bottom of", "low"), "prescription": ("script", "medicines", "refill"), "wants": ("requests", "asks for", "would like"),
+    "needs": ("requires", "is due", "wants"), "severe": ("bad", "awful", "terrible"), "crushing": ("squeezing", "vice-like", "pressing"), "sudden": ("abrupt", "all at once", "out of the blue"),
+    "worst": ("most awful", "unbearable"), "heavy": ("profuse", "a lot of", "massive"), "hot": ("warm", "red", "inflamed"), "itchy": ("pruritic", "scratching"),
+    "diarrhoea": ("loose stools", "the runs"), "blocked": ("stuck", "bunged up"), "nose": ("nostril", "snout"), "tooth": ("molar", "gum"), "heart": ("ticker", "pulse"),
+    "breathing": ("moving air", "drawing breath"), "lips": ("mouth", "face"), "blue": ("grey", "cyanosed", "dusky"), "knee": ("kneecap", "patella"), "hip": ("groin", "pelvis"),
+    "dressing": ("bandage", "plaster"), "minor": ("little", "small", "slight"), "mild": ("slight", "faint"), "small": ("tiny", "little"), "deep": ("gaping", "to the bone"),
+    "dog": ("terrier", "hound"), "kettle": ("teapot", "hot water"), "test results": ("lab report", "blood test outcome"), "insect": ("midge", "mosquito", "gnat"),
+    "wasp": ("bee", "hornet"), "since": ("from", "starting"), "walk": ("bear weight", "get about"), "life": ("it all", "things"), "shivering": ("rigors", "shaking"),
+}
 DURATIONS = ("", "", "", " since this morning", " for hours", " since last night", ", getting worse", ", comes and goes", " today", ", third time this month")
 QUALIFIERS = ("", "", "", "", "worried about ", "?", "says ", "reports ", "problem: ")
 # Calm vital signs: mean, spread, lowest, highest.

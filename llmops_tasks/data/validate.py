@@ -205,7 +205,8 @@ def _findings(
         result = by_rule[_rule_key(rule.expectation_type, rule.configuration.kwargs)]
         if result.exception_info.get("raised_exception"):
             raise DataError(f"The check '{reason}' could not run. Check the column's type in the use case.")
-        rows = sorted(entry[_ROW] for entry in result.result.get("unexpected_index_list") or [])
+        found = result.result.get("unexpected_index_list") or []  # [{_ROW: [row, ...]}], as values are left out
+        rows = sorted(row for entry in found for row in entry[_ROW])
         if reason.endswith(": duplicate"):
             rows = [row for row in rows if frame[rule.column].duplicated().iloc[row]]
         for row in rows:

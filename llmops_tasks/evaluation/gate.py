@@ -10,38 +10,37 @@ from typing import Any
 
 from llmops_tasks import config, storage
 from llmops_tasks.config import Gate, Limit
-from llmops_tasks.contracts import Check, Comparison, Interval, Report, Verdict
+from llmops_tasks.contracts import Check, Comparison, Evidence, Interval, Report, Verdict
 
 
-def judge(
-    *,
-    usecase: str,
-    reports: list[Report],
-    comparisons: list[Comparison],
-    champion_version: str | None,
-    candidate_version: str,
-    stamps: dict[str, Any],
-) -> Verdict:
+def judge(*, usecase: str, evidence: Evidence, candidate: dict[str, Any], champion: dict[str, Any]) -> Verdict:
     """Judge a registered candidate by the use case's policy.
 
     Args:
         usecase: name or YAML path.
-        reports: one of them with the subject "candidate".
-        comparisons: candidate against each reference.
-        champion_version: who serves now; None before the first release.
-        candidate_version: the registry's number of the candidate.
-        stamps: `smoke` and `control` of the training run; marked candidates fail.
+        evidence: from `quality.compare_all`.
+        candidate: from `registry.register`; its stamps `smoke` and `control` are looked at.
+        champion: from `registry.champion`, as it is now.
     """
-    policy = config.load(usecase).gate
     verdict = decide(
-        policy=policy,
-        reports=reports,
-        comparisons=comparisons,
-        has_champion=champion_version is not None,
-        stamps=stamps,
+        policy=config.load(usecase).gate,
+        reports=evidence["reports"],
+        comparisons=evidence["comparisons"],
+        has_champion=champion["version"] is not None,
+        stamps={name: candidate["release"]["meta"][name] for name in ("smoke", "control")},
     )
-    verdict["candidate_version"] = candidate_version
+    verdict["candidate_version"] = candidate["version"]
     return verdict
+
+
+def needs_verdict(*, candidate: dict[str, Any], champion: dict[str, Any]) -> bool:
+    """False for the version that serves already: there is nothing to decide."""
+    return bool(candidate["version"] != champion["version"])
+
+
+def passed(*, verdict: Verdict) -> bool:
+    """Whether a person is to be asked."""
+    return verdict["verdict"] == "pass"
 
 
 def decide(
@@ -77,7 +76,7 @@ def _limit(limit: Limit, report: Report | None, min_n: int) -> Check:
 
 
 def _beats(name: str, comparison: Comparison | None, bound: float, policy: Gate) -> Check:
-    figure = comparison["difference"] if comparison else None
+    figure = comparison["difference"] if comparison and comparison["metric"] == policy.metric else None
     label = f"{policy.metric} minus {name}'s"
     return _check(label, figure, bound, True, comparison["n"] if comparison else 0, policy.min_n)
 

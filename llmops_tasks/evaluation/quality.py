@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from llmops_tasks import artifacts, config, storage
 from llmops_tasks.config import UseCase
-from llmops_tasks.contracts import ArtifactRef, Comparison, Report
+from llmops_tasks.contracts import ArtifactRef, Comparison, Evidence, Report
 from llmops_tasks.errors import EvidenceError, InputError
 from llmops_tasks.evaluation import metrics
 from llmops_tasks.generation import open_generator
@@ -110,6 +110,23 @@ def _figures(case: UseCase, predictions: pd.DataFrame) -> dict[str, metrics.Figu
     truth, predicted = (predictions[column].map(names.index).to_numpy() for column in ("truth", "label"))
     counts = metrics.resampled_counts(truth, predicted, len(names), case.evaluation.bootstrap)
     return metrics.figures(counts, [names.index(name) for name in case.task.severe])
+
+
+def subjects(
+    *, usecase: str, candidate: dict[str, Any], champion: dict[str, Any], base: ArtifactRef
+) -> list[dict[str, Any]]:
+    """Who is to be measured: arguments for `evaluate`, the candidate first."""
+    models = {"candidate": candidate["release"], "base": base, "tfidf": None, "champion": champion["release"]}
+    names = ["candidate", *config.load(usecase).evaluation.baselines, *["champion"] * (champion["version"] is not None)]
+    return [{"subject": name, "model": models[name]} for name in names]
+
+
+def compare_all(*, usecase: str, reports: list[Report]) -> Evidence:
+    """Compare the candidate with every other subject: all that the gate judges on."""
+    candidate = next(report for report in reports if report["subject"] == "candidate")
+    others = [report for report in reports if report["subject"] != "candidate"]
+    comparisons = [compare(usecase=usecase, candidate=candidate, reference=other) for other in others]
+    return {"reports": [candidate, *others], "comparisons": comparisons}
 
 
 def compare(*, usecase: str, candidate: Report, reference: Report) -> Comparison:

@@ -44,5 +44,11 @@ def decide(*, usecase: str, drift: dict[str, Any], history: list[LedgerEntry]) -
     }
 
 
+def wanted(*, decisions: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first decision that says yes, as the event that starts retraining; None if none does."""
+    yes = [decision for decision in decisions if decision["retrain"]]
+    return {"sha256": yes[0]["once"], "date": yes[0]["date"]} if yes else None
+
+
 def _days(earlier: str, later: str) -> int:
     return (datetime.date.fromisoformat(later) - datetime.date.fromisoformat(earlier)).days

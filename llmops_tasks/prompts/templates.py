@@ -28,7 +28,7 @@ def _compiled(source: str) -> Template:
 def _rendered(where: str, source: str, values: dict[str, Any]) -> str:
     try:
         return _compiled(source).render(values)
-    except TemplateError as exc:
+    except (TemplateError, TypeError, ValueError, ArithmeticError) as exc:  # a filter may refuse a missing value
         raise ConfigError(f"{where} cannot be rendered: {type(exc).__name__}. Check its variables.") from None
 
 

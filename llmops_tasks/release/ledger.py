@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from llmops_tasks import config, storage
-from llmops_tasks.contracts import LedgerEntry
+from llmops_tasks.contracts import LedgerEntry, Verdict
 from llmops_tasks.errors import ConflictError, InputError, IntegrityError
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,41 @@ def record(*, usecase: str, kind: str, body: dict[str, Any], once: str) -> Ledge
         log.info("ledger %d: %s", entry["seq"], kind)
         return entry
     raise ConflictError(f"The ledger of '{name}' was busy for {_TRIES} tries; nothing was written. Try again.")
+
+
+def record_verdict(*, usecase: str, verdict: Verdict) -> LedgerEntry:
+    """Record what the gate said; the same verdict on the same evidence once."""
+    once = storage.digest([verdict["evidence_sha256"], verdict["policy_sha256"], verdict.get("candidate_version")])
+    return record(usecase=usecase, kind="gate", body={"verdict": verdict}, once=once)
+
+
+def record_approval(
+    *, usecase: str, candidate: dict[str, Any], verdict: Verdict, champion: dict[str, Any], response: dict[str, Any]
+) -> dict[str, Any]:
+    """Record a person's answer, bound to the evidence and the champion it was given for.
+
+    Args:
+        usecase: name or YAML path.
+        candidate: what was asked about.
+        verdict: what was shown.
+        champion: who served then.
+        response: of Airflow's approval: `chosen_options`, `responded_by_user`, `responded_at`.
+    """
+    user = response.get("responded_by_user") or {}
+    body = {
+        "choice": response["chosen_options"][0],
+        "by": user.get("name") or user.get("id") or "nobody: time ran out",
+        "at": str(response.get("responded_at")),
+        "version": candidate["version"],
+        "evidence_sha256": verdict["evidence_sha256"],
+        "champion_version": champion["version"],
+    }
+    return record(usecase=usecase, kind="approval", body=body, once=storage.digest(body))["body"]
+
+
+def record_decision(*, usecase: str, decision: dict[str, Any]) -> dict[str, Any]:
+    """Record a retraining decision, yes or no; returns it."""
+    return record(usecase=usecase, kind="retrain", body=decision, once=decision["once"])["body"]
 
 
 def _next(chain: list[LedgerEntry], kind: str, body: dict[str, Any]) -> LedgerEntry:

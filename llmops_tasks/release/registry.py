@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tasks import artifacts, config, tracking
-from llmops_tasks.contracts import ArtifactRef, LedgerEntry, Report, Verdict
+from llmops_tasks.contracts import ArtifactRef, Evidence, LedgerEntry, Verdict
 from llmops_tasks.errors import EvidenceError, ReleaseError
 from llmops_tasks.release import ledger
 
@@ -53,6 +53,21 @@ def register(*, usecase: str, release: ArtifactRef) -> dict[str, Any]:
     version = api.create_model_version(name, source=source, run_id=run.id, tags=tags).version
     api.set_registered_model_alias(name, "challenger", version)
     return {"version": str(version), "release": release, "run_id": run.id}
+
+
+def annotate(*, usecase: str, candidate: dict[str, Any], evidence: Evidence, verdict: Verdict) -> dict[str, str]:
+    """Write the figures with their intervals, and the verdict, to the candidate's MLflow run and version."""
+    name, api = config.usecase_name(usecase), tracking.client()
+    figures: dict[str, float] = {}
+    for report in evidence["reports"]:
+        for metric, found in report["metrics"].items():
+            figures |= {f"{report['subject']}.{metric}": found["value"]}
+            figures |= {f"{report['subject']}.{metric}.{end}": found[end] for end in ("low", "high")}
+    run = tracking.Run(api, candidate["run_id"])
+    run.metrics(figures)
+    run.json("evaluation.json", {"evidence": evidence, "verdict": verdict})
+    api.set_model_version_tag(name, candidate["version"], "gate", verdict["verdict"])
+    return {"run_id": candidate["run_id"], "verdict": verdict["verdict"]}
 
 
 @contextmanager
@@ -100,6 +115,18 @@ def champion(*, usecase: str, version: str | None = None) -> dict[str, Any]:
     }
 
 
+def with_champion(*, usecase: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For answered days: {day, predictions, champion}, the champion being the version that answered."""
+    return [
+        {
+            "day": event["day"],
+            "predictions": event["predictions"],
+            "champion": champion(usecase=usecase, version=event["predictions"]["meta"]["release_version"]),
+        }
+        for event in events
+    ]
+
+
 def _current(chain: list[LedgerEntry]) -> str | None:
     changes = [entry for entry in chain if entry["kind"] in ("promotion", "rollback")]
     return str(changes[-1]["body"]["version"]) if changes else None
@@ -111,7 +138,7 @@ def promote(
     candidate: dict[str, Any],
     verdict: Verdict,
     approval: dict[str, Any],
-    report: Report,
+    evidence: Evidence,
     dataset: ArtifactRef,
 ) -> dict[str, Any]:
     """Make an approved candidate the champion: ledger entry first, then MLflow's aliases.
@@ -121,7 +148,7 @@ def promote(
         candidate: from `register`.
         verdict: from the gate; must be `pass` and about these bytes.
         approval: {choice, by, at, evidence_sha256, champion_version}; must be about this evidence.
-        report: the candidate's, kept as what drift is measured against.
+        evidence: what was judged; the candidate's report is kept as what drift is measured against.
         dataset: what it was evaluated on.
 
     Raises:
@@ -138,7 +165,7 @@ def promote(
             "previous": _current(chain),
             "release": candidate["release"],
             "dataset": dataset,
-            "report": report,
+            "report": evidence["reports"][0],
             "verdict_evidence_sha256": verdict["evidence_sha256"],
             "approved_by": approval["by"],
         }

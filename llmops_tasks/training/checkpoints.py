@@ -58,6 +58,7 @@ def resume(*, usecase: str, run: str, trained: dict[str, torch.Tensor], optimize
             folder, manifest = artifacts.fetch_at(uri)
         except IntegrityError as exc:
             log.warning("checkpoint passed over: %s", exc)
+            storage.remove_folder(uri)  # or it would stand in the way of the one to come
             continue
         step = int(uri.rsplit("-", 1)[1])
         _restore(folder / "state.safetensors", trained, optimizer)

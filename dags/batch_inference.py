@@ -1,0 +1,69 @@
+"""
+### Batch inference
+Answers one day's new records with the champion.
+
+`champion → ingest → validate → anonymize → render → predict → announce`
+
+The champion is resolved to a version once, at the beginning. A day that was answered is not answered again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import CronTriggerTimetable, get_current_context, task
+from llmops_dags.assets import assets_of
+from llmops_dags.events import announced
+from llmops_dags.stage import COMPUTE, DATE, VERSION, optional, stage
+
+from llmops_tasks.config import UseCase, checked_date
+from llmops_tasks.data.anonymize import anonymize
+from llmops_tasks.data.ingest import ingest
+from llmops_tasks.data.validate import validate
+from llmops_tasks.data.versions import day
+from llmops_tasks.errors import InputError
+from llmops_tasks.process import isolated
+from llmops_tasks.release.registry import champion
+from llmops_tasks.serving.batch import predict
+
+PARAMS = {
+    "date": optional(DATE, "Day", "YYYY-MM-DD. Empty: the day of the schedule."),
+    "version": optional(VERSION, "Version", "A version that was promoted. Empty: the champion."),
+}
+
+
+@task
+def options() -> dict[str, Any]:
+    """What the form says; the day comes from the schedule if the form leaves it empty."""
+    context = get_current_context()
+    logical = context["dag_run"].logical_date
+    date = context["params"]["date"] or (logical and logical.date().isoformat())
+    if not date:
+        raise InputError(
+            "No day is given, and a run by hand has none of its own. Fill in 'Day', for example 2026-03-30."
+        )
+    return {"date": checked_date(date), "version": context["params"]["version"]}
+
+
+def _schedule(usecase: str, case: UseCase) -> Any:
+    cron = case.batch.schedule if case.batch else None
+    return CronTriggerTimetable(cron, timezone="UTC") if cron else None
+
+
+@stage("batch_inference", schedule=_schedule, params=PARAMS, doc=__doc__)
+def dags(usecase: str, case: UseCase) -> None:
+    """Wire one use case."""
+    chosen = options()
+    serving = task(champion)(usecase=usecase, version=chosen["version"])
+    records = task(ingest)(usecase=usecase, date=chosen["date"])
+    good = task(validate)(usecase=usecase, records=records, labelled=False)
+    anonymous = task(anonymize)(usecase=usecase, records=good)
+    rendered = task(day)(usecase=usecase, records=anonymous, date=chosen["date"])
+    answered = task(isolated(predict), pool=COMPUTE)(
+        usecase=usecase, day=rendered, champion=serving, requested=chosen["version"]
+    )
+    extra = {"sha256": answered["sha256"], "day": rendered, "predictions": answered}
+    announced(assets_of(usecase).predictions, extra)
+
+
+globals().update(dags)

@@ -1,0 +1,78 @@
+"""
+### Evaluate
+Measures the bytes that would ship, judges them by the use case's policy, and asks a person.
+
+`receive candidate → evaluate each subject → compare → gate → ledger → approve → promote → announce`
+
+A candidate that the gate does not pass is recorded and goes no further. Whoever approves sees the gate's table;
+no answer in time means reject. Approval counts for this evidence and this champion only.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import TriggerRule, task
+from llmops_dags.assets import assets_of
+from llmops_dags.events import announced, received
+from llmops_dags.stage import COMPUTE, VERSION, optional, stage
+
+from llmops_tasks.config import UseCase
+from llmops_tasks.evaluation.gate import judge, needs_verdict, passed, table
+from llmops_tasks.evaluation.quality import compare_all, evaluate, subjects
+from llmops_tasks.process import isolated
+from llmops_tasks.release.ledger import record_approval, record_verdict
+from llmops_tasks.release.registry import annotate, champion, promote
+from llmops_tasks.training.base_model import base_model
+
+PARAMS = {
+    "version": optional(
+        VERSION, "Candidate", "A registered version. Empty: the one that started the run, or the newest."
+    )
+}
+
+
+@stage("evaluate", schedule=lambda usecase, case: [assets_of(usecase).candidate], params=PARAMS, doc=__doc__)
+def dags(usecase: str, case: UseCase) -> None:
+    """Wire one use case."""
+    event = received(assets_of(usecase).candidate, field="version")
+    candidate, dataset = event["candidate"], event["dataset"]
+    now = task(champion)(usecase=usecase)
+    base = task(isolated(base_model), pool=COMPUTE)(usecase=usecase)
+    open_question = task.short_circuit(needs_verdict)(candidate=candidate, champion=now)
+    plan = task(subjects)(usecase=usecase, candidate=candidate, champion=now, base=base)
+    measured = task(isolated(evaluate), pool=COMPUTE, map_index_template="{{ task.op_kwargs['subject'] }}")
+    reports = measured.partial(usecase=usecase, dataset=dataset).expand_kwargs(plan)
+    evidence = task(compare_all)(usecase=usecase, reports=reports)
+    verdict = task(judge, task_id="gate")(usecase=usecase, evidence=evidence, candidate=candidate, champion=now)
+    shown = task(table, task_id="gate_table")(verdict=verdict)
+    entry = task(record_verdict)(usecase=usecase, verdict=verdict)
+    noted = task(annotate)(usecase=usecase, candidate=candidate, evidence=evidence, verdict=verdict)
+    go_on = task.short_circuit(passed)(verdict=verdict)
+
+    approve = ApprovalOperator(
+        task_id="approve",
+        subject=f"Promote this candidate of {usecase}?",
+        body="{{ ti.xcom_pull(task_ids='gate_table')['markdown'] }}",
+        response_timeout=timedelta(hours=case.approval.timeout_hours),
+        defaults="Reject",
+    )
+    approved = EmptyOperator(task_id="approved")  # skipped when rejected; what follows a rejection hangs on it
+    decision: Any = task(record_approval, trigger_rule=TriggerRule.NONE_FAILED)(
+        usecase=usecase, candidate=candidate, verdict=verdict, champion=now, response=approve.output
+    )
+    promoted = task(promote)(
+        usecase=usecase, candidate=candidate, verdict=verdict, approval=decision, evidence=evidence, dataset=dataset
+    )
+    told = announced(
+        assets_of(usecase).champion, {"sha256": promoted["release"]["sha256"], "version": promoted["version"]}
+    )
+    open_question >> [base, plan]
+    [shown, entry, noted] >> go_on >> approve >> approved >> decision
+    approved >> promoted >> told
+
+
+globals().update(dags)

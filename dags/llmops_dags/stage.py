@@ -1,0 +1,83 @@
+"""Defaults of every DAG, and one decorator that makes a stage for every use case."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag
+
+from llmops_tasks import config, errors
+
+log = logging.getLogger(__name__)
+COMPUTE = "compute"  # the pool of whatever loads a model: one slot on a small machine, one a GPU in production
+# Trying again does not mend these; storage and lost processes are tried again.
+_FINAL = (
+    errors.ConfigError, errors.InputError, errors.SourceError, errors.DataError, errors.IntegrityError,
+    errors.ConflictError, errors.ModelError, errors.TrainingError, errors.EvidenceError, errors.ReleaseError,
+)  # fmt: skip
+RETRY_POLICY = ExceptionRetryPolicy(
+    rules=[RetryRule(exception=kind, action=RetryAction.FAIL, reason="trying again would not help") for kind in _FINAL]
+)
+PLAIN_TEXT = r"^[\w .,:;()'/+-]{3,300}$"  # nothing a shell or a template could take for its own
+DIGEST = r"^[0-9a-f]{8,64}$"
+DATE = r"^\d{4}-\d{2}-\d{2}$"
+VERSION = r"^[0-9]{1,9}$"
+
+
+def optional(pattern: str, title: str, description: str) -> Param:
+    """A text field that may stay empty and must match a pattern if it does not."""
+    return Param(None, type=["null", "string"], pattern=pattern, title=title, description_md=description)
+
+
+def valid_usecases() -> dict[str, config.UseCase]:
+    """Every use case that can be read; `usecase_check.py` shows what is wrong with the others."""
+    found = {}
+    for name in config.usecase_names():
+        try:
+            found[name] = config.load(name)
+        except errors.LLMOpsError:
+            log.warning("use case '%s' is not valid: see the import error of usecase_check.py", name)
+    return found
+
+
+def stage(
+    name: str, *, schedule: Callable[[str, config.UseCase], Any], params: dict[str, Param], doc: str | None
+) -> Callable[[Callable[[str, config.UseCase], None]], dict[str, DAG]]:
+    """Turn a function that wires one use case's tasks into one DAG for every use case.
+
+    Args:
+        name: of the stage; the DAG is `<usecase>.<name>`.
+        schedule: from a use case to Airflow's `schedule`.
+        params: of the form in the web UI.
+        doc: Markdown for people.
+    """
+
+    def build(wire: Callable[[str, config.UseCase], None]) -> dict[str, DAG]:
+        dags = {}
+        for usecase, case in valid_usecases().items():
+            dags[f"{usecase}.{name}"] = dag(
+                dag_id=f"{usecase}.{name}",
+                dag_display_name=f"{usecase}: {name.replace('_', ' ')}",
+                description=case.description,
+                doc_md=doc,
+                schedule=schedule(usecase, case),
+                start_date=datetime(2026, 1, 1),
+                catchup=False,
+                max_active_runs=1,
+                dagrun_timeout=timedelta(hours=case.approval.timeout_hours + 24),
+                is_paused_upon_creation=False,
+                params=dict(params),
+                tags=["llmops", usecase, name],
+                default_args={
+                    "owner": case.owner,
+                    "retries": 2,
+                    "retry_delay": timedelta(seconds=15),
+                    "retry_policy": RETRY_POLICY,
+                },
+            )(wire)(usecase, case)
+        return dags
+
+    return build

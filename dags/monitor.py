@@ -1,0 +1,38 @@
+"""
+### Monitor
+Compares every newly answered day with what the champion was judged on, and decides whether to retrain.
+
+`receive predictions → drift → decide → ledger → announce`
+
+Decisions are recorded with their reasons, also when they say no. A decision to retrain starts prepare_data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import task
+from llmops_dags.assets import assets_of
+from llmops_dags.events import announced, received_all
+from llmops_dags.stage import stage
+
+from llmops_tasks.config import UseCase
+from llmops_tasks.monitoring.drift import measure
+from llmops_tasks.monitoring.retrain import decide, wanted
+from llmops_tasks.release.ledger import entries, record_decision
+from llmops_tasks.release.registry import with_champion
+
+
+@stage("monitor", schedule=lambda usecase, case: [assets_of(usecase).predictions], params={}, doc=__doc__)
+def dags(usecase: str, case: UseCase) -> None:
+    """Wire one use case."""
+    days = task(with_champion)(usecase=usecase, events=received_all(assets_of(usecase).predictions))
+    drifts = task(measure).partial(usecase=usecase).expand_kwargs(days)
+    history = task(entries, task_id="history")(usecase=usecase, kind="retrain")
+    decisions = task(decide).partial(usecase=usecase, history=history).expand(drift=drifts)
+    recorded = task(record_decision).partial(usecase=usecase).expand(decision=decisions)
+    reason: Any = task.short_circuit(wanted)(decisions=recorded)
+    announced(assets_of(usecase).retrain, reason)
+
+
+globals().update(dags)

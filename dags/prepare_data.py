@@ -1,0 +1,46 @@
+"""
+### Prepare data
+Reads whatever has landed, checks every row, takes the identifiers out, and publishes a dataset version.
+
+`ingest → validate → anonymize → version → announce`
+
+Bad rows go to quarantine with a reason. A dataset that is not new announces nothing. Started by its cron,
+by a decision to retrain, or by hand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, task
+from llmops_dags.assets import assets_of
+from llmops_dags.events import announced
+from llmops_dags.stage import stage
+
+from llmops_tasks.config import UseCase
+from llmops_tasks.data.anonymize import anonymize
+from llmops_tasks.data.ingest import ingest
+from llmops_tasks.data.validate import validate
+from llmops_tasks.data.versions import version
+from llmops_tasks.prompts.templates import register
+
+
+def _schedule(usecase: str, case: UseCase) -> Any:
+    retrain = assets_of(usecase).retrain
+    if case.schedule is None:
+        return [retrain]
+    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(case.schedule, timezone="UTC"), assets=retrain)
+
+
+@stage("prepare_data", schedule=_schedule, params={}, doc=__doc__)
+def dags(usecase: str, case: UseCase) -> None:
+    """Wire one use case."""
+    task(register, task_id="register_prompt")(usecase=usecase)
+    records = task(ingest)(usecase=usecase)
+    good = task(validate)(usecase=usecase, records=records)
+    anonymous = task(anonymize)(usecase=usecase, records=good)
+    dataset = task(version)(usecase=usecase, records=anonymous)
+    announced(assets_of(usecase).dataset, {"sha256": dataset["sha256"], "dataset": dataset})
+
+
+globals().update(dags)

@@ -1,0 +1,156 @@
+"""Every rule of the columns finds its rows, and nothing of a bad row leaves the source."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import artifacts, storage
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.data import tables
+from llmops_tasks.data.ingest import ingest
+from llmops_tasks.data.validate import validate
+from llmops_tasks.errors import DataError
+from tests.support import small
+
+SECRET = "zebrafish"
+# What is wrong with row n, and the reason that must be given. Every bad row holds SECRET in some cell.
+FAULTS: list[tuple[dict[str, str], str]] = [
+    ({"level": "9"}, "level: unknown label"),
+    ({"level": ""}, "level: missing"),
+    ({"age": "fortyzebrafish"}, "age: not a number"),
+    ({"age": "-1"}, "age: not between 0.0 and 120.0"),
+    ({"age": "130.5"}, "age: not between 0.0 and 120.0"),
+    ({"age": "nan"}, "age: not a number"),
+    ({"seen": "last zebrafish"}, "seen: not a timestamp"),
+    ({"seen": ""}, "seen: missing"),
+    ({"patient": ""}, "patient: missing"),
+    ({"note": SECRET * 300}, "note: longer than 2000 characters"),
+    ({"sex": SECRET}, "sex: unknown word"),
+    ({"visit": "V0"}, "visit: duplicate"),
+    ({"visit": "V0"}, "visit: duplicate"),
+]
+SEX = {"sex": {"role": "input", "values": ["female", "male"]}}
+
+
+def _validate(folder: Path, lines: list[str], labelled: bool = True, **data: Any) -> tuple[str, ArtifactRef]:
+    header = small.HEADER + ",sex"
+    usecase = small.usecase(folder, {"uri": small.csv(folder, lines, header=header)}, SEX, **data)
+    return usecase, ingest(usecase=usecase)
+
+
+def _row(number: int, **values: str) -> str:
+    return small.row(number, **{"sex": "female"} | values)
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> tuple[ArtifactRef, str]:
+    """Twenty good rows, one bad row for each fault, and one with a field too many; and the log."""
+    folder = tmp_path_factory.mktemp("validate")
+    good = [_row(n) for n in range(20)]
+    bad = [_row(100 + n, **{"phone": SECRET} | fault) for n, (fault, _) in enumerate(FAULTS)]
+    patch = pytest.MonkeyPatch()
+    patch.setenv("LLMOPS_HOME", str(folder / "home"))
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.DEBUG)
+    handler.emit = records.append  # type: ignore[method-assign]
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        usecase, ref = _validate(folder, [*good, *bad, _row(500, note=SECRET) + ",more"], max_quarantined=0.9)
+        return validate(usecase=usecase, records=ref), "\n".join(record.getMessage() for record in records)
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        patch.undo()
+
+
+def _quarantine(ref: ArtifactRef) -> list[dict[str, Any]]:
+    return list(tables.rows(artifacts.fetch(ref) / "quarantine.parquet"))
+
+
+def test_every_rule_names_its_rows_and_its_reason(checked: tuple[ArtifactRef, str]) -> None:
+    found = {row["row"]: row["reason"] for row in _quarantine(checked[0])}
+    expected = {21 + n: reason for n, (_, reason) in enumerate(FAULTS)}
+    assert found == expected | {21 + len(FAULTS): "10 fields, the header has 9"}
+
+
+def test_the_good_rows_are_kept_and_typed(checked: tuple[ArtifactRef, str]) -> None:
+    import pandas as pd
+
+    frame = pd.read_parquet(artifacts.fetch(checked[0]) / "records.parquet")
+    assert frame["visit"].tolist() == [f"V{n}" for n in range(20)]
+    assert frame["age"].dtype == "float64"
+    assert str(frame["seen"].dtype).startswith("datetime64") and str(frame["seen"].dt.tz) == "UTC"
+    assert not [name for name in frame if name.startswith("_")]
+
+
+def test_of_rows_with_the_same_id_the_first_is_kept(checked: tuple[ArtifactRef, str]) -> None:
+    import pandas as pd
+
+    frame = pd.read_parquet(artifacts.fetch(checked[0]) / "records.parquet")
+    assert frame.loc[frame["visit"] == "V0", "note"].tolist() == ["sore throat 0"]
+    assert sum(row["reason"] == "visit: duplicate" for row in _quarantine(checked[0])) == 2
+
+
+def test_the_counts_add_up(checked: tuple[ArtifactRef, str]) -> None:
+    ref = checked[0]
+    assert (ref["rows"], ref["meta"]["quarantined"]) == (20, len(FAULTS) + 1)
+    assert sum(ref["meta"]["reasons"].values()) == len(FAULTS) + 1
+
+
+def test_data_docs_have_an_index_and_a_page_of_results(checked: tuple[ArtifactRef, str]) -> None:
+    docs = artifacts.fetch(checked[0]) / "data_docs"
+    assert "<html" in (docs / "index.html").read_text(encoding="utf-8").lower()
+    pages = [path.read_text(encoding="utf-8") for path in docs.rglob("*.html")]
+    assert any("heart" not in page and "values must be unique" in page for page in pages)
+
+
+def test_no_value_of_a_bad_row_is_in_docs_quarantine_reference_or_log(checked: tuple[ArtifactRef, str]) -> None:
+    ref, log = checked
+    folder = artifacts.fetch(ref)
+    values = {SECRET, "130.5", "fortyzebrafish", "last zebrafish", "V105", "P107"}
+    for path in (path for path in folder.rglob("*") if path.is_file() and path.name != "records.parquet"):
+        content = path.read_bytes().decode("utf-8", "ignore")
+        if path.suffix == ".parquet":
+            content = str(list(tables.rows(path)))
+        assert not [value for value in values if re.search(rf"\b{re.escape(value)}", content)], path.name
+    assert not [value for value in values if value in log or value in str(ref)]
+
+
+def test_quarantined_rows_are_found_again_by_their_digest(tmp_path: Path) -> None:
+    usecase, records = _validate(tmp_path, [_row(1), _row(2), _row(3, level="9")], max_quarantined=0.5)
+    row = _quarantine(validate(usecase=usecase, records=records))[0]
+    original = list(tables.rows(artifacts.fetch(records) / "records.parquet"))[2]
+    assert (row["source"], row["row"]) == (original.pop("_source"), int(original.pop("_row")))
+    assert row["sha256"] == storage.digest(original)
+
+
+def test_too_many_bad_rows_stop_the_pipeline_but_the_quarantine_is_kept(tmp_path: Path) -> None:
+    usecase, records = _validate(tmp_path, [_row(1), _row(2, level="9"), _row(3, level="8")])
+    with pytest.raises(DataError, match=r"More than 20% of the rows are bad: 1 good rows, 2 .* level: unknown label: 2"):
+        validate(usecase=usecase, records=records)
+    kept = storage.find(f"{storage.store_uri()}/small/validated/*/quarantine.parquet")
+    assert len(kept) == 1
+    assert len(list(tables.rows(storage.local_path(kept[0])))) == 2
+    with pytest.raises(DataError, match="More than 20%"):
+        validate(usecase=usecase, records=records)  # asking again does not let it through
+
+
+def test_too_few_good_rows_stop_the_pipeline(tmp_path: Path) -> None:
+    usecase, records = _validate(tmp_path, [_row(1), _row(2)], min_rows=3)
+    with pytest.raises(DataError, match="Fewer than 3 good rows: 2 good rows"):
+        validate(usecase=usecase, records=records)
+
+
+def test_a_days_records_are_not_asked_for_labels(tmp_path: Path) -> None:
+    usecase, records = _validate(tmp_path, [_row(1, level="", nurse="")])
+    ref = validate(usecase=usecase, records=records, labelled=False)
+    assert ref["rows"] == 1
+    assert "level" not in next(iter(tables.rows(artifacts.fetch(ref) / "records.parquet")))

@@ -1,0 +1,142 @@
+"""A dataset's split leaks nothing: neither a patient nor the future; and its version follows from its content."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import artifacts
+from llmops_tasks.config import Split
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.data.anonymize import anonymize
+from llmops_tasks.data.ingest import ingest
+from llmops_tasks.data.validate import validate
+from llmops_tasks.data.versions import COLUMNS, SPLITS, day, split, version
+from llmops_tasks.errors import DataError
+from tests.support import small
+
+RULE = Split(train=0.6, validation=0.1, test=0.3, cohort=20)
+
+
+def _groups(count: int, seed: int = 1) -> list[str]:
+    """Rows in order of time; about a third are of somebody seen before."""
+    rng = random.Random(seed)
+    groups: list[str] = []
+    for number in range(count):
+        groups.append(rng.choice(groups) if groups and rng.random() < 0.3 else f"P{number}")
+    return groups
+
+
+def _place(groups: list[str], rule: Split = RULE) -> dict[str, set[str]]:
+    place: dict[str, set[str]] = {}
+    for group, part in zip(groups, split(groups, rule), strict=True):
+        place.setdefault(group, set()).add(part)
+    return place
+
+
+def test_no_group_is_in_two_splits() -> None:
+    assert all(len(parts) == 1 for parts in _place(_groups(500)).values())
+
+
+def test_in_each_cohort_the_past_trains_for_the_future() -> None:
+    groups = _groups(500)
+    place = _place(groups)
+    order = list(dict.fromkeys(groups))
+    for start in range(0, len(order), RULE.cohort):
+        parts = [SPLITS.index(next(iter(place[group]))) for group in order[start : start + RULE.cohort]]
+        assert parts == sorted(parts)
+
+
+def test_the_shares_are_those_asked_for() -> None:
+    parts = split([f"P{n}" for n in range(200)], RULE)
+    assert [parts.count(name) for name in SPLITS] == [120, 20, 60]
+
+
+def test_later_rows_leave_full_cohorts_as_they_were() -> None:
+    early = _groups(300)
+    full = len(dict.fromkeys(early)) // RULE.cohort * RULE.cohort
+    kept = list(dict.fromkeys(early))[:full]
+    before, after = _place(early), _place(early + [f"N{n}" for n in range(77)] + early[:9])
+    assert {group: before[group] for group in kept} == {group: after[group] for group in kept}
+
+
+def _dataset(folder: Path, lines: list[str], **data: Any) -> tuple[str, ArtifactRef]:
+    usecase = small.usecase(folder, {"uri": small.csv(folder, lines)}, **data)
+    return usecase, anonymize(usecase=usecase, records=validate(usecase=usecase, records=ingest(usecase=usecase)))
+
+
+@pytest.fixture
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMOPS_PSEUDONYM_KEY", "tests")
+
+
+@pytest.mark.usefixtures("_key")
+def test_a_dataset_has_its_columns_rendered_text_and_answers(tmp_path: Path) -> None:
+    import pandas as pd
+
+    lines = [small.row(n, level="2" if n % 2 else "U", age="" if n == 3 else "40") for n in range(10)]
+    usecase, records = _dataset(tmp_path, lines)
+    ref = version(usecase=usecase, records=records)
+    frame = pd.read_parquet(artifacts.fetch(ref) / "data.parquet").set_index("record_id")
+    assert ["record_id", *frame.columns] == [*COLUMNS, "age"]
+    assert frame.loc["V2", "text"] == "sore throat 2 40y"
+    assert frame.loc["V3", "text"] == "sore throat 3"
+    assert tuple(frame.loc["V2", ["label", "completion"]]) == ("urgent", " urgent")
+    assert tuple(frame.loc["V3", ["label", "completion"]]) == ("calm", " less")
+    assert ref["meta"]["splits"] == frame["split"].value_counts().to_dict()
+    assert ref["meta"]["parents"] == [records["sha256"]]
+    assert frame["time"].is_monotonic_increasing
+    assert version(usecase=usecase, records=records) == ref
+
+
+@pytest.mark.usefixtures("_key")
+def test_the_same_rows_in_another_order_are_the_same_version(tmp_path: Path) -> None:
+    lines = [small.row(n) for n in range(10)]
+    usecase, records = _dataset(tmp_path, lines)
+    first = version(usecase=usecase, records=records)
+    other, shuffled = _dataset(tmp_path, lines[::-1])
+    assert shuffled["sha256"] != records["sha256"]
+    assert version(usecase=other, records=shuffled)["sha256"] == first["sha256"]
+
+
+@pytest.mark.usefixtures("_key")
+def test_exact_duplicates_are_dropped_and_the_earliest_kept(tmp_path: Path) -> None:
+    import pandas as pd
+
+    lines = [small.row(n) for n in range(10)]
+    usecase, records = _dataset(tmp_path, [*lines, small.row(90, note="sore throat 2", seen="2026-03-01T00:00:00Z")])
+    ref = version(usecase=usecase, records=records)
+    frame = pd.read_parquet(artifacts.fetch(ref) / "data.parquet")
+    assert (ref["rows"], ref["meta"]["duplicates"]) == (10, 1)
+    assert "V90" not in frame["record_id"].tolist()
+
+
+@pytest.mark.usefixtures("_key")
+def test_a_split_that_would_be_empty_is_refused(tmp_path: Path) -> None:
+    usecase, records = _dataset(tmp_path, [small.row(n) for n in range(2)])
+    with pytest.raises(DataError, match=r"A split would be empty: \{'train': 1, 'validation': 0, 'test': 1\} rows"):
+        version(usecase=usecase, records=records)
+
+
+def test_the_demos_dataset_keeps_patients_apart(world: Any) -> None:
+    import pandas as pd
+
+    frame = pd.read_parquet(artifacts.fetch(world.dataset) / "data.parquet")
+    assert (frame.groupby("group")["split"].nunique() == 1).all()
+    assert frame["record_id"].is_unique
+
+
+def test_a_day_is_rendered_like_the_dataset_without_answers(world: Any) -> None:
+    import pandas as pd
+
+    date = "2026-03-30"
+    usecase = world.usecase
+    records = validate(usecase=usecase, records=ingest(usecase=usecase, date=date), labelled=False)
+    ref = day(usecase=usecase, records=anonymize(usecase=usecase, records=records), date=date)
+    frame = pd.read_parquet(artifacts.fetch(ref) / "data.parquet")
+    assert (ref["rows"], ref["meta"]["date"]) == (60, date)
+    assert list(frame)[:3] == ["record_id", "time", "text"]
+    assert not {"label", "completion", "split"} & set(frame)

@@ -1,0 +1,82 @@
+"""What the model reads: rendered from named columns, in a sandbox, and the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import config
+from llmops_tasks.config import UseCase
+from llmops_tasks.errors import ConfigError
+from llmops_tasks.prompts import templates
+from tests.support import small
+
+
+def _case(folder: Path, text: str = "{{ note }}", prompt: dict[str, Any] | None = None) -> UseCase:
+    case = config.load(small.usecase(folder, {"uri": f"file://{folder}/rows.csv"}, text=text))
+    changed = case.prompt.model_copy(update=prompt or {})
+    return case.model_copy(update={"prompt": changed})
+
+
+def test_runs_of_white_space_are_folded(tmp_path: Path) -> None:
+    case = _case(tmp_path, "  {{ note }}\n\n{{ age | int }}y ")
+    assert templates.render_text(case, {"note": "a \t b", "age": 40.0}) == "a b 40y"
+
+
+def test_missing_values_are_none_and_the_template_may_ask(tmp_path: Path) -> None:
+    case = _case(tmp_path, "{{ note }}{% if age is not none %} {{ age }}{% endif %}")
+    assert templates.render_text(case, {"note": "a", "age": None}) == "a"
+
+
+def test_a_note_that_looks_like_a_template_is_text(tmp_path: Path) -> None:
+    text = templates.render_text(_case(tmp_path), {"note": "{{ 7 * 7 }} {% raw %} <b>&amp;"})
+    assert text == "{{ 7 * 7 }} {% raw %} <b>&amp;"
+    assert text in templates.render_prompt(_case(tmp_path), text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{{ note.__class__.__mro__ }}", "{{ note | round }}", "{{ note / 2 }}", "{{ age | round }}", "{{ huge | int }}"],
+)
+def test_a_template_that_fails_names_its_place_and_not_the_record(tmp_path: Path, text: str) -> None:
+    columns = {"huge": {"role": "input", "type": "number"}}
+    case = config.load(small.usecase(tmp_path, {"uri": f"file://{tmp_path}/rows.csv"}, columns, text=text))
+    with pytest.raises(ConfigError, match=r"data\.text cannot be rendered: \w+\. Check its variables") as caught:
+        templates.render_text(case, {"note": "zebrafish", "age": None, "huge": float("inf")})
+    assert "zebrafish" not in str(caught.value)
+
+
+def test_a_missing_variable_is_an_error_and_never_an_empty_string(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="UndefinedError"):
+        templates.render_text(_case(tmp_path), {"age": 4})
+
+
+def test_the_prompt_ends_where_the_answer_begins(tmp_path: Path) -> None:
+    assert templates.render_prompt(_case(tmp_path), "sore throat") == "Note: sore throat\nPriority:"
+
+
+def test_the_prompt_may_list_the_answers(tmp_path: Path) -> None:
+    case = _case(tmp_path, prompt={"template": "{{ text }} ({{ labels }}):"})
+    assert templates.render_prompt(case, "x") == "x (urgent, less):"
+
+
+def test_examples_stand_in_front_with_their_answers(tmp_path: Path) -> None:
+    case = _case(tmp_path, prompt={"examples": [{"text": "one", "answer": " urgent"}, {"text": "two", "answer": " less"}]})
+    assert templates.render_prompt(case, "three") == (
+        "Note: one\nPriority: urgent\n\nNote: two\nPriority: less\n\nNote: three\nPriority:"
+    )
+
+
+@pytest.mark.usefixtures("mlflow")
+def test_the_same_prompt_is_registered_once_and_a_changed_one_again(tmp_path: Path) -> None:
+    usecase = small.usecase(tmp_path, {"uri": f"file://{tmp_path}/rows.csv"})
+    first = templates.register(usecase=usecase)
+    assert (first["name"], first["version"]) == ("small-prompt", "1")
+    assert templates.register(usecase=usecase) == first
+    (tmp_path / "other").mkdir()
+    changed = small.usecase(tmp_path / "other", {"uri": f"file://{tmp_path}/rows.csv"}, text="{{ note }}!")
+    second = templates.register(usecase=changed)
+    assert second["version"] == "2"
+    assert second["sha256"] != first["sha256"]

@@ -1,0 +1,47 @@
+"""A training set of a few rows, so that every step can be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import artifacts
+from llmops_tasks.contracts import ArtifactRef
+from tests.support import tiny
+
+ANSWERS = (" urgent", " less", " emergent", " non")
+Training = dict[str, Any]
+
+
+def small_dataset(rows: int = 24, held_out: int = 6) -> ArtifactRef:
+    """A dataset as `versions` makes it, with the columns that training reads."""
+    import pandas as pd
+
+    def build(out: Path) -> dict[str, Any]:
+        frame = pd.DataFrame(
+            {
+                "text": [f"note number {n} " + "with pain " * (n % 5) for n in range(rows + held_out)],
+                "completion": [ANSWERS[n * n % 4] for n in range(rows + held_out)],
+                "split": ["train"] * rows + ["validation"] * held_out,
+            }
+        )
+        frame.to_parquet(out / "data.parquet", index=False)
+        return {"rows": len(frame), "splits": {"train": rows, "validation": held_out, "test": 0}}
+
+    inputs = {"rows": rows, "held_out": held_out}
+    return artifacts.publish(usecase="tiny", kind="dataset", inputs=inputs, build=build)
+
+
+@pytest.fixture
+def training(tmp_path: Path, tiny_model: Path, world: Any) -> Callable[..., Training]:
+    """Arguments of `finetune`: 6 steps of 4 rows with dropout, a checkpoint after every second."""
+
+    def make(**settings: Any) -> Training:
+        plain = {"batch_size": 4, "checkpoint_every": 2, "dropout": 0.1, "max_length": 48}
+        path = tiny.usecase(tmp_path / "usecases", tiny_model, "file:///none/*.csv", finetune=plain | settings)
+        return {"usecase": str(path), "dataset": small_dataset(), "base": world.base}
+
+    return make
