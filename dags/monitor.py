@@ -17,9 +17,9 @@ from llmops_dags.events import announced, received_all
 from llmops_dags.stage import stage
 
 from llmops_tasks.config import UseCase
-from llmops_tasks.monitoring.drift import measure
-from llmops_tasks.monitoring.retrain import decide, wanted
-from llmops_tasks.release.ledger import entries, record_decision
+from llmops_tasks.monitoring.drift import measure_all
+from llmops_tasks.monitoring.retrain import decide_all, wanted
+from llmops_tasks.release.ledger import entries, record_decisions
 from llmops_tasks.release.registry import with_champion
 
 
@@ -27,10 +27,10 @@ from llmops_tasks.release.registry import with_champion
 def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
     days = task(with_champion)(usecase=usecase, events=received_all(assets_of(usecase).predictions))
-    drifts = task(measure).partial(usecase=usecase).expand_kwargs(days)
+    drifts = task(measure_all, task_id="measure")(usecase=usecase, days=days)
     history = task(entries, task_id="history")(usecase=usecase, kind="retrain")
-    decisions = task(decide).partial(usecase=usecase, history=history).expand(drift=drifts)
-    recorded = task(record_decision).partial(usecase=usecase).expand(decision=decisions)
+    decisions = task(decide_all, task_id="decide")(usecase=usecase, drifts=drifts, history=history)
+    recorded = task(record_decisions)(usecase=usecase, decisions=decisions)
     reason: Any = task.short_circuit(wanted)(decisions=recorded)
     announced(assets_of(usecase).retrain, reason)
 

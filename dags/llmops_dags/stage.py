@@ -7,7 +7,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule, dag
+from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule
+from llmops_links import LINKS
 
 from llmops_tasks import config, errors
 
@@ -30,6 +31,13 @@ VERSION = r"^[0-9]{1,9}$"
 def optional(pattern: str, title: str, description: str) -> Param:
     """A text field that may stay empty and must match a pattern if it does not."""
     return Param(None, type=["null", "string"], pattern=pattern, title=title, description_md=description)
+
+
+def _add_links(made: DAG) -> None:
+    """Buttons on the task instances that leave something to look at."""
+    for task in made.tasks:
+        if task.task_id in LINKS:
+            task.operator_extra_links = LINKS[task.task_id]
 
 
 def valid_usecases() -> dict[str, config.UseCase]:
@@ -58,7 +66,7 @@ def stage(
     def build(wire: Callable[[str, config.UseCase], None]) -> dict[str, DAG]:
         dags = {}
         for usecase, case in valid_usecases().items():
-            dags[f"{usecase}.{name}"] = dag(
+            with DAG(
                 dag_id=f"{usecase}.{name}",
                 dag_display_name=f"{usecase}: {name.replace('_', ' ')}",
                 description=case.description,
@@ -70,14 +78,17 @@ def stage(
                 dagrun_timeout=timedelta(hours=case.approval.timeout_hours + 24),
                 is_paused_upon_creation=False,
                 params=dict(params),
-                tags=["llmops", usecase, name],
+                tags={"llmops", usecase, name},
                 default_args={
                     "owner": case.owner,
                     "retries": 2,
                     "retry_delay": timedelta(seconds=15),
                     "retry_policy": RETRY_POLICY,
                 },
-            )(wire)(usecase, case)
+            ) as made:
+                wire(usecase, case)
+                _add_links(made)
+            dags[made.dag_id] = made
         return dags
 
     return build

@@ -75,6 +75,11 @@ def measure(*, usecase: str, day: ArtifactRef, predictions: ArtifactRef, champio
     }
 
 
+def measure_all(*, usecase: str, days: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`measure` for several days: {day, predictions, champion} each."""
+    return [measure(usecase=usecase, **day) for day in days]
+
+
 def _build(
     case: UseCase, day: ArtifactRef, predictions: ArtifactRef, champion: dict[str, Any], out: Path
 ) -> dict[str, Any]:

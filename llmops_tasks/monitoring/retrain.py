@@ -10,13 +10,13 @@ from llmops_tasks.contracts import LedgerEntry
 from llmops_tasks.storage import digest
 
 
-def decide(*, usecase: str, drift: dict[str, Any], history: list[LedgerEntry]) -> dict[str, Any]:
+def decide(*, usecase: str, drift: dict[str, Any], history: list[dict[str, Any]]) -> dict[str, Any]:
     """Decide for one day.
 
     Args:
         usecase: name or YAML path.
         drift: from `drift.measure`.
-        history: the ledger's entries of the kind "retrain".
+        history: earlier decisions, as this function returned them.
 
     Returns:
         {retrain, date, reasons, drift_sha256, once}. Days are compared with days, never with the clock, so
@@ -24,7 +24,7 @@ def decide(*, usecase: str, drift: dict[str, Any], history: list[LedgerEntry]) -
     """
     settings = config.load(usecase).monitoring
     date, once = drift["date"], digest(["retrain", drift["date"], drift["report"]["sha256"]])
-    earlier = [entry["body"]["date"] for entry in history if entry["body"]["retrain"] and entry["body"]["once"] != once]
+    earlier = [past["date"] for past in history if past["retrain"] and past["once"] != once]
     recent = [day for day in earlier if 0 <= _days(day, date) < settings.cooldown_days]
     if not drift["alarm"]:
         retrain, reason = False, f"no drift: {len(drift['drifting'])} of {settings.min_signals} signals"
@@ -42,6 +42,15 @@ def decide(*, usecase: str, drift: dict[str, Any], history: list[LedgerEntry]) -
         "drift_sha256": drift["report"]["sha256"],
         "once": once,
     }
+
+
+def decide_all(*, usecase: str, drifts: list[dict[str, Any]], history: list[LedgerEntry]) -> list[dict[str, Any]]:
+    """Decide day by day, the earliest first; a yes counts for the cooldown of the days after it."""
+    decisions: list[dict[str, Any]] = []
+    for drift in sorted(drifts, key=lambda drift: str(drift["date"])):
+        known = [*(entry["body"] for entry in history), *decisions]
+        decisions.append(decide(usecase=usecase, drift=drift, history=known))
+    return decisions
 
 
 def wanted(*, decisions: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -81,9 +81,11 @@ def record_approval(
     return record(usecase=usecase, kind="approval", body=body, once=storage.digest(body))["body"]
 
 
-def record_decision(*, usecase: str, decision: dict[str, Any]) -> dict[str, Any]:
-    """Record a retraining decision, yes or no; returns it."""
-    return record(usecase=usecase, kind="retrain", body=decision, once=decision["once"])["body"]
+def record_decisions(*, usecase: str, decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Record retraining decisions, yes or no; returns them."""
+    for decision in decisions:
+        record(usecase=usecase, kind="retrain", body=decision, once=decision["once"])
+    return decisions
 
 
 def _next(chain: list[LedgerEntry], kind: str, body: dict[str, Any]) -> LedgerEntry:

@@ -51,7 +51,7 @@ def resume(*, usecase: str, run: str, trained: dict[str, torch.Tensor], optimize
     """Load the newest checkpoint whose bytes are those of its manifest.
 
     Returns:
-        (step, losses so far); (0, []) if there is none. Torn ones are named in the log and passed over.
+        (step, losses so far); (0, []) if there is none. Torn ones are named in the log, passed over and dropped.
     """
     for uri in reversed(_found(folder_of(usecase, run))):
         try:

@@ -1,0 +1,73 @@
+"""Buttons on a task instance: its MLflow run, its Data Docs, its report.
+
+A link is worked out where the task ran, from the reference that the task returned; nothing is read but that.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from airflow.sdk import BaseOperatorLink
+
+PREFIX = "/llmops"
+
+
+def _result(ti: Any) -> dict[str, Any]:
+    """What the task returned; of a list the last."""
+    value = ti.xcom_pull(task_ids=ti.task_id, key="return_value")
+    value = value[-1] if isinstance(value, list) and value else value
+    return value if isinstance(value, dict) else {}
+
+
+def page(ref: dict[str, Any], name: str) -> str:
+    """The address of an artifact's page, served by `llmops_plugin` to signed-in users."""
+    usecase, kind, key = ref["uri"].rsplit("/", 3)[1:]
+    return f"{PREFIX}/{usecase}/{kind}/{key}/{name}"
+
+
+class MLflowRun(BaseOperatorLink):
+    """The MLflow run that a task wrote to."""
+
+    name = "MLflow run"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Empty where there is no run or no web address of MLflow."""
+        result = _result(ti_key)
+        run = result.get("run_id") or result.get("meta", {}).get("mlflow_run")
+        uri = os.environ.get("LLMOPS_MLFLOW_UI") or os.environ.get("MLFLOW_TRACKING_URI", "")
+        return f"{uri}/#/experiments/0/runs/{run}" if run and uri.startswith("http") else ""
+
+
+class DataDocs(BaseOperatorLink):
+    """Great Expectations' pages about the records."""
+
+    name = "Data Docs"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Empty where the task failed before it had a result."""
+        ref = _result(ti_key)
+        return page(ref, "data_docs/index.html") if ref.get("kind") == "validated" else ""
+
+
+class Report(BaseOperatorLink):
+    """A drift report, or a release's model card."""
+
+    name = "Report"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Empty where the task failed before it had a result."""
+        result = _result(ti_key)
+        ref = result.get("report") or result
+        names = {"drift": "report.html", "release": "README.md"}
+        return page(ref, names[ref["kind"]]) if ref.get("kind") in names else ""
+
+
+LINKS = {
+    "validate": (DataDocs(),),
+    "finetune": (MLflowRun(),),
+    "package": (Report(), MLflowRun()),
+    "register": (MLflowRun(),),
+    "annotate": (MLflowRun(),),
+    "measure": (Report(),),
+}

@@ -1,0 +1,61 @@
+"""Shows Data Docs, drift reports and model cards in Airflow's web UI, to signed-in users only.
+
+What it does not do: serve records, predictions or weights. Only the pages named in PAGES leave the store.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+from airflow.api_fastapi.core_api.security import requires_access_view
+from airflow.plugins_manager import AirflowPlugin
+from fastapi import Depends, FastAPI, HTTPException, Response
+from llmops_links import PREFIX, DataDocs, MLflowRun, Report
+
+from llmops_tasks import storage
+from llmops_tasks.errors import StorageError
+
+PAGES = {
+    "validated": re.compile(r"data_docs/[\w./-]+\.(?:html|css|js|png|svg|ico|woff2?)"),
+    "drift": re.compile(r"report\.html"),
+    "release": re.compile(r"README\.md"),
+}
+_NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
+_KEY = re.compile(r"[0-9a-f]{32}")
+
+app = FastAPI(
+    title="LLMOps pages",
+    dependencies=[Depends(requires_access_view(AccessView.PLUGINS))],
+    docs_url=None,
+    openapi_url=None,
+)
+
+
+@app.get("/{usecase}/{kind}/{key}/{name:path}")
+def page(usecase: str, kind: str, key: str, name: str) -> Response:
+    """One page of one artifact. Everything else, and every odd path, is not found."""
+    allowed = kind in PAGES and PAGES[kind].fullmatch(name) and _NAME.fullmatch(usecase) and _KEY.fullmatch(key)
+    if not allowed or ".." in name.split("/"):
+        raise HTTPException(404, "There is no such page.")
+    try:
+        content = storage.read_bytes(f"{storage.store_uri()}/{usecase}/{kind}/{key}/{name}")
+    except StorageError as exc:
+        raise HTTPException(404, "There is no such page.") from exc
+    kind_of_text = "text/plain" if name.endswith(".md") else mimetypes.guess_type(name)[0] or "application/octet-stream"
+    # The pages are ours, but they may not act in the user's name on Airflow's own pages.
+    policy = "default-src 'self' 'unsafe-inline' data:; connect-src 'none'; form-action 'none'"
+    return Response(
+        content,
+        media_type=kind_of_text,
+        headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"},
+    )
+
+
+class LLMOpsPlugin(AirflowPlugin):
+    """Links from a task instance to its MLflow run, Data Docs and report."""
+
+    name = "llmops"
+    fastapi_apps = [{"app": app, "url_prefix": PREFIX, "name": "LLMOps pages"}]  # noqa: RUF012  (Airflow's interface)
+    operator_extra_links = [MLflowRun(), DataDocs(), Report()]  # noqa: RUF012

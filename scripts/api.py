@@ -1,0 +1,95 @@
+"""Airflow's REST API, as much as the demo and the live test need of it."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+
+class Api:
+    """A user's view of a running Airflow."""
+
+    def __init__(self, base: str, user: str, password: str) -> None:
+        self.base, self._login = base, {"username": user, "password": password}
+        self._token = ""
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """One request; signs in first, and again when the token has run out."""
+        if not self._token:
+            self._token = self._send("POST", "/auth/token", self._login)["access_token"]
+        try:
+            return self._send(method, f"/api/v2{path}", body)
+        except urllib.error.HTTPError as exc:
+            if exc.code != 401:
+                raise
+        self._token = ""
+        return self.call(method, path, body)
+
+    def _send(self, method: str, path: str, body: Any) -> Any:
+        headers = {"Content-Type": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.base + path, data=data, headers=headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            content = answer.read()
+        return json.loads(content) if content else None
+
+    def ensure_pool(self, name: str, slots: int, description: str) -> None:
+        """Create a pool unless it is there; its size is left as somebody set it."""
+        try:
+            self.call(
+                "POST", "/pools", {"name": name, "slots": slots, "description": description, "include_deferred": False}
+            )
+        except urllib.error.HTTPError as exc:
+            if exc.code != 409:
+                raise
+
+    def dags(self) -> dict[str, Any]:
+        """All DAGs by id."""
+        return {dag["dag_id"]: dag for dag in self.call("GET", "/dags?limit=100")["dags"]}
+
+    def import_errors(self) -> list[str]:
+        """What could not be parsed."""
+        return [
+            f"{e['filename']}: {e['stack_trace'].splitlines()[-1]}"
+            for e in self.call("GET", "/importErrors")["import_errors"]
+        ]
+
+    def trigger(self, dag: str, conf: dict[str, Any] | None = None) -> str:
+        """Start a run as a user would; returns its id."""
+        return str(self.call("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf or {}})["dag_run_id"])
+
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        """All runs, the oldest first."""
+        return list(self.call("GET", f"/dags/{dag}/dagRuns?limit=100&order_by=run_after")["dag_runs"])
+
+    def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
+        """The task instances of a run."""
+        return list(self.call("GET", f"/dags/{dag}/dagRuns/{_quoted(run)}/taskInstances?limit=200")["task_instances"])
+
+    def xcom(self, dag: str, run: str, task: str) -> Any:
+        """What a task returned."""
+        path = f"/dags/{dag}/dagRuns/{_quoted(run)}/taskInstances/{task}/xcomEntries/return_value"
+        return self.call("GET", f"{path}?deserialize=true&stringify=false")["value"]
+
+    def approvals(self) -> list[dict[str, Any]]:
+        """Questions that wait for a person."""
+        return list(self.call("GET", "/dags/~/dagRuns/~/hitlDetails?response_received=false")["hitl_details"])
+
+    def answer(self, dag: str, run: str, task: str, choice: str) -> None:
+        """Answer a question as the signed-in user."""
+        path = f"/dags/{dag}/dagRuns/{_quoted(run)}/taskInstances/{task}/-1/hitlDetails"
+        self.call("PATCH", path, {"chosen_options": [choice], "params_input": {}})
+
+    def log(self, dag: str, run: str, task: str, attempt: int = 1) -> str:
+        """A task's log."""
+        path = f"/dags/{dag}/dagRuns/{_quoted(run)}/taskInstances/{task}/logs/{attempt}"
+        return json.dumps(self.call("GET", path))
+
+
+def _quoted(word: str) -> str:
+    return urllib.parse.quote(word, safe="")

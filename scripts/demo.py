@@ -1,0 +1,286 @@
+"""The whole life cycle in a real Airflow, driven through its REST API as a user would. All data is invented.
+
+    python scripts/demo.py          starts what does not run, and leaves it running for a look around
+
+Notes land, a model is trained on them, measured, gated, approved by a named person and put to work on two days.
+The second day comes from another hospital: drift is noticed, reviewed notes have landed, and a second candidate is
+judged against the champion. Run it again, and finished work is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import stack
+from api import Api
+from rich.console import Console
+from rich.live import Live
+from rich.markdown import Markdown
+from rich.table import Table
+
+USECASE = os.environ.get("LLMOPS_DEMO_USECASE", "triage")
+LIMIT = float(os.environ.get("LLMOPS_DEMO_MINUTES", "60")) * 60  # seconds; a busy machine takes long
+SETTLE = 6  # seconds: Airflow 3.3 loses an answer that comes right after the question
+FINAL = ("success", "failed", "skipped", "upstream_failed", "removed")
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+class Board:
+    """The table of stages: what ran, how far it is, how long it took."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], tuple[str, str, float]] = {}
+
+    def table(self) -> Table:
+        """As rich shows it."""
+        table = Table(title=f"Life cycle of '{USECASE}'")
+        for column in ("stage", "run", "progress", "seconds"):
+            table.add_column(column, justify="right" if column == "seconds" else "left")
+        for (dag, run), (state, progress, seconds) in self.rows.items():
+            colour = {"success": "green", "failed": "red", "running": "yellow"}.get(state, "white")
+            table.add_row(dag, run, f"[{colour}]{progress}[/]", f"{seconds:.0f}")
+        return table
+
+
+class Demo:
+    """One drive through the life cycle."""
+
+    def __init__(self, api: Api, approver: Api) -> None:
+        self.api, self.approver, self.board = api, approver, Board()
+        self.seen = {(dag, run["dag_run_id"]) for dag in self.dags() for run in api.runs(dag)}
+        self.answered: set[tuple[str, str]] = set()
+        self.end = time.monotonic() + LIMIT
+
+    @staticmethod
+    def dags() -> list[str]:
+        """All stages of the use case, in order."""
+        stages = ("prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback")
+        return [f"{USECASE}.{name}" for name in stages]
+
+    def start(self, stage: str, **conf: str) -> None:
+        """Trigger a stage and follow everything that follows from it."""
+        self.api.trigger(f"{USECASE}.{stage}", conf)
+        with Live(self.board.table(), console=console, refresh_per_second=1, transient=not console.is_terminal) as live:
+            self._follow(live)
+        if not console.is_terminal:
+            console.print(self.board.table())
+
+    def _follow(self, live: Live) -> None:
+        """Until nothing runs and nothing new was started by an asset."""
+        quiet = 0.0
+        while True:
+            if time.monotonic() > self.end:
+                raise DemoError(
+                    f"Not finished after {LIMIT / 60:.0f} minutes. Look at the web UI, or set LLMOPS_DEMO_MINUTES."
+                )
+            busy = self._look()
+            live.update(self.board.table())
+            self._answer(live)
+            quiet = 0.0 if busy else quiet or time.monotonic()
+            if quiet and time.monotonic() - quiet > 12:
+                return
+            time.sleep(2)
+
+    def _look(self) -> bool:
+        """Update the board with every run of ours; True while one is not finished."""
+        busy = False
+        for dag in self.dags():
+            for run in self.api.runs(dag):
+                if (dag, run["dag_run_id"]) in self.seen:
+                    continue
+                name, number = dag.split(".")[1], run["dag_run_id"]
+                if (
+                    run["state"] in ("success", "failed")
+                    and self.board.rows.get((name, number), ("",))[0] == run["state"]
+                ):
+                    continue
+                tasks = self.api.tasks(dag, number)
+                self.board.rows[name, number] = (run["state"], *self._progress(run, tasks))
+                busy |= run["state"] not in ("success", "failed")
+                if run["state"] == "failed":
+                    self._explain(dag, number, tasks)
+        return busy
+
+    @staticmethod
+    def _progress(run: dict[str, Any], tasks: list[dict[str, Any]]) -> tuple[str, float]:
+        done = sum(task["state"] in FINAL for task in tasks)
+        now = [
+            task["task_id"]
+            for task in tasks
+            if task["state"] in ("running", "deferred", "awaiting_input", "up_for_retry")
+        ]
+        doing = f" {', '.join(sorted(set(now)))}" if now else ""
+        return f"{done}/{len(tasks)} {run['state']}{doing}", float(run.get("duration") or 0)
+
+    def _explain(self, dag: str, run: str, tasks: list[dict[str, Any]]) -> None:
+        failed = [task for task in tasks if task["state"] == "failed"]
+        for task in failed:
+            log = self.api.log(dag, run, task["task_id"], task["try_number"])
+            file = stack.home() / "logs" / f"{dag}.{task['task_id']}.log"
+            file.write_text(log.replace("\\n", "\n"), encoding="utf-8")
+            raise DemoError(f"{dag}, task '{task['task_id']}' failed. Its log is in {file}.")
+        raise DemoError(f"{dag}, run {run} failed. Look at it in the web UI.")
+
+    def _answer(self, live: Live) -> None:
+        """Show the gate's table to the approver, who answers."""
+        for question in self.approver.approvals():
+            instance = question["task_instance"]
+            key = (instance["dag_id"], instance["dag_run_id"])
+            if not key[0].startswith(f"{USECASE}.") or key in self.answered:
+                continue
+            live.console.print(Markdown(question["body"]))
+            live.console.print("[bold]approver[/] reads the table and answers: [green]Approve[/]")
+            time.sleep(SETTLE)
+            self.approver.answer(*key, instance["task_id"], "Approve")
+            self.answered.add(key)
+
+    def newest(self, stage: str, task: str) -> Any:
+        """What a task returned in the newest successful run of its stage."""
+        dag = f"{USECASE}.{stage}"
+        run = [run for run in self.api.runs(dag) if run["state"] == "success"][-1]["dag_run_id"]
+        return self.api.xcom(dag, run, task)
+
+
+# ---------------------------------------------------------------- the story
+
+
+def land_notes() -> list[str]:
+    """Write the invented notes once; returns the two days."""
+    from llmops_tasks.data import synthetic
+
+    folder = stack.home() / "demo"
+    if not (folder / "landing").exists():
+        synthetic.write(out=folder.as_uri())
+    return sorted(path.name.removeprefix("date=") for path in (folder / "inbox").iterdir())
+
+
+def land_reviewed() -> None:
+    """The second hospital's reviewed notes arrive in the landing area; under their final name only when complete."""
+    source, target = (
+        stack.home() / "demo" / "reviewed" / "hospital_b.csv",
+        stack.home() / "demo" / "landing" / "hospital_b.csv",
+    )
+    if not target.exists():
+        part = target.with_suffix(".part")
+        shutil.copyfile(source, part)
+        part.rename(target)
+
+
+def wait_for_dags(api: Api) -> None:
+    """Until all six DAGs are known, or a file cannot be parsed."""
+    end = time.monotonic() + 180
+    while not set(Demo.dags()) <= set(api.dags()):
+        if problems := api.import_errors():
+            raise DemoError("\n".join(problems))
+        if time.monotonic() > end:
+            raise DemoError(
+                f"The DAGs of '{USECASE}' did not appear in 3 minutes. See {stack.home() / 'logs' / 'airflow.log'}."
+            )
+        time.sleep(2)
+
+
+def ledger(*words: str) -> Any:
+    """Ask the ledger through the package's own command."""
+    import json
+
+    command = [sys.executable, "-m", "llmops_tasks", *words, "--usecase", USECASE]
+    return json.loads(
+        subprocess.run(command, env=stack.environment(0), check=True, capture_output=True, text=True).stdout
+    )
+
+
+def summary(demo: Demo, days: list[str], started: float, cpu: float) -> None:
+    """What came of it, for people."""
+    chain = ledger("release.ledger")
+    gates = [entry["body"]["verdict"] for entry in chain if entry["kind"] == "gate"]
+    champion = ledger("release.champion")
+    console.rule("What came of it")
+    table = Table(show_header=False)
+    table.add_row("dataset version", demo.newest("prepare_data", "version")["sha256"][:12])
+    for verdict in gates:
+        table.add_row(
+            f"model version {verdict['candidate_version']}", f"{verdict['verdict']}: {'; '.join(verdict['reasons'])}"
+        )
+    table.add_row("champion", f"version {champion['version']} ({champion['release']['sha256'][:12]})")
+    for day in days:
+        drift = next(
+            entry["body"] for entry in reversed(chain) if entry["kind"] == "retrain" and entry["body"]["date"] == day
+        )
+        table.add_row(f"drift on {day}", f"{'ALARM' if drift['retrain'] else 'none'}: {'; '.join(drift['reasons'])}")
+    table.add_row("predictions", f"{stack.home() / 'store' / USECASE / 'predictions'}")
+    table.add_row("drift report", demo.newest("monitor", "measure")[-1]["report"]["uri"] + "/report.html")
+    table.add_row(
+        "ledger, last entries", "\n".join(f"{e['seq']} {e['time']} {e['kind']} {e['sha256'][:12]}" for e in chain[-5:])
+    )
+    table.add_row("time", f"{time.monotonic() - started:.0f} s, of these CPU {cpu:.0f} s")
+    state = stack.status()
+    table.add_row("Airflow", f"{state['airflow']}  (user admin, password {stack.password('admin')})")
+    table.add_row("MLflow", state["mlflow"])
+    console.print(table)
+    shares(demo, time.monotonic() - started)
+    check(champion, chain, days)
+
+
+def shares(demo: Demo, total: float) -> None:
+    """Every stage's share of the time."""
+    used: dict[str, float] = {}
+    for (name, _), (_, _, seconds) in demo.board.rows.items():
+        used[name] = used.get(name, 0) + seconds
+    console.print(
+        "share of the time: "
+        + ", ".join(f"{name} {seconds:.0f} s ({seconds / total:.0%})" for name, seconds in used.items())
+    )
+
+
+def check(champion: dict[str, Any], chain: list[dict[str, Any]], days: list[str]) -> None:
+    """The demo shows what it promises, or fails."""
+    decisions = {entry["body"]["date"]: entry["body"] for entry in chain if entry["kind"] == "retrain"}
+    gates = [entry for entry in chain if entry["kind"] == "gate"]
+    problems = []
+    if champion["version"] is None:
+        problems.append("no candidate was promoted")
+    if decisions[days[0]]["retrain"] or not decisions[days[1]]["retrain"]:
+        problems.append("drift was to be seen on the second day only")
+    if len(gates) < 2:
+        problems.append("no second candidate was judged")
+    if problems:
+        raise DemoError("; ".join(problems))
+
+
+def main() -> int:
+    """Run the demo."""
+    started = time.monotonic()
+    try:
+        console.print("Starting Airflow and MLflow ...")
+        state = stack.up()
+        cpu = stack.cpu_seconds()
+        api, approver = (Api(state["airflow"], user, stack.password(user)) for user in ("admin", "approver"))
+        days = land_notes()
+        wait_for_dags(api)
+        console.print(f"Airflow {state['airflow']}   MLflow {state['mlflow']}   ({time.monotonic() - started:.0f} s)")
+        demo = Demo(api, approver)
+        demo.start("prepare_data")
+        demo.start("batch_inference", date=days[0])
+        land_reviewed()
+        demo.start("batch_inference", date=days[1])
+        summary(demo, days, started, stack.cpu_seconds() - cpu)
+    except (stack.StackError, DemoError) as exc:
+        console.print(f"[red]The demo stopped:[/] {exc}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    os.environ.setdefault("LLMOPS_HOME", str(stack.home()))
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Checkpoints: whole or not believed, the newest verified one counts, few are kept."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import storage
+from llmops_tasks.training import checkpoints
+
+RUN = "r" * 64
+
+
+class Training:
+    """Two parameters and their optimizer, stepped on a fixed gradient."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.trained = {"a": torch.ones(3, requires_grad=True), "b": torch.zeros(2, 2, requires_grad=True)}
+        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=0.1)
+        self.losses: list[float] = []
+
+    def step(self) -> None:
+        import torch
+
+        for value in self.trained.values():
+            value.grad = torch.full_like(value, 0.5 + len(self.losses))
+        self.optimizer.step()
+        self.losses.append(1 / (1 + len(self.losses)))
+
+    def save(self, step: int) -> None:
+        checkpoints.save(
+            usecase="tiny", run=RUN, step=step, trained=self.trained, optimizer=self.optimizer, losses=self.losses
+        )
+
+    def resume(self) -> tuple[int, list[float]]:
+        return checkpoints.resume(usecase="tiny", run=RUN, trained=self.trained, optimizer=self.optimizer)
+
+    def values(self) -> list[Any]:
+        return [value.tolist() for value in self.trained.values()]
+
+
+def _saved(*steps: int) -> Training:
+    training = Training()
+    for step in range(1, max(steps) + 1):
+        training.step()
+        if step in steps:
+            training.save(step)
+    return training
+
+
+def _folders() -> list[Path]:
+    return sorted(storage.local_path(checkpoints.folder_of("tiny", RUN)).glob("step-*"))
+
+
+def test_without_a_checkpoint_training_begins_at_the_beginning() -> None:
+    assert Training().resume() == (0, [])
+
+
+def test_weights_moments_and_losses_come_back() -> None:
+    import torch
+
+    old, new = _saved(3), Training()
+    assert new.resume() == (3, old.losses)
+    assert new.values() == old.values()
+    for name in old.trained:
+        for moment in ("exp_avg", "exp_avg_sq", "step"):
+            one, two = (t.optimizer.state[t.trained[name]][moment] for t in (old, new))
+            assert torch.equal(one, two)
+
+
+def test_what_follows_is_what_would_have_followed() -> None:
+    old, new = _saved(3), Training()
+    new.losses = new.resume()[1]
+    for training in (old, new):
+        training.step()
+        training.step()
+    assert (new.values(), new.losses) == (old.values(), old.losses)
+
+
+def test_the_newest_ones_are_kept() -> None:
+    _saved(1, 2, 3, 4)
+    assert [path.name for path in _folders()] == ["step-000003", "step-000004"]
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "_manifest.json"])
+def test_a_torn_newest_one_is_named_passed_over_and_can_be_written_again(
+    file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = _saved(1, 2)
+    path = _folders()[-1] / file
+    path.write_bytes(path.read_bytes()[:-7])
+    new = Training()
+    with caplog.at_level(logging.WARNING):
+        assert new.resume() == (1, old.losses[:1])
+    assert "checkpoint passed over" in caplog.text and "step-000002" in caplog.text
+    new.losses = old.losses[:1]
+    new.step()
+    new.save(2)
+    assert Training().resume() == (2, old.losses)
+
+
+def test_one_without_a_manifest_is_not_seen() -> None:
+    _saved(1, 2)
+    (_folders()[-1] / "_manifest.json").unlink()
+    assert Training().resume()[0] == 1
+
+
+def test_all_torn_means_the_beginning() -> None:
+    _saved(1, 2)
+    for folder in _folders():
+        (folder / "state.safetensors").write_bytes(b"")
+    assert Training().resume() == (0, [])
+
+
+def test_a_finished_run_leaves_none_and_no_other_run_is_touched() -> None:
+    training = _saved(1)
+    checkpoints.save(
+        usecase="tiny", run="s" * 64, step=1, trained=training.trained, optimizer=training.optimizer, losses=[]
+    )
+    checkpoints.clear(usecase="tiny", run=RUN)
+    assert _folders() == []
+    assert len(storage.find(f"{checkpoints.folder_of('tiny', 's' * 64)}/*/_manifest.json")) == 1
+
+
+def test_they_work_on_s3(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
+    old = _saved(1, 2, 3)
+    assert len(storage.find(f"{checkpoints.folder_of('tiny', RUN)}/*/_manifest.json")) == 2
+    key = f"{checkpoints.folder_of('tiny', RUN)}/step-000003/state.safetensors".removeprefix("s3://bucket/")
+    s3.put_object(Bucket="bucket", Key=key, Body=b"torn")
+    assert Training().resume() == (2, old.losses[:2])

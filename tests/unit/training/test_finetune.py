@@ -1,0 +1,229 @@
+"""Fine-tuning ends in the same bytes however often it was interrupted, or in an error and nothing."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import artifacts, config, storage, tracking
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.errors import InputError, ModelError, TrainingError
+from llmops_tasks.training import finetune as room
+from llmops_tasks.training.base_model import base_model
+from llmops_tasks.training.finetune import finetune
+from tests.support import tiny
+
+pytestmark = pytest.mark.usefixtures("mlflow")
+Make = Callable[..., dict[str, Any]]
+
+
+class PowerCut(BaseException):
+    """Not an Exception: nothing may catch it and go on."""
+
+
+def _cut_at(patch: pytest.MonkeyPatch, step: int) -> None:
+    """Stop before the step with this number (from 0) is made."""
+    whole = room._step
+
+    def cut(state: Any, settings: Any, at: int, *rest: Any) -> float:
+        if at == step:
+            raise PowerCut
+        return whole(state, settings, at, *rest)
+
+    patch.setattr(room, "_step", cut)
+
+
+def _store(kind: str) -> list[str]:
+    return storage.find(f"{storage.store_uri()}/tiny/{kind}/*/*")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> dict[str, ArtifactRef]:
+    """What a run without interruption made, kept by the first test that needs it."""
+    return {}
+
+
+@pytest.fixture
+def expected(training: Make, uninterrupted: dict[str, ArtifactRef], tmp_path: Path, mlflow: Path) -> ArtifactRef:
+    """The result of the same arguments without an interruption, from a home of its own."""
+    if not uninterrupted:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LLMOPS_HOME", str(tmp_path / "undisturbed"))
+            (tmp_path / "undisturbed").mkdir()
+            shutil.copyfile(mlflow / "mlflow.db", tmp_path / "undisturbed" / "mlflow.db")
+            uninterrupted["ref"] = finetune(**training())
+    return uninterrupted["ref"]
+
+
+def _figures(ref: ArtifactRef) -> dict[str, Any]:
+    return {name: ref["meta"][name] for name in ("steps", "train_loss", "held_out_loss")}
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 3, 5])
+def test_an_interruption_at_any_step_changes_no_byte(
+    training: Make, expected: ArtifactRef, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: int
+) -> None:
+    arguments = training()
+    with monkeypatch.context() as patch:
+        _cut_at(patch, step)
+        with pytest.raises(PowerCut):
+            finetune(**arguments)
+    assert _store("adapter") == []
+    with caplog.at_level(logging.INFO):
+        ref = finetune(**arguments)
+    assert ("resuming after step" in caplog.text) == (step >= 2)
+    assert ref["sha256"] == expected["sha256"]
+    assert _figures(ref) == _figures(expected)
+    assert _store("checkpoints") == []
+
+
+def test_a_torn_newest_checkpoint_is_passed_over_to_the_same_bytes(
+    training: Make, expected: ArtifactRef, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        _cut_at(patch, 5)
+        with pytest.raises(PowerCut):
+            finetune(**training())
+    newest = storage.local_path([uri for uri in _store("checkpoints/*") if uri.endswith(".safetensors")][-1])
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with caplog.at_level(logging.INFO):
+        ref = finetune(**training())
+    assert "checkpoint passed over" in caplog.text and "step-000004" in caplog.text
+    assert "resuming after step 2" in caplog.text
+    assert ref["sha256"] == expected["sha256"]
+
+
+def test_an_interrupted_run_is_one_run_in_mlflow(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        _cut_at(patch, 3)
+        with pytest.raises(PowerCut):
+            finetune(**training())
+    ref = finetune(**training())
+    api = tracking.client()
+    runs = api.search_runs([api.get_experiment_by_name("tiny").experiment_id])
+    assert [(run.info.run_id, run.info.status) for run in runs] == [(ref["meta"]["mlflow_run"], "FINISHED")]
+    assert runs[0].data.params["finetune.rank"] == "16"
+    assert runs[0].data.metrics["held_out_loss"] == pytest.approx(ref["meta"]["held_out_loss"])
+
+
+def test_finished_work_is_skipped(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = training()
+    first = finetune(**arguments)
+    _cut_at(monkeypatch, 0)  # any step would be noticed
+    assert finetune(**arguments) == first
+
+
+def test_another_seed_gives_another_adapter(training: Make, expected: ArtifactRef) -> None:
+    assert finetune(**training(seed=8))["sha256"] != expected["sha256"]
+
+
+def test_what_is_learnt_lowers_the_loss(training: Make) -> None:
+    ref = finetune(**training(epochs=8, dropout=0.0, learning_rate=0.02))
+    losses = storage.read_json(f"{ref['uri']}/training.json")["losses"]
+    assert sum(losses[-6:]) < 0.7 * sum(losses[:6])
+
+
+def test_an_adapter_holds_safetensors_of_the_top_layers_only(expected: ArtifactRef) -> None:
+    from safetensors import safe_open
+
+    folder = artifacts.fetch(expected)
+    assert expected["kind"] == "adapter"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", "training.json", artifacts.MANIFEST}
+    with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
+        layers = {name.split("layers.")[1].split(".")[0] for name in weights.keys()}  # noqa: SIM118  (no mapping)
+    assert layers == {"1"}
+
+
+def test_a_loss_that_is_no_number_stops_and_publishes_nothing(
+    training: Make, tiny_model: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    state = load_file(broken / "model.safetensors")
+    state["model.norm.weight"] *= float("nan")
+    save_file(state, broken / "model.safetensors", {"format": "pt"})
+    usecase = str(tiny.usecase(tmp_path / "nan", broken, "file:///none/*.csv"))
+    arguments = training() | {"base": base_model(usecase=usecase)}
+    with pytest.raises(TrainingError, match="Loss is nan at step 1: stopped, nothing is registered"):
+        finetune(**arguments)
+    assert _store("adapter") == []
+    api = tracking.client()
+    assert api.search_runs([api.get_experiment_by_name("tiny").experiment_id])[0].info.status == "FAILED"
+
+
+def test_shuffled_labels_change_nothing_but_the_labels(training: Make) -> None:
+    arguments = training()
+    case, name = config.load(arguments["usecase"]), "tiny"
+    dataset, base = arguments["dataset"], arguments["base"]
+    plain, shuffled = (
+        room._rows(room.Job(case, name, "k", dataset, base, control, None), "train")
+        for control in ("none", "shuffled_labels")
+    )
+    assert [row["text"] for row in shuffled] == [row["text"] for row in plain]
+    assert [row["completion"] for row in shuffled] != [row["completion"] for row in plain]
+    assert sorted(row["completion"] for row in shuffled) == sorted(row["completion"] for row in plain)
+
+
+def test_a_control_run_is_stamped_and_has_another_address(training: Make, expected: ArtifactRef) -> None:
+    ref = finetune(**training(), control="shuffled_labels")
+    assert (ref["meta"]["control"], ref["meta"]["smoke"]) == ("shuffled_labels", False)
+    assert ref["sha256"] != expected["sha256"]
+
+
+def test_a_smoke_run_is_short_and_stamped(training: Make, expected: ArtifactRef) -> None:
+    ref = finetune(**training(), max_steps=2)
+    assert (ref["meta"]["steps"], ref["meta"]["smoke"], expected["meta"]["smoke"]) == (2, True, False)
+    assert storage.read_json(f"{ref['uri']}/training.json")["smoke"] is True
+
+
+def test_all_weights_can_be_trained_and_resumed(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import load_file
+
+    arguments = training(method="full", learning_rate=1e-3)
+    with monkeypatch.context() as patch:
+        _cut_at(patch, 3)
+        with pytest.raises(PowerCut):
+            finetune(**arguments)
+    ref = finetune(**arguments)
+    assert (ref["kind"], ref["meta"]["steps"]) == ("weights", 6)
+    assert _store("activations") == []  # nothing is frozen, so nothing is kept
+    old = load_file(artifacts.fetch(arguments["base"]) / "model.safetensors")
+    new = load_file(artifacts.fetch(ref) / "model.safetensors")
+    assert set(new) == set(old)
+    assert all((new[name] != old[name]).any() for name in old)
+    with monkeypatch.context() as patch:
+        patch.setenv("LLMOPS_STORE", f"{storage.store_uri()}-other")
+        again = finetune(**training(method="full", learning_rate=1e-3))
+    assert again["sha256"] == ref["sha256"]
+
+
+def test_labels_that_cannot_be_told_apart_stop_it_before_anything_is_spent(training: Make, tmp_path: Path) -> None:
+    arguments = training()
+    text = Path(arguments["usecase"]).read_text(encoding="utf-8").replace("text: ' less'", "text: ' urgent too'")
+    Path(arguments["usecase"]).write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match="begin with the same token"):
+        finetune(**arguments)
+    assert _store("activations") == []
+
+
+@pytest.mark.parametrize("arguments", [{"control": "shuffled"}, {"max_steps": 0}, {"max_steps": -1}])
+def test_arguments_that_make_no_sense_are_refused(training: Make, arguments: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="Allowed"):
+        finetune(**training(), **arguments)
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
+    factors = [room.schedule(step, 100, 0.1) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == 1.0 == factors[9]
+    assert factors[:10] == sorted(factors[:10])
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert 0 < factors[-1] < 0.02
