@@ -14,7 +14,7 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable, get_current_context, task
 from llmops_dags.assets import assets_of
 from llmops_dags.events import announced
-from llmops_dags.stage import COMPUTE, DATE, VERSION, optional, stage
+from llmops_dags.stage import DATE, VERSION, model_task, optional, stage
 
 from llmops_tasks.config import UseCase, checked_date
 from llmops_tasks.data.anonymize import anonymize
@@ -22,7 +22,6 @@ from llmops_tasks.data.ingest import ingest
 from llmops_tasks.data.validate import validate
 from llmops_tasks.data.versions import day
 from llmops_tasks.errors import InputError
-from llmops_tasks.process import isolated
 from llmops_tasks.release.registry import champion
 from llmops_tasks.serving.batch import predict
 
@@ -59,9 +58,7 @@ def dags(usecase: str, case: UseCase) -> None:
     good = task(validate)(usecase=usecase, records=records, labelled=False)
     anonymous = task(anonymize)(usecase=usecase, records=good)
     rendered = task(day)(usecase=usecase, records=anonymous, date=chosen["date"])
-    answered = task(isolated(predict), pool=COMPUTE)(
-        usecase=usecase, day=rendered, champion=serving, requested=chosen["version"]
-    )
+    answered = model_task(predict)(usecase=usecase, day=rendered, champion=serving, requested=chosen["version"])
     extra = {"sha256": answered["sha256"], "day": rendered, "predictions": answered}
     announced(assets_of(usecase).predictions, extra)
 

@@ -18,12 +18,11 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import TriggerRule, task
 from llmops_dags.assets import assets_of
 from llmops_dags.events import announced, received
-from llmops_dags.stage import COMPUTE, VERSION, optional, stage
+from llmops_dags.stage import VERSION, model_task, optional, stage
 
 from llmops_tasks.config import UseCase
 from llmops_tasks.evaluation.gate import judge, needs_verdict, passed, table
 from llmops_tasks.evaluation.quality import compare_all, evaluate, subjects
-from llmops_tasks.process import isolated
 from llmops_tasks.release.ledger import record_approval, record_verdict
 from llmops_tasks.release.registry import annotate, champion, promote
 from llmops_tasks.training.base_model import base_model
@@ -41,10 +40,10 @@ def dags(usecase: str, case: UseCase) -> None:
     event = received(assets_of(usecase).candidate, field="version")
     candidate, dataset = event["candidate"], event["dataset"]
     now = task(champion)(usecase=usecase)
-    base = task(isolated(base_model), pool=COMPUTE)(usecase=usecase)
+    base = model_task(base_model)(usecase=usecase)
     open_question = task.short_circuit(needs_verdict)(candidate=candidate, champion=now)
     plan = task(subjects)(usecase=usecase, candidate=candidate, champion=now, base=base)
-    measured = task(isolated(evaluate), pool=COMPUTE, map_index_template="{{ task.op_kwargs['subject'] }}")
+    measured = model_task(evaluate, map_index_template="{{ task.op_kwargs['subject'] }}")
     reports = measured.partial(usecase=usecase, dataset=dataset).expand_kwargs(plan)
     evidence = task(compare_all)(usecase=usecase, reports=reports)
     verdict = task(judge, task_id="gate")(usecase=usecase, evidence=evidence, candidate=candidate, champion=now)

@@ -16,10 +16,9 @@ from typing import Any
 from airflow.sdk import Param, get_current_context, task
 from llmops_dags.assets import assets_of
 from llmops_dags.events import announced, received
-from llmops_dags.stage import COMPUTE, DIGEST, optional, stage
+from llmops_dags.stage import DIGEST, model_task, optional, stage
 
 from llmops_tasks.config import UseCase
-from llmops_tasks.process import isolated
 from llmops_tasks.release.package import package
 from llmops_tasks.release.registry import register
 from llmops_tasks.training.base_model import base_model
@@ -50,11 +49,11 @@ def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
     chosen, event = options(), received(assets_of(usecase).dataset, field="dataset")
     dataset = event["dataset"]
-    base = task(isolated(base_model), pool=COMPUTE)(usecase=usecase)
-    trained = task(isolated(finetune), pool=COMPUTE)(
+    base = model_task(base_model)(usecase=usecase)
+    trained = model_task(finetune)(
         usecase=usecase, dataset=dataset, base=base, control=chosen["control"], max_steps=chosen["max_steps"]
     )
-    release = task(isolated(package), pool=COMPUTE)(usecase=usecase, trained=trained, base=base, dataset=dataset)
+    release = model_task(package)(usecase=usecase, trained=trained, base=base, dataset=dataset)
     candidate = task(register)(usecase=usecase, release=release)
     extra = {"sha256": release["sha256"], "version": candidate["version"], "candidate": candidate, "dataset": dataset}
     announced(assets_of(usecase).candidate, extra)

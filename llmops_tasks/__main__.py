@@ -69,28 +69,45 @@ def resolve(name: str) -> Callable[..., Any]:
 def arguments(verb: Callable[..., Any], words: list[str]) -> dict[str, Any]:
     """`--key value` pairs, checked against the verb's signature; a first bare word is the use case."""
     if words == ["--json", "-"]:
-        return dict(json.load(sys.stdin))
+        return _bound(verb, _from_stdin())
     if words and not words[0].startswith("--"):
         words = ["--usecase", *words]
     given: dict[str, Any] = {}
-    known = list(inspect.signature(verb).parameters)
+    known = inspect.signature(verb).parameters
     for key, value in zip(words[::2], [*words[1::2], None], strict=False):
         name = key.removeprefix("--").replace("-", "_")
         if name not in known or value is None:
             raise InputError(
-                f"Argument '{key:.40}' is unknown or has no value.{did_you_mean(name, known)} Known: {known}."
+                f"Argument '{key:.40}' is unknown or has no value.{did_you_mean(name, known)} Known: {list(known)}."
             )
-        given[name] = _value(value)
+        given[name] = _value(value, str(known[name].annotation))
+    return _bound(verb, given)
+
+
+def _from_stdin() -> dict[str, Any]:
+    try:
+        return dict(json.load(sys.stdin))
+    except (ValueError, TypeError) as exc:
+        raise InputError("Standard input is not one JSON object with the verb's arguments.") from exc
+
+
+def _bound(verb: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, if they are all that the verb needs and no others."""
+    try:
+        inspect.signature(verb).bind(**given)
+    except TypeError as exc:
+        known = list(inspect.signature(verb).parameters)
+        raise InputError(f"The arguments do not fit: {exc}. Known: {known}.") from exc
     return given
 
 
-def _value(word: str) -> Any:
+def _value(word: str, annotation: str) -> Any:
+    if annotation.startswith("str"):
+        return word  # a version or a date is a word, even if it looks like a number
     try:
-        value = json.loads(word)
+        return json.loads(word)
     except ValueError:
         return word
-    # a version or a date is a word, even if it looks like a number
-    return value if isinstance(value, dict | list | bool) or value is None else int(word) if word.isdigit() else word
 
 
 def main(words: list[str]) -> int:

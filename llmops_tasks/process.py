@@ -6,6 +6,7 @@ log lines pass through. It dies with its parent, whatever kills that. What it co
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -75,8 +76,9 @@ def _result(child: subprocess.Popen[str], name: str, arguments: dict[str, Any], 
     stdin, stdout, stderr = _pipes(child)
     forward = threading.Thread(target=_forward, args=(stderr,), daemon=True)
     forward.start()
-    stdin.write(json.dumps(arguments))
-    stdin.close()
+    with contextlib.suppress(BrokenPipeError):  # a child that ended early has said why, or its exit code does
+        stdin.write(json.dumps(arguments))
+        stdin.close()
     output = stdout.read()
     code = child.wait()
     forward.join(timeout=10)

@@ -71,7 +71,7 @@ def environment(port: int) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "LLMOPS_HOME": str(place),
         "AIRFLOW_HOME": str(place / "airflow"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": os.environ.get("LLMOPS_DAGS", str(ROOT / "dags")),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "3",  # more lock SQLite, and two cores have no use for them

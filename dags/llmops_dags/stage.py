@@ -7,10 +7,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule
+from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule, task
 from llmops_links import LINKS
 
 from llmops_tasks import config, errors
+from llmops_tasks.process import isolated
 
 log = logging.getLogger(__name__)
 COMPUTE = "compute"  # the pool of whatever loads a model: one slot on a small machine, one a GPU in production
@@ -28,6 +29,11 @@ DATE = r"^\d{4}-\d{2}-\d{2}$"
 VERSION = r"^[0-9]{1,9}$"
 
 
+def model_task(verb: Callable[..., Any], **settings: Any) -> Any:
+    """A task for a verb that loads a model: in a process of its own, in the pool of such tasks."""
+    return task(isolated(verb), pool=COMPUTE, multiple_outputs=True, **settings)
+
+
 def optional(pattern: str, title: str, description: str) -> Param:
     """A text field that may stay empty and must match a pattern if it does not."""
     return Param(None, type=["null", "string"], pattern=pattern, title=title, description_md=description)
@@ -35,9 +41,9 @@ def optional(pattern: str, title: str, description: str) -> Param:
 
 def _add_links(made: DAG) -> None:
     """Buttons on the task instances that leave something to look at."""
-    for task in made.tasks:
-        if task.task_id in LINKS:
-            task.operator_extra_links = LINKS[task.task_id]
+    for operator in made.tasks:
+        if operator.task_id in LINKS:
+            operator.operator_extra_links = LINKS[operator.task_id]
 
 
 def valid_usecases() -> dict[str, config.UseCase]:

@@ -197,8 +197,8 @@ def _note(rng: random.Random, hospital: str, case: Case) -> tuple[str, list[dict
 
 
 def _typos(rng: random.Random, words: str) -> str:
-    """Swap two letters in about one complaint of ten; lose one to `??` more rarely."""
-    if rng.random() < 0.1 and len(words) > 6:
+    """Swap two letters in about one complaint of four; lose one to `??` more rarely."""
+    if rng.random() < 0.25 and len(words) > 6:
         at = rng.randrange(1, len(words) - 2)
         words = words[:at] + words[at + 1] + words[at] + words[at + 2 :]
     if rng.random() < 0.03:

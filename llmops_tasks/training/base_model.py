@@ -22,7 +22,14 @@ from llmops_tasks.errors import IntegrityError, ModelError
 log = logging.getLogger(__name__)
 # Keys through which a model's configuration could name code to run.
 _FORBIDDEN = ("auto_map", "custom_pipelines", "_attn_implementation_internal", "trust_remote_code")
-_KEEP = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_KEEP = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 
 
 def base_model(*, usecase: str) -> ArtifactRef:
@@ -129,7 +136,10 @@ def _check_folder(folder: Path, uri: str) -> None:
         raise ModelError(
             f"'{uri}' holds no config.json with *.safetensors. Pickled weights are not read: convert them first."
         )
-    settings = json.loads(settings_file.read_text(encoding="utf-8"))
+    try:
+        settings = json.loads(settings_file.read_text(encoding="utf-8"))
+    except ValueError as exc:
+        raise ModelError(f"'{uri}' has a config.json that is not valid JSON. Get the model again.") from exc
     if bad := [name for name in _FORBIDDEN if name in settings]:
         raise ModelError(
             f"'{uri}' has {bad} in its config.json, through which it could run code. Remove them, or choose another model."

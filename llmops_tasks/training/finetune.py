@@ -51,6 +51,8 @@ def finetune(
     """
     if control not in CONTROLS:
         raise InputError(f"control='{control:.40}' is unknown. Allowed: {list(CONTROLS)}.")
+    if max_steps is not None and max_steps < 1:
+        raise InputError(f"max_steps={max_steps} trains nothing. Allowed: 1 or more, or none for all steps.")
     case, name = config.load(usecase), config.usecase_name(usecase)
     inputs = {
         "dataset": dataset["sha256"],

@@ -73,7 +73,7 @@ def released(world: World, trained: ArtifactRef, tmp_path_factory: pytest.TempPa
         return package(usecase=world.usecase, trained=trained, base=world.base, dataset=world.dataset)
 
 
-class _at_home:  # noqa: N801  (reads like the function it stands for)
+class _at_home:
     """`LLMOPS_HOME` for session fixtures, which are older than any test's own."""
 
     def __init__(self, folder: Path) -> None:

@@ -223,9 +223,7 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pyt
         _publish()
 
 
-def test_publishing_to_an_endpoint_that_refuses_names_it(
-    closed_endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_publishing_to_an_endpoint_that_refuses_names_it(closed_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
     calls: list[int] = []
     started = time.monotonic()

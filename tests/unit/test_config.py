@@ -116,7 +116,8 @@ def test_yaml_that_would_make_python_objects_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../triage", "triage;ls", "{{ triage }}", "file:///triage", "$(ls)", "Triage", "", "a", "tri age", "a" * 50]
+    "name",
+    ["../triage", "triage;ls", "{{ triage }}", "file:///triage", "$(ls)", "Triage", "", "a", "tri age", "a" * 50],
 )
 def test_a_name_that_is_no_name_is_refused_before_any_file_is_read(name: str) -> None:
     with pytest.raises(InputError, match="Allowed: a-z, 0-9 and _"):
@@ -129,7 +130,8 @@ def test_an_unknown_name_gets_the_nearest_known_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "date", ["../..", "2026-3-30", "2026-02-30", "2026-03-30\n", "{{ ds }}", "20260330", "2026-03-30/..", "", "٢٠٢٦-٠٣-٣٠"]
+    "date",
+    ["../..", "2026-3-30", "2026-02-30", "2026-03-30\n", "{{ ds }}", "20260330", "2026-03-30/..", "", "٢٠٢٦-٠٣-٣٠"],
 )
 def test_what_is_no_day_is_refused(date: str) -> None:
     with pytest.raises(InputError, match="Allowed: YYYY-MM-DD"):

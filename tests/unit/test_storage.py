@@ -111,7 +111,7 @@ def test_streams_of_both_kinds_read_and_seek(tmp_path: Path, s3: Any) -> None:
 
 
 def test_a_file_that_is_not_there_names_its_address(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="Cannot read 'file:///.*absent': No such file"):
+    with pytest.raises(StorageError, match=r"Cannot read 'file:///.*absent': No such file"):
         storage.read_bytes(f"file://{tmp_path}/absent")
 
 

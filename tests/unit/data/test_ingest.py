@@ -59,7 +59,11 @@ def test_no_file_names_the_address_and_the_remedy(tmp_path: Path) -> None:
         (b"not parquet at all", "parquet", "is not a Parquet file"),
         (_csv(small.row(1)).replace(b",", b";"), "csv", "The header holds ';': is that the delimiter?"),
         (_csv(small.row(1)).replace(b",", b"\t"), "csv", r"The header holds '\\t': is that the delimiter?"),
-        (_csv(small.row(1)).replace(b"note", b"notes"), "csv", r"lacks the columns \['note'\].* Did you mean 'notes'\?"),
+        (
+            _csv(small.row(1)).replace(b"note", b"notes"),
+            "csv",
+            r"lacks the columns \['note'\].* Did you mean 'notes'\?",
+        ),
         (b"[1]\n{\n", "jsonl", r"has no row that can be read \(2 could not\)"),
     ],
 )
@@ -124,7 +128,9 @@ def test_a_quote_that_never_closes_is_an_error_that_says_so(tmp_path: Path) -> N
 
 
 def test_semicolons_decimal_commas_other_names_and_null_words(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("visit;pat;seen;level;Alter;note;phone;nurse\nV1;P1;2026-01-01;1;40,5;a,b;NA;2\n")
+    (tmp_path / "rows.csv").write_text(
+        "visit;pat;seen;level;Alter;note;phone;nurse\nV1;P1;2026-01-01;1;40,5;a,b;NA;2\n"
+    )
     columns = {"patient": {"source": "pat"}, "age": {"source": "Alter"}}
     source = {"uri": f"file://{tmp_path}/rows.csv", "delimiter": ";", "decimal": ",", "null_values": ["", "NA"]}
     row = _good(ingest(usecase=small.usecase(tmp_path, source, columns)))[0]

@@ -129,7 +129,7 @@ def test_about_a_third_of_the_visits_are_of_returning_patients_with_one_identity
     assert len({row["visit_id"] for row in rows}) == len(rows)
 
 
-@pytest.mark.parametrize("arguments", [{"out": "/tmp/x"}, {"out": "s3://b/x"}, {"out": "file:///tmp/x", "notes": 0}])
+@pytest.mark.parametrize("arguments", [{"out": "/folder"}, {"out": "s3://b/x"}, {"out": "file:///folder", "notes": 0}])
 def test_what_cannot_be_written_is_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(InputError, match="Allowed: a file:// folder"):
         write(**arguments)  # type: ignore[arg-type]

@@ -134,7 +134,9 @@ def test_quarantined_rows_are_found_again_by_their_digest(tmp_path: Path) -> Non
 
 def test_too_many_bad_rows_stop_the_pipeline_but_the_quarantine_is_kept(tmp_path: Path) -> None:
     usecase, records = _validate(tmp_path, [_row(1), _row(2, level="9"), _row(3, level="8")])
-    with pytest.raises(DataError, match=r"More than 20% of the rows are bad: 1 good rows, 2 .* level: unknown label: 2"):
+    with pytest.raises(
+        DataError, match=r"More than 20% of the rows are bad: 1 good rows, 2 .* level: unknown label: 2"
+    ):
         validate(usecase=usecase, records=records)
     kept = storage.find(f"{storage.store_uri()}/small/validated/*/quarantine.parquet")
     assert len(kept) == 1

@@ -136,7 +136,11 @@ def test_every_piece_of_evidence_is_in_the_digest() -> None:
 
 def test_every_check_carries_observation_limit_and_n() -> None:
     checks = gate.decide(**_evidence())["checks"]
-    assert [check["name"] for check in checks] == ["quadratic_kappa", "under_triage_rate", "quadratic_kappa minus base's"]
+    assert [check["name"] for check in checks] == [
+        "quadratic_kappa",
+        "under_triage_rate",
+        "quadratic_kappa minus base's",
+    ]
     assert [(c["observed"], c["limit"], c["rule"], c["n"]) for c in checks][:2] == [
         (pytest.approx(0.6), 0.5, "at least", 200),
         (pytest.approx(0.15), 0.3, "at most", 200),

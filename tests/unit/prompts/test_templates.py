@@ -63,7 +63,9 @@ def test_the_prompt_may_list_the_answers(tmp_path: Path) -> None:
 
 
 def test_examples_stand_in_front_with_their_answers(tmp_path: Path) -> None:
-    case = _case(tmp_path, prompt={"examples": [{"text": "one", "answer": " urgent"}, {"text": "two", "answer": " less"}]})
+    case = _case(
+        tmp_path, prompt={"examples": [{"text": "one", "answer": " urgent"}, {"text": "two", "answer": " less"}]}
+    )
     assert templates.render_prompt(case, "three") == (
         "Note: one\nPriority: urgent\n\nNote: two\nPriority: less\n\nNote: three\nPriority:"
     )

@@ -151,8 +151,8 @@ def test_an_answer_by_time_out_names_nobody() -> None:
     assert (body["choice"], body["by"]) == ("Reject", "nobody: time ran out")
 
 
-def test_a_retraining_decision_is_recorded_once_yes_or_no() -> None:
-    decision = {"retrain": False, "date": "2026-03-30", "once": "x"}
-    assert ledger.record_decision(usecase="triage", decision=decision) == decision
-    assert ledger.record_decision(usecase="triage", decision=decision) == decision
-    assert ledger.verify(usecase="triage")["entries"] == 1
+def test_retraining_decisions_are_recorded_once_yes_or_no() -> None:
+    decisions: list[dict[str, Any]] = [{"retrain": False, "once": "x"}, {"retrain": True, "once": "y"}]
+    assert ledger.record_decisions(usecase="triage", decisions=decisions) == decisions
+    assert ledger.record_decisions(usecase="triage", decisions=decisions) == decisions
+    assert [entry["body"] for entry in ledger.entries(usecase="triage", kind="retrain")] == decisions

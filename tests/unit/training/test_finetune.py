@@ -64,7 +64,7 @@ def _figures(ref: ArtifactRef) -> dict[str, Any]:
     return {name: ref["meta"][name] for name in ("steps", "train_loss", "held_out_loss")}
 
 
-@pytest.mark.parametrize("step", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("step", [1, 3, 5])
 def test_an_interruption_at_any_step_changes_no_byte(
     training: Make, expected: ArtifactRef, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: int
 ) -> None:
@@ -80,6 +80,18 @@ def test_an_interruption_at_any_step_changes_no_byte(
     assert ref["sha256"] == expected["sha256"]
     assert _figures(ref) == _figures(expected)
     assert _store("checkpoints") == []
+    _check_one_run(ref)
+    _cut_at(monkeypatch, 0)  # finished work is skipped: any step would be noticed
+    assert finetune(**arguments) == ref
+
+
+def _check_one_run(ref: ArtifactRef) -> None:
+    """However often it was begun, it is one run in MLflow, with its parameters and figures."""
+    api = tracking.client()
+    runs = api.search_runs([api.get_experiment_by_name("tiny").experiment_id])
+    assert [(run.info.run_id, run.info.status) for run in runs] == [(ref["meta"]["mlflow_run"], "FINISHED")]
+    assert runs[0].data.params["finetune.rank"] == "16"
+    assert runs[0].data.metrics["held_out_loss"] == pytest.approx(ref["meta"]["held_out_loss"])
 
 
 def test_a_torn_newest_checkpoint_is_passed_over_to_the_same_bytes(
@@ -98,36 +110,6 @@ def test_a_torn_newest_checkpoint_is_passed_over_to_the_same_bytes(
     assert ref["sha256"] == expected["sha256"]
 
 
-def test_an_interrupted_run_is_one_run_in_mlflow(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        _cut_at(patch, 3)
-        with pytest.raises(PowerCut):
-            finetune(**training())
-    ref = finetune(**training())
-    api = tracking.client()
-    runs = api.search_runs([api.get_experiment_by_name("tiny").experiment_id])
-    assert [(run.info.run_id, run.info.status) for run in runs] == [(ref["meta"]["mlflow_run"], "FINISHED")]
-    assert runs[0].data.params["finetune.rank"] == "16"
-    assert runs[0].data.metrics["held_out_loss"] == pytest.approx(ref["meta"]["held_out_loss"])
-
-
-def test_finished_work_is_skipped(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = training()
-    first = finetune(**arguments)
-    _cut_at(monkeypatch, 0)  # any step would be noticed
-    assert finetune(**arguments) == first
-
-
-def test_another_seed_gives_another_adapter(training: Make, expected: ArtifactRef) -> None:
-    assert finetune(**training(seed=8))["sha256"] != expected["sha256"]
-
-
-def test_what_is_learnt_lowers_the_loss(training: Make) -> None:
-    ref = finetune(**training(epochs=8, dropout=0.0, learning_rate=0.02))
-    losses = storage.read_json(f"{ref['uri']}/training.json")["losses"]
-    assert sum(losses[-6:]) < 0.7 * sum(losses[:6])
-
-
 def test_an_adapter_holds_safetensors_of_the_top_layers_only(expected: ArtifactRef) -> None:
     from safetensors import safe_open
 
@@ -140,9 +122,7 @@ def test_an_adapter_holds_safetensors_of_the_top_layers_only(expected: ArtifactR
     assert layers == {"1"}
 
 
-def test_a_loss_that_is_no_number_stops_and_publishes_nothing(
-    training: Make, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_a_loss_that_is_no_number_stops_and_publishes_nothing(training: Make, tiny_model: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     broken = tmp_path / "broken"
@@ -172,28 +152,27 @@ def test_shuffled_labels_change_nothing_but_the_labels(training: Make) -> None:
     assert sorted(row["completion"] for row in shuffled) == sorted(row["completion"] for row in plain)
 
 
-def test_a_control_run_is_stamped_and_has_another_address(training: Make, expected: ArtifactRef) -> None:
-    ref = finetune(**training(), control="shuffled_labels")
-    assert (ref["meta"]["control"], ref["meta"]["smoke"]) == ("shuffled_labels", False)
+def test_control_and_smoke_runs_are_stamped(training: Make, expected: ArtifactRef) -> None:
+    assert (expected["meta"]["smoke"], expected["meta"]["control"]) == (False, "none")
+    ref = finetune(**training(), control="shuffled_labels", max_steps=1)
+    assert (ref["meta"]["steps"], ref["meta"]["smoke"], ref["meta"]["control"]) == (1, True, "shuffled_labels")
+    kept = storage.read_json(f"{ref['uri']}/training.json")
+    assert (kept["smoke"], kept["control"]) == (True, "shuffled_labels")
     assert ref["sha256"] != expected["sha256"]
-
-
-def test_a_smoke_run_is_short_and_stamped(training: Make, expected: ArtifactRef) -> None:
-    ref = finetune(**training(), max_steps=2)
-    assert (ref["meta"]["steps"], ref["meta"]["smoke"], expected["meta"]["smoke"]) == (2, True, False)
-    assert storage.read_json(f"{ref['uri']}/training.json")["smoke"] is True
 
 
 def test_all_weights_can_be_trained_and_resumed(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors.torch import load_file
 
-    arguments = training(method="full", learning_rate=1e-3)
+    arguments = training(method="full", learning_rate=5e-3)
     with monkeypatch.context() as patch:
         _cut_at(patch, 3)
         with pytest.raises(PowerCut):
             finetune(**arguments)
     ref = finetune(**arguments)
     assert (ref["kind"], ref["meta"]["steps"]) == ("weights", 6)
+    losses = storage.read_json(f"{ref['uri']}/training.json")["losses"]
+    assert losses[-1] < losses[0] - 1
     assert _store("activations") == []  # nothing is frozen, so nothing is kept
     old = load_file(artifacts.fetch(arguments["base"]) / "model.safetensors")
     new = load_file(artifacts.fetch(ref) / "model.safetensors")
@@ -201,7 +180,7 @@ def test_all_weights_can_be_trained_and_resumed(training: Make, monkeypatch: pyt
     assert all((new[name] != old[name]).any() for name in old)
     with monkeypatch.context() as patch:
         patch.setenv("LLMOPS_STORE", f"{storage.store_uri()}-other")
-        again = finetune(**training(method="full", learning_rate=1e-3))
+        again = finetune(**training(method="full", learning_rate=5e-3))
     assert again["sha256"] == ref["sha256"]
 
 

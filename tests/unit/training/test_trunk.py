@@ -82,10 +82,18 @@ def test_a_model_that_cannot_be_cut_is_refused() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
     gpt = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=10, n_positions=8))
-    with pytest.raises(ModelError, match="'gpt2' .* cannot be split"):
+    with pytest.raises(ModelError, match=r"'gpt2' .* cannot be split"):
         trunk.check_architecture(gpt)
-    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 1, "vocab_size": 10}
-    windows = Qwen2Config(**small, num_key_value_heads=1, use_sliding_window=True, sliding_window=4, max_window_layers=1)
+    small = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 1,
+        "vocab_size": 10,
+    }
+    windows = Qwen2Config(
+        **small, num_key_value_heads=1, use_sliding_window=True, sliding_window=4, max_window_layers=1
+    )
     with pytest.raises(ModelError, match="sliding_attention"):
         trunk.check_architecture(Qwen2ForCausalLM(windows))
 

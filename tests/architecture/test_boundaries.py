@@ -1,0 +1,152 @@
+"""The house's rules, read from the source: who may import whom, what is never done, how long a file may be."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "llmops_tasks"
+ROOMS = ("data", "training", "evaluation", "release", "serving", "monitoring")
+# Left to right; a module may import its own column and those before it.
+COLUMNS = [
+    ("errors", "contracts"),
+    ("config", "config_checks", "storage", "artifacts", "tracking", "generation", "process"),
+    ("prompts",),
+    ROOMS,
+    ("chain", "__main__"),
+]
+HEAVY = (
+    "torch", "transformers", "datasets", "peft", "mlflow", "great_expectations", "pandas", "numpy", "pyarrow",
+    "sklearn", "scipy", "boto3", "botocore", "safetensors", "gguf", "airflow",
+)  # fmt: skip
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _place(module: str) -> int:
+    """The column of `llmops_tasks.<module>...`."""
+    name = module.split(".")[1]
+    return next(place for place, names in enumerate(COLUMNS) if name in names)
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Every module imported anywhere in the file, also within functions and for types."""
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                is_module = (ROOT / Path(*whole.split("."))).with_suffix(".py").exists() or (
+                    ROOT / Path(*whole.split("."))
+                ).is_dir()
+                yield whole if is_module else str(node.module)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: _module(path))
+def test_imports_go_left_to_right_and_rooms_do_not_know_each_other(path: Path) -> None:
+    me = _module(path)
+    if me == "llmops_tasks":
+        assert not list(_imports(path)) or set(_imports(path)) == {"__future__"}
+        return
+    for name in _imports(path):
+        if not name.startswith("llmops_tasks."):
+            continue
+        assert _place(name) <= _place(me), f"{me} imports {name}, which stands to its right"
+        room, other = me.split(".")[1], name.split(".")[1]
+        assert room not in ROOMS or other not in ROOMS or room == other, f"{me} imports {name}: rooms do not meet"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: _module(path))
+def test_airflow_is_not_known_here(path: Path) -> None:
+    assert not [name for name in _imports(path) if name.split(".")[0] == "airflow"]
+
+
+def test_every_module_has_its_place_in_the_plan() -> None:
+    planned = {name for names in COLUMNS for name in names}
+    assert {_module(path).split(".")[1] for path in FILES if _module(path) != "llmops_tasks"} == planned
+
+
+def test_importing_everything_loads_nothing_heavy() -> None:
+    modules = [_module(path) for path in FILES]
+    code = (
+        "import importlib, json, sys\n"
+        f"[importlib.import_module(name) for name in {modules!r}]\n"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def _never(tree: ast.Module, printing: bool) -> Iterator[str]:
+    """What is done in the file and must not be."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            yield f"line {node.lineno}: assert"
+        elif isinstance(node, ast.ExceptHandler):
+            yield from _broad(node)
+        elif isinstance(node, ast.Call):
+            yield from _calls(node, printing)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            if any(name.split(".")[0] in ("pickle", "cPickle", "dill", "joblib", "cloudpickle") for name in names):
+                yield f"line {node.lineno}: pickle"
+
+
+def _broad(node: ast.ExceptHandler) -> Iterator[str]:
+    """Catching everything is allowed to those who pass it on."""
+    caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+    names = {ast.unparse(kind) if kind else None for kind in caught}
+    passes_on = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+    if names & {None, "Exception"} or ("BaseException" in names and not passes_on):
+        yield f"line {node.lineno}: except {names}"
+
+
+def _calls(node: ast.Call, printing: bool) -> Iterator[str]:
+    called = ast.unparse(node.func)
+    if called in ("eval", "exec", "os.system", "torch.load", "yaml.load") or (called == "print" and not printing):
+        yield f"line {node.lineno}: {called}"
+    for word in node.keywords:
+        if word.arg in ("shell", "trust_remote_code") and getattr(word.value, "value", True) is not False:
+            yield f"line {node.lineno}: {word.arg}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: _module(path))
+def test_what_is_never_done_is_not_done(path: Path) -> None:
+    assert list(_never(_tree(path), printing=path.name == "__main__.py")) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["assert x", "print(1)", "try:\n f()\nexcept Exception:\n raise", "try:\n f()\nexcept:\n pass", "import pickle",
+     "from pickle import loads", "torch.load(p)", "run(c, shell=True)", "m.from_pretrained(p, trust_remote_code=True)",
+     "try:\n f()\nexcept BaseException:\n pass", "eval(x)"],
+)  # fmt: skip
+def test_the_rule_above_notices(code: str) -> None:
+    assert list(_never(ast.parse(code), printing=False))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: _module(path))
+def test_no_file_is_longer_than_360_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 360
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name != "__init__.py"], ids=lambda path: _module(path))
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(_tree(path))

@@ -1,0 +1,159 @@
+"""Every DAG of every use case parses, and is what Airflow's users expect of a DAG."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support import tiny
+
+pytestmark = pytest.mark.airflow
+DAGS = tiny.ROOT / "dags"
+STAGES = {"prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback"}
+
+
+def load() -> Any:
+    """Parse the DAG folder as Airflow does."""
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    return BundleDagBag(str(DAGS), bundle_path=DAGS, bundle_name="dags-folder")
+
+
+@pytest.fixture(scope="module")
+def bag() -> Any:
+    return load()
+
+
+def test_the_shipped_use_case_has_every_stage_and_no_import_error(bag: Any) -> None:
+    assert bag.import_errors == {}
+    assert {dag_id for dag_id in bag.dags if dag_id.startswith("triage.")} == {f"triage.{stage}" for stage in STAGES}
+
+
+def test_every_dag_passes_astros_stock_checks(bag: Any) -> None:
+    for dag_id, dag in bag.dags.items():
+        assert dag.tags, dag_id
+        assert dag.default_args["retries"] >= 2, dag_id
+
+
+def test_every_dag_explains_itself_and_can_be_started_by_hand(bag: Any) -> None:
+    for dag_id, dag in bag.dags.items():
+        assert dag.doc_md and dag.description and dag.owner, dag_id
+        dag.params.validate()  # every Param has a default that fits its own schema
+
+
+def test_whatever_loads_a_model_waits_for_the_compute_pool(bag: Any) -> None:
+    heavy = {"base_model", "finetune", "package", "evaluate", "predict"}
+    found = {task.task_id: task.pool for dag in bag.dags.values() for task in dag.tasks if task.task_id in heavy}
+    assert found == dict.fromkeys(heavy, "compute")
+
+
+def test_stages_are_joined_by_assets_in_the_order_of_the_life_cycle(bag: Any) -> None:
+    outlets = {
+        dag_id.split(".")[1]: {asset.name for task in dag.tasks for asset in task.outlets}
+        for dag_id, dag in bag.dags.items()
+    }
+    assert outlets == {
+        "prepare_data": {"triage.dataset"},
+        "train": {"triage.candidate"},
+        "evaluate": {"triage.champion"},
+        "batch_inference": {"triage.predictions"},
+        "monitor": {"triage.retrain"},
+        "rollback": set(),
+    }
+
+
+def test_promotion_hangs_on_a_person_and_a_rejection_is_recorded(bag: Any) -> None:
+    dag = bag.dags["triage.evaluate"]
+    approve, record, promote = (dag.get_task(name) for name in ("approve", "record_approval", "promote"))
+    assert approve.defaults == ["Reject"]
+    assert {"approved", "record_approval"} <= promote.upstream_task_ids
+    assert record.trigger_rule == "none_failed" and "approved" in record.upstream_task_ids
+
+
+def test_no_template_reads_the_run_date(bag: Any) -> None:
+    """`ds` and its kin do not exist in runs started by assets or by hand."""
+    for path in DAGS.rglob("*.py"):
+        assert "{{ ds" not in path.read_text() and "data_interval" not in path.read_text(), path
+
+
+BAD = ["../../etc/passwd", "file:///etc/passwd", "{{ var.value.x }}", "; rm -rf /", "$(id)", "http://169.254.169.254"]
+
+
+@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize(
+    ("dag", "param"),
+    [
+        ("train", "dataset"),
+        ("train", "control"),
+        ("evaluate", "version"),
+        ("batch_inference", "date"),
+        ("batch_inference", "version"),
+        ("rollback", "reason"),
+        ("rollback", "version"),
+    ],
+)
+def test_params_refuse_paths_templates_and_shell_characters(bag: Any, dag: str, param: str, value: str) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    params = bag.dags[f"triage.{dag}"].params
+    with pytest.raises(ParamValidationError):
+        params.get_param(param).resolve(value)
+
+
+def test_a_yaml_dropped_into_another_folder_gives_working_dags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = yaml.safe_load(tiny.TRIAGE.read_text())
+    raw["data"]["source"]["delimiter"] = ";"
+    raw["data"]["columns"]["visit_id"]["source"] = "Besuch"
+    (tmp_path / "notaufnahme.yaml").write_text(yaml.safe_dump(raw))
+    monkeypatch.setenv("LLMOPS_USECASES", str(tmp_path))
+    bag = load()
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {f"notaufnahme.{stage}" for stage in STAGES}
+
+
+def test_a_broken_yaml_shows_all_its_mistakes_and_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = yaml.safe_load(tiny.TRIAGE.read_text())
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump(raw))
+    raw["finetune"]["epocs"] = raw["finetune"].pop("epochs")
+    raw["data"]["split"]["train"] = 0.9
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(raw))
+    monkeypatch.setenv("LLMOPS_USECASES", str(tmp_path))
+    bag = load()
+    assert set(bag.dags) == {f"good.{stage}" for stage in STAGES}
+    (error,) = bag.import_errors.values()
+    assert "Did you mean 'epochs'" in error and "train + validation + test must be 1" in error
+
+
+def test_parsing_all_dags_imports_no_heavy_module() -> None:
+    heavy = [
+        "torch",
+        "transformers",
+        "datasets",
+        "peft",
+        "mlflow",
+        "great_expectations",
+        "pandas",
+        "numpy",
+        "pyarrow",
+        "sklearn",
+        "boto3",
+    ]
+    code = (
+        "import sys, importlib.util, pathlib\n"
+        "import airflow.sdk\n"
+        f"before = set(sys.modules)\n"
+        f"sys.path[:0] = [{str(DAGS)!r}, {str(tiny.ROOT / 'plugins')!r}, {str(tiny.ROOT)!r}]\n"
+        f"for path in sorted(pathlib.Path({str(DAGS)!r}).glob('*.py')):\n"
+        "    spec = importlib.util.spec_from_file_location(path.stem, path)\n"
+        "    spec.loader.exec_module(importlib.util.module_from_spec(spec))\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stderr[-2000:]

@@ -1,0 +1,90 @@
+"""The plugin's links point where its pages are, and its pages serve nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import artifacts, storage
+
+pytestmark = pytest.mark.airflow
+
+
+class Instance:
+    """As much of a task instance as a link reads."""
+
+    def __init__(self, value: Any) -> None:
+        self.task_id, self._value = "task", value
+
+    def xcom_pull(self, task_ids: str, key: str) -> Any:
+        assert (task_ids, key) == (self.task_id, "return_value")
+        return self._value
+
+
+@pytest.fixture(scope="module")
+def modules() -> Any:
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parents[2] / "plugins"))
+    import llmops_links
+    import llmops_plugin
+
+    return llmops_links, llmops_plugin
+
+
+def publish(kind: str, name: str) -> Any:
+    def build(out: Path) -> dict[str, Any]:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("<p>page</p>")
+        (out / "records.parquet").write_text("patients")
+        return {"mlflow_run": "r1"}
+
+    return artifacts.publish(usecase="triage", kind=kind, inputs={"kind": kind}, build=build)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "link"),
+    [
+        ("validated", "data_docs/index.html", "DataDocs"),
+        ("drift", "report.html", "Report"),
+        ("release", "README.md", "Report"),
+    ],
+)
+def test_a_link_leads_to_a_page_that_is_served(modules: Any, kind: str, name: str, link: str) -> None:
+    links, plugin = modules
+    ref = publish(kind, name)
+    address = getattr(links, link)().get_link(None, ti_key=Instance(ref))
+    usecase, found_kind, key, *rest = address.removeprefix("/llmops/").split("/")
+    assert plugin.page(usecase, found_kind, key, "/".join(rest)).body == b"<p>page</p>"
+
+
+def test_a_task_without_a_result_has_no_link(modules: Any) -> None:
+    links, _ = modules
+    for link in (links.DataDocs(), links.Report(), links.MLflowRun()):
+        assert link.get_link(None, ti_key=Instance(None)) == ""
+
+
+def test_the_mlflow_link_names_the_run(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMOPS_MLFLOW_UI", "http://127.0.0.1:5000")
+    assert modules[0].MLflowRun().get_link(None, ti_key=Instance({"run_id": "r7"})).endswith("/runs/r7")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["records.parquet", "_manifest.json", "data_docs/../records.parquet", "data_docs/../../x/y.html", "/etc/passwd"],
+)
+def test_records_manifests_and_odd_paths_are_not_found(modules: Any, name: str) -> None:
+    from fastapi import HTTPException
+
+    ref = publish("validated", "data_docs/index.html")
+    key = storage.local_path(ref["uri"]).name
+    with pytest.raises(HTTPException) as refusal:
+        modules[1].page("triage", "validated", key, name)
+    assert refusal.value.status_code == 404
+
+
+def test_pages_ask_for_a_signed_in_user(modules: Any) -> None:
+    app = modules[1].app
+    assert app.router.dependencies, "every route must carry Airflow's access dependency"

@@ -1,0 +1,283 @@
+"""One whole life cycle through a running Airflow, with a tiny model: as a user would see it, by REST only.
+
+The tests of this file build on each other and run in order.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import artifacts
+from llmops_tasks.data import synthetic
+from llmops_tasks.release import ledger, registry
+from tests.support import tiny
+
+sys.path.insert(0, str(tiny.ROOT / "scripts"))
+import stack
+from api import Api
+
+pytestmark = [pytest.mark.airflow, pytest.mark.live, pytest.mark.timeout(900)]
+LENIENT = {
+    "limits": [{"metric": "accuracy", "at_least": 0.0}],
+    "beats": [],
+    "champion_margin": 2.0,
+    "min_n": 30,
+}
+DAYS = ("2026-03-30", "2026-03-31")
+
+
+class World:
+    """A running stack with two use cases."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        state = stack.up()
+        self.api, self.approver = (Api(state["airflow"], user, stack.password(user)) for user in ("admin", "approver"))
+        self.base = state["airflow"]
+
+    def wait(self, ready: Callable[[], Any], seconds: float, what: str) -> Any:
+        """Poll until something is there."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if (found := ready()) is not None and found is not False:
+                return found
+            time.sleep(1)
+        raise AssertionError(f"waited {seconds:.0f} s for {what}")
+
+    def finished(self, dag: str, run: str, seconds: float = 400) -> dict[str, str]:
+        """Wait for a run's end; the states of its tasks."""
+
+        def done() -> bool:
+            return next(r["state"] for r in self.api.runs(dag) if r["dag_run_id"] == run) in ("success", "failed")
+
+        self.wait(done, seconds, f"{dag} {run}")
+        return {task["task_id"]: task["state"] for task in self.api.tasks(dag, run)}
+
+    def started_by_asset(self, dag: str, known: int) -> str:
+        """Wait for a run number `known` + 1 of a DAG."""
+        return str(self.wait(lambda: (self.api.runs(dag)[known:] or [None])[0], 90, f"a run of {dag}")["dag_run_id"])
+
+    def answer(self, dag: str, choice: str) -> str:
+        """Wait for the question, let it settle, answer it; returns what was asked."""
+        waiting = lambda: next((q for q in self.approver.approvals() if q["task_instance"]["dag_id"] == dag), None)  # noqa: E731
+        question = self.wait(waiting, 400, f"a question of {dag}")
+        time.sleep(6)
+        self.approver.answer(dag, question["task_instance"]["dag_run_id"], "approve", choice)
+        return str(question["body"])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("live")
+    cases, notes = home / "usecases", home / "demo"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMOPS_HOME", str(home))
+        patch.setenv("LLMOPS_USECASES", str(cases))
+        patch.setenv("LLMOPS_PORT", "8180")
+        patch.setenv("LLMOPS_MLFLOW_PORT", "5100")
+        for name in ("LLMOPS_STORE", "MLFLOW_TRACKING_URI"):
+            patch.delenv(name, raising=False)
+        synthetic.write(out=notes.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
+        batch = {"source": {"uri": f"{notes.as_uri()}/inbox/date={{date}}/*.csv", "format": "csv", "null_values": [""]}}
+        training = {"epochs": 12, "batch_size": 8, "checkpoint_every": 20}
+        tiny.usecase(cases, tiny_model, f"{notes.as_uri()}/landing/*.csv", batch=batch, gate=LENIENT, finetune=training)
+        _other_hospital(cases, notes, tiny_model)
+        try:
+            yield World(home)
+        finally:
+            stack.down()
+
+
+def _other_hospital(cases: Path, notes: Path, model: Path) -> None:
+    """The same notes as another hospital exports them: semicolons, decimal commas, other column names."""
+    with (notes / "landing" / "history.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    renamed = {"visit_id": "Fall", "note": "Notiz", "temperature": "Temp"}
+    (notes / "other").mkdir()
+    with (notes / "other" / "export.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream, delimiter=";")
+        writer.writerow([renamed.get(name, name) for name in rows[0]])
+        writer.writerows([[v.replace(".", ",") if k == "temperature" else v for k, v in row.items()] for row in rows])
+    path = tiny.usecase(cases, model, f"{notes.as_uri()}/other/*.csv", name="other")
+    import yaml
+
+    raw = yaml.safe_load(path.read_text())
+    raw["data"]["source"] |= {"delimiter": ";", "decimal": ","}
+    for name, source in renamed.items():
+        raw["data"]["columns"][name]["source"] = source
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+
+
+@pytest.fixture(autouse=True)
+def _live_home(home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests look at the stack's own home, not at a private one."""
+    live = request.getfixturevalue("world").home
+    monkeypatch.setenv("LLMOPS_HOME", str(live))
+    monkeypatch.setenv("LLMOPS_USECASES", str(live / "usecases"))
+
+
+def test_all_dags_appear_without_import_errors(world: World) -> None:
+    stages = ("prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback")
+    wanted = {f"{name}.{stage}" for name in ("tiny", "other") for stage in stages}
+    world.wait(lambda: wanted <= set(world.api.dags()), 180, "the DAGs")
+    assert world.api.import_errors() == []
+
+
+def test_pages_of_the_plugin_are_closed_to_strangers(world: World) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(f"{world.base}/llmops/tiny/drift/{'0' * 32}/report.html", timeout=10)
+    assert refusal.value.code == 401
+
+
+def test_a_form_with_a_path_in_it_is_refused_by_rest(world: World) -> None:
+    for dag, conf in (
+        ("batch_inference", {"date": "../../etc"}),
+        ("rollback", {"reason": "{{ 7*7 }}"}),
+        ("train", {"dataset": "file:///x"}),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            world.api.trigger(f"tiny.{dag}", conf)
+        assert refusal.value.code == 400
+
+
+def test_notes_become_an_approved_champion_even_if_training_is_killed_once(world: World) -> None:
+    run = world.api.trigger("tiny.prepare_data")
+    assert set(world.finished("tiny.prepare_data", run).values()) == {"success"}
+    train = world.started_by_asset("tiny.train", 0)
+    _kill_training_after_a_checkpoint(world)
+    assert set(world.finished("tiny.train", train).values()) == {"success"}
+    attempts = next(
+        task["try_number"] for task in world.api.tasks("tiny.train", train) if task["task_id"] == "finetune"
+    )
+    assert attempts == 2
+    assert "resuming after step" in world.api.log("tiny.train", train, "finetune", 2)
+    evaluate = world.started_by_asset("tiny.evaluate", 0)
+    assert "| accuracy |" in world.answer("tiny.evaluate", "Approve")
+    assert world.finished("tiny.evaluate", evaluate)["promote"] == "success"
+    assert registry.champion(usecase="tiny")["version"] == "1"
+    (approval,) = ledger.entries(usecase="tiny", kind="approval")
+    assert (approval["body"]["by"], approval["body"]["choice"]) == ("approver", "Approve")
+
+
+def _kill_training_after_a_checkpoint(world: World) -> None:
+    checkpoints = world.home / "store" / "tiny" / "checkpoints"
+    world.wait(lambda: list(checkpoints.glob("*/step-*/_manifest.json")) or None, 300, "a checkpoint")
+    listed = subprocess.run(
+        ["pgrep", "-f", "llmops_tasks training.finetune:finetune"], capture_output=True, text=True, check=True
+    )
+    for pid in listed.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+
+
+def test_clearing_the_finished_training_does_no_work_twice(world: World) -> None:
+    run = world.api.runs("tiny.train")[0]["dag_run_id"]
+    before = world.api.xcom("tiny.train", run, "finetune")
+    world.api.call(
+        "POST",
+        "/dags/tiny.train/clearTaskInstances",
+        {"dry_run": False, "dag_run_id": run, "task_ids": ["finetune"], "only_failed": False},
+    )
+    assert world.finished("tiny.train", run)["finetune"] == "success"
+    after = world.api.xcom("tiny.train", run, "finetune")
+    assert after["sha256"] == before["sha256"]
+    assert after["cost"]["cpu_seconds"] < before["cost"]["cpu_seconds"]
+
+
+def test_a_rejected_control_run_is_recorded_and_changes_nothing(world: World) -> None:
+    run = world.api.trigger("tiny.train", {"control": "shuffled_labels"})
+    assert world.finished("tiny.train", run)["announce_candidate"] == "success"
+    evaluate = world.started_by_asset("tiny.evaluate", 1)
+    world.answer("tiny.evaluate", "Reject")
+    states = world.finished("tiny.evaluate", evaluate)
+    assert (states["approve"], states["record_approval"], states["promote"]) == ("success", "success", "skipped")
+    assert ledger.entries(usecase="tiny", kind="approval")[-1]["body"]["choice"] == "Reject"
+    assert registry.champion(usecase="tiny")["version"] == "1"
+
+
+def test_two_days_are_answered_and_the_drifting_one_starts_a_retraining(world: World) -> None:
+    for number, day in enumerate(DAYS):
+        run = world.api.trigger("tiny.batch_inference", {"date": day})
+        assert set(world.finished("tiny.batch_inference", run).values()) == {"success"}
+        monitor = world.started_by_asset("tiny.monitor", number)
+        world.finished("tiny.monitor", monitor)
+    decisions = {
+        entry["body"]["date"]: entry["body"]["retrain"] for entry in ledger.entries(usecase="tiny", kind="retrain")
+    }
+    assert decisions == {DAYS[0]: False, DAYS[1]: True}
+    retraining = world.started_by_asset("tiny.prepare_data", 1)
+    assert world.finished("tiny.prepare_data", retraining)["announce_dataset"] == "skipped"  # no new notes have landed
+
+
+def test_answering_a_day_again_changes_nothing(world: World) -> None:
+    at = f"file://{world.home}/store/tiny/predictions/date={DAYS[0]}"
+    before, chain = artifacts.at(at), ledger.verify(usecase="tiny")
+    run = world.api.trigger("tiny.batch_inference", {"date": DAYS[0]})
+    assert world.finished("tiny.batch_inference", run)["announce_predictions"] == "skipped"
+    assert artifacts.at(at) == before
+    assert ledger.verify(usecase="tiny") == chain
+
+
+def test_rolling_back_the_first_champion_is_refused_with_a_reason(world: World) -> None:
+    run = world.api.trigger("tiny.rollback", {"reason": "a drill"})
+    assert world.finished("tiny.rollback", run)["rollback"] == "failed"
+    assert "first champion" in world.api.log("tiny.rollback", run, "rollback")
+
+
+def test_another_hospitals_export_becomes_a_judged_candidate_by_yaml_alone(world: World) -> None:
+    run = world.api.trigger("other.prepare_data")
+    assert set(world.finished("other.prepare_data", run).values()) == {"success"}
+    train = world.started_by_asset("other.train", 0)
+    assert set(world.finished("other.train", train).values()) == {"success"}
+    evaluate = world.started_by_asset("other.evaluate", 0)
+    states = world.finished("other.evaluate", evaluate)
+    assert (states["gate"], states["approve"]) == ("success", "skipped")  # a random model beats nobody
+    assert ledger.entries(usecase="other", kind="gate")[0]["body"]["verdict"]["verdict"] == "fail"
+
+
+def test_data_docs_open_for_a_signed_in_user(world: World) -> None:
+    run = world.api.runs("tiny.prepare_data")[0]["dag_run_id"]
+    links = world.api.call(
+        "GET",
+        f"/dags/tiny.prepare_data/dagRuns/{run.replace('+', '%2B').replace(':', '%3A')}/taskInstances/validate/links",
+    )
+    address = links["extra_links"]["Data Docs"]
+    request = urllib.request.Request(world.base + address, headers={"Authorization": f"Bearer {world.api._token}"})
+    with urllib.request.urlopen(request, timeout=20) as page:
+        assert b"Data Docs" in page.read()
+
+
+def test_no_identifier_is_in_any_log_or_database(world: World) -> None:
+    """Names, phones, record numbers and addresses of every note, looked for in all that Airflow and MLflow wrote."""
+    needles = set()
+    for path in (world.home / "demo").rglob("*.csv"):
+        with path.open(newline="") as stream:
+            for row in csv.DictReader(stream, delimiter=";" if path.parent.name == "other" else ","):
+                needles |= {row[name].encode() for name in ("patient_name", "phone", "record_number", "address")}
+    assert len(needles) > 1000
+    for database in (world.home / "airflow" / "airflow.db", world.home / "mlflow.db"):
+        with sqlite3.connect(database) as connection:
+            connection.execute("pragma wal_checkpoint")
+    places = [
+        *(world.home / "airflow").rglob("*"),
+        *(world.home / "logs").rglob("*"),
+        *(world.home / "mlartifacts").rglob("*"),
+        world.home / "mlflow.db",
+    ]
+    haystacks = {path: path.read_bytes() for path in places if path.is_file()}
+    assert len(haystacks) > 50
+    for path, content in haystacks.items():
+        found = [needle for needle in needles if needle in content]
+        assert not found, f"{len(found)} identifiers in {path.name}"

@@ -1,0 +1,80 @@
+"""Answers do not depend on how prompts are put into batches."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from llmops_tasks.errors import InputError
+from llmops_tasks.generation import Generator, open_generator
+
+ANSWERS = [" urgent", " less", " emergent"]
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[str]:
+    """Of very different lengths, in no order."""
+    rng = random.Random(3)
+    return [f"Note {n}: " + "pain " * rng.randint(0, 40) + "\nPriority:" for n in range(21)]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Generator:
+    """The tiny model."""
+    return open_generator("transformers", tiny_model)
+
+
+def test_batches_change_no_score(model: Generator, prompts: list[str]) -> None:
+    one, eight = (model.scores(prompts, ANSWERS, batch_size=size) for size in (1, 8))
+    gaps = [abs(a - b) for row, other in zip(one, eight, strict=True) for a, b in zip(row, other, strict=True)]
+    assert max(gaps) < 1e-5
+
+
+def test_rows_are_probabilities(model: Generator, prompts: list[str]) -> None:
+    scores = model.scores(prompts, ANSWERS, batch_size=4)
+    assert [len(row) for row in scores] == [3] * len(prompts)
+    assert all(sum(row) == pytest.approx(1) and min(row) >= 0 for row in scores)
+
+
+def test_answers_come_in_the_order_of_the_prompts(model: Generator, prompts: list[str]) -> None:
+    forward = model.scores(prompts, ANSWERS, batch_size=8)
+    backward = model.scores(prompts[::-1], ANSWERS, batch_size=8)[::-1]
+    assert [row == pytest.approx(other, abs=1e-5) for row, other in zip(forward, backward, strict=True)] == [True] * 21
+    assert len({round(row[0], 9) for row in forward}) > 10
+
+
+def test_scores_are_those_of_the_plain_model(tiny_model: Path, model: Generator, prompts: list[str]) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    first = [tokenizer(answer)["input_ids"][0] for answer in ANSWERS]
+    with torch.inference_mode():
+        logits = AutoModelForCausalLM.from_pretrained(tiny_model)(**tokenizer(prompts[0], return_tensors="pt")).logits
+    wanted = torch.softmax(logits[0, -1, first].double(), -1).tolist()
+    assert model.scores(prompts[:1], ANSWERS, 1)[0] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_no_prompts_get_no_answers(model: Generator) -> None:
+    assert model.scores([], ANSWERS, 4) == []
+    assert model.generate([], 4, 4) == []
+
+
+def test_free_text_does_not_depend_on_batches(model: Generator, prompts: list[str]) -> None:
+    alone = model.generate(prompts[:4], max_new_tokens=3, batch_size=1)
+    assert model.generate(prompts[:4], max_new_tokens=3, batch_size=4) == alone
+
+
+def test_the_double_keeps_the_same_protocol(tmp_path: Path, prompts: list[str]) -> None:
+    stub = open_generator("stub", tmp_path)
+    scores = stub.scores(prompts, ANSWERS, 4)
+    assert scores == stub.scores(prompts, ANSWERS, 1)
+    assert all(sum(row) == pytest.approx(1) for row in scores)
+    assert [len(text) for text in stub.generate(prompts, 5, 2)] == [5] * len(prompts)
+
+
+def test_an_unknown_kind_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"No generator 'transformer'. Did you mean 'transformers'\?"):
+        open_generator("transformer", tmp_path)
