@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import TriggerRule, task
+from airflow.sdk import TriggerRule, get_current_context, task
 from llmops_dags.assets import assets_of
 from llmops_dags.events import announced, received
 from llmops_dags.stage import VERSION, model_task, optional, stage
@@ -32,6 +32,16 @@ PARAMS = {
         VERSION, "Candidate", "A registered version. Empty: the one that started the run, or the newest."
     )
 }
+
+
+@task(trigger_rule=TriggerRule.NONE_FAILED)
+def answer() -> dict[str, Any]:
+    """What the person said, also if it was no.
+
+    A rejection skips the tasks right behind `approve`, so this one stands behind `approved` and reads for itself.
+    """
+    response = get_current_context()["ti"].xcom_pull(task_ids="approve")
+    return {**response, "responded_at": str(response["responded_at"])}
 
 
 @stage("evaluate", schedule=lambda usecase, case: [assets_of(usecase).candidate], params=PARAMS, doc=__doc__)
@@ -60,8 +70,9 @@ def dags(usecase: str, case: UseCase) -> None:
         defaults="Reject",
     )
     approved = EmptyOperator(task_id="approved")  # skipped when rejected; what follows a rejection hangs on it
-    decision: Any = task(record_approval, trigger_rule=TriggerRule.NONE_FAILED)(
-        usecase=usecase, candidate=candidate, verdict=verdict, champion=now, response=approve.output
+    said = answer()
+    decision: Any = task(record_approval)(
+        usecase=usecase, candidate=candidate, verdict=verdict, champion=now, response=said
     )
     promoted = task(promote)(
         usecase=usecase, candidate=candidate, verdict=verdict, approval=decision, evidence=evidence, dataset=dataset
@@ -70,7 +81,7 @@ def dags(usecase: str, case: UseCase) -> None:
         assets_of(usecase).champion, {"sha256": promoted["release"]["sha256"], "version": promoted["version"]}
     )
     open_question >> [base, plan]
-    [shown, entry, noted] >> go_on >> approve >> approved >> decision
+    [shown, entry, noted] >> go_on >> approve >> approved >> said
     approved >> promoted >> told
 
 

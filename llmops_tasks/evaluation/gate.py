@@ -47,7 +47,10 @@ def decide(
     *, policy: Gate, reports: list[Report], comparisons: list[Comparison], has_champion: bool, stamps: dict[str, Any]
 ) -> Verdict:
     """The verdict on evidence and policy alone."""
-    candidate = next((report for report in reports if report["subject"] == "candidate"), None)
+    found_reports = [report for report in reports if report["subject"] == "candidate" and report["split"] == "test"]
+    candidate = (
+        found_reports[0] if len({report["dataset_sha256"] for report in reports}) == 1 and found_reports else None
+    )
     checks = [_limit(limit, candidate, policy.min_n) for limit in policy.limits]
     references = {comparison["reference"]: comparison for comparison in comparisons}
     checks += [_beats(name, references.get(name), 0.0, policy) for name in policy.beats]

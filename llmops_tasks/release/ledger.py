@@ -7,6 +7,7 @@ two writers one wins, the other reads on and tries again. Order is the sequence,
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -33,6 +34,16 @@ def record(*, usecase: str, kind: str, body: dict[str, Any], once: str) -> Ledge
         InputError: if the kind is unknown.
         IntegrityError: if the chain is damaged; nothing is appended to a damaged chain.
     """
+    return append(usecase=usecase, kind=kind, body=body, once=once, check=lambda chain: None)
+
+
+def append(
+    *, usecase: str, kind: str, body: dict[str, Any], once: str, check: Callable[[list[LedgerEntry]], None]
+) -> LedgerEntry:
+    """`record`, with a condition: `check` sees the very chain that the entry would follow, and may refuse by raising.
+
+    As the entry is written at the next number or not at all, nothing can come between the check and the entry.
+    """
     if kind not in KINDS:
         raise InputError(f"Ledger kind '{kind}' is unknown. Allowed: {list(KINDS)}.")
     name = config.usecase_name(usecase)
@@ -41,6 +52,7 @@ def record(*, usecase: str, kind: str, body: dict[str, Any], once: str) -> Ledge
         for entry in chain:
             if entry["kind"] == kind and entry["body"].get("once") == once:
                 return entry
+        check(chain)
         entry = _next(chain, kind, {**body, "once": once})
         try:
             storage.create(_uri(name, entry["seq"]), storage.canonical(entry))
@@ -124,6 +136,12 @@ def _check(entry: LedgerEntry, expected: int, previous: str) -> None:
         raise IntegrityError(
             f"Ledger entry {expected} was changed after it was written. Restore the ledger from its copy."
         )
+
+
+def current_version(chain: list[LedgerEntry]) -> str | None:
+    """Who is champion after these entries."""
+    changes = [entry for entry in chain if entry["kind"] in ("promotion", "rollback")]
+    return str(changes[-1]["body"]["version"]) if changes else None
 
 
 def verify(*, usecase: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def champion(*, usecase: str, version: str | None = None) -> dict[str, Any]:
     """
     chain = ledger.entries(usecase=usecase)
     promotions = {entry["body"]["version"]: entry for entry in chain if entry["kind"] == "promotion"}
-    wanted = version or _current(chain)
+    wanted = version or ledger.current_version(chain)
     if wanted is None:
         return {"version": None, "release": None, "dataset": None, "report": None, "seq": 0}
     if wanted not in promotions:
@@ -125,11 +126,6 @@ def with_champion(*, usecase: str, events: list[dict[str, Any]]) -> list[dict[st
         }
         for event in events
     ]
-
-
-def _current(chain: list[LedgerEntry]) -> str | None:
-    changes = [entry for entry in chain if entry["kind"] in ("promotion", "rollback")]
-    return str(changes[-1]["body"]["version"]) if changes else None
 
 
 def promote(
@@ -155,28 +151,37 @@ def promote(
         EvidenceError: if verdict or approval are missing, negative, or about something else.
         ReleaseError: if another version was promoted after the verdict.
     """
-    name = config.usecase_name(usecase)
-    chain = ledger.entries(usecase=usecase)
-    done = [e for e in chain if e["kind"] == "promotion" and e["body"]["version"] == candidate["version"]]
-    if not done:
-        _check_evidence(chain, candidate, verdict, approval)
-        body = {
-            "version": candidate["version"],
-            "previous": _current(chain),
-            "release": candidate["release"],
-            "dataset": dataset,
-            "report": evidence["reports"][0],
-            "verdict_evidence_sha256": verdict["evidence_sha256"],
-            "approved_by": approval["by"],
-        }
-        ledger.record(usecase=usecase, kind="promotion", body=body, once=f"promote {candidate['version']}")
-    _project(usecase, name)
-    return champion(usecase=usecase)
+    _check_evidence(candidate, verdict, approval)
+    body = {
+        "version": candidate["version"],
+        "previous": approval["champion_version"],
+        "release": candidate["release"],
+        "dataset": dataset,
+        "report": evidence["reports"][0],
+        "verdict_evidence_sha256": verdict["evidence_sha256"],
+        "approved_by": approval["by"],
+    }
+    once = f"promote {candidate['version']}"
+    check = partial(_check_champion, approval["champion_version"])
+    ledger.append(usecase=usecase, kind="promotion", body=body, once=once, check=check)
+    now = _project(usecase)
+    if now["version"] != candidate["version"]:
+        raise ReleaseError(
+            f"Version {candidate['version']} was promoted before, and version {now['version']} serves since. "
+            f"To return to it, start the rollback with version {candidate['version']}."
+        )
+    return now
 
 
-def _check_evidence(
-    chain: list[LedgerEntry], candidate: dict[str, Any], verdict: Verdict, approval: dict[str, Any]
-) -> None:
+def _check_champion(expected: str | None, chain: list[LedgerEntry]) -> None:
+    """Refuse if somebody else was promoted since the approval."""
+    if ledger.current_version(chain) != expected:
+        raise ReleaseError(
+            "Another version was promoted since the verdict. Run the evaluation again, against the new champion."
+        )
+
+
+def _check_evidence(candidate: dict[str, Any], verdict: Verdict, approval: dict[str, Any]) -> None:
     release = candidate["release"]
     if verdict["verdict"] != "pass":
         raise EvidenceError(
@@ -190,10 +195,6 @@ def _check_evidence(
         raise EvidenceError(f"Version {candidate['version']} has no approval of this evidence. Ask an approver.")
     if release["meta"]["smoke"] or release["meta"]["control"] != "none":
         raise EvidenceError(f"Version {candidate['version']} is a smoke or control run and can never be promoted.")
-    if approval.get("champion_version") != _current(chain):
-        raise ReleaseError(
-            "Another version was promoted since the verdict. Run the evaluation again, against the new champion."
-        )
 
 
 def rollback(*, usecase: str, reason: str, by: str, version: str | None = None) -> dict[str, Any]:
@@ -215,16 +216,17 @@ def rollback(*, usecase: str, reason: str, by: str, version: str | None = None) 
     champion(usecase=usecase, version=target)  # raises if it was never promoted
     if target != last["body"]["version"]:
         body = {"version": target, "previous": last["body"]["version"], "reason": reason, "by": by}
-        ledger.record(usecase=usecase, kind="rollback", body=body, once=f"after {last['seq']} to {target}")
-    _project(usecase, config.usecase_name(usecase))
-    return champion(usecase=usecase)
+        check = partial(_check_champion, last["body"]["version"])
+        once = f"after {last['seq']} to {target}"
+        ledger.append(usecase=usecase, kind="rollback", body=body, once=once, check=check)
+    return _project(usecase)
 
 
-def _project(usecase: str, name: str) -> None:
-    """Let MLflow's aliases say what the ledger says."""
+def _project(usecase: str) -> dict[str, Any]:
+    """Let MLflow's aliases say what the ledger says; returns the champion."""
     from mlflow.exceptions import MlflowException
 
-    current = champion(usecase=usecase)
+    name, current = config.usecase_name(usecase), champion(usecase=usecase)
     try:
         api = tracking.client()
         api.set_registered_model_alias(name, "champion", current["version"])
@@ -233,3 +235,4 @@ def _project(usecase: str, name: str) -> None:
         raise ReleaseError(
             f"The ledger says version {current['version']}, but MLflow refused the alias. Run this again."
         ) from exc
+    return current

@@ -69,10 +69,12 @@ def test_stages_are_joined_by_assets_in_the_order_of_the_life_cycle(bag: Any) ->
 
 def test_promotion_hangs_on_a_person_and_a_rejection_is_recorded(bag: Any) -> None:
     dag = bag.dags["triage.evaluate"]
-    approve, record, promote = (dag.get_task(name) for name in ("approve", "record_approval", "promote"))
+    approve, answer, promote = (dag.get_task(name) for name in ("approve", "answer", "promote"))
     assert approve.defaults == ["Reject"]
     assert {"approved", "record_approval"} <= promote.upstream_task_ids
-    assert record.trigger_rule == "none_failed" and "approved" in record.upstream_task_ids
+    # a rejection skips what hangs on `approve` itself, whatever its trigger rule
+    assert answer.trigger_rule == "none_failed" and answer.upstream_task_ids == {"approved"}
+    assert dag.get_task("record_approval").upstream_task_ids.isdisjoint({"approve", "approved"})
 
 
 def test_no_template_reads_the_run_date(bag: Any) -> None:
