@@ -14,8 +14,8 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import TriggerRule, get_current_context, task
+from llmops_dags.approval import Approval
 from llmops_dags.assets import assets_of
 from llmops_dags.events import announced, received
 from llmops_dags.stage import VERSION, model_task, optional, stage
@@ -40,8 +40,8 @@ def answer() -> dict[str, Any]:
 
     A rejection skips the tasks right behind `approve`, so this one stands behind `approved` and reads for itself.
     """
-    response = get_current_context()["ti"].xcom_pull(task_ids="approve")
-    return {**response, "responded_at": str(response["responded_at"])}
+    response: dict[str, Any] = get_current_context()["ti"].xcom_pull(task_ids="approve", key="answer")
+    return response
 
 
 @stage("evaluate", schedule=lambda usecase, case: [assets_of(usecase).candidate], params=PARAMS, doc=__doc__)
@@ -62,7 +62,7 @@ def dags(usecase: str, case: UseCase) -> None:
     noted = task(annotate)(usecase=usecase, candidate=candidate, evidence=evidence, verdict=verdict)
     go_on = task.short_circuit(passed)(verdict=verdict)
 
-    approve = ApprovalOperator(
+    approve = Approval(
         task_id="approve",
         subject=f"Promote this candidate of {usecase}?",
         body="{{ ti.xcom_pull(task_ids='gate_table')['markdown'] }}",

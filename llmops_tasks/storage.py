@@ -53,10 +53,17 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def code_digest(module_file: str) -> str:
-    """SHA-256 over the sources of a module's room, so that changed code gives a new address."""
-    room = Path(module_file).parent
-    return digest({path.name: file_digest(path) for path in sorted(room.glob("*.py"))})
+def code_digest(*module_files: str) -> str:
+    """SHA-256 over the sources that a result follows from, so that changed code gives a new address.
+
+    Args:
+        module_files: `__file__` of modules; one in a room stands for its whole room.
+    """
+    package = Path(__file__).parent
+    files: set[Path] = set()
+    for path in map(Path, module_files):
+        files |= {path} if path.parent == package else set(path.parent.glob("*.py"))
+    return digest({str(path.relative_to(package)): file_digest(path) for path in files})
 
 
 # ---------------------------------------------------------------- addresses

@@ -23,7 +23,7 @@ _FINAL = (
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[RetryRule(exception=kind, action=RetryAction.FAIL, reason="trying again would not help") for kind in _FINAL]
 )
-PLAIN_TEXT = r"^[\w .,:;()'/+-]{3,300}$"  # nothing a shell or a template could take for its own
+PLAIN_TEXT = r"^[\w .,()'+-]{3,300}$"  # nothing a shell, a template or an address is made of
 DIGEST = r"^[0-9a-f]{8,64}$"
 DATE = r"^\d{4}-\d{2}-\d{2}$"
 VERSION = r"^[0-9]{1,9}$"

@@ -45,7 +45,7 @@ _REPLACEABLE = re.compile(r"\b(?:" + "|".join(sorted(SYNONYMS, key=len, reverse=
 
 
 def write(
-    *, out: str, notes: int = 1460, day_notes: int = 160, reviewed_notes: int = 400, seed: int = 11
+    *, out: str, notes: int = 1340, day_notes: int = 120, reviewed_notes: int = 160, seed: int = 11
 ) -> dict[str, Any]:
     """Write the demo's world below a file:// folder, the same for the same arguments.
 
@@ -179,7 +179,7 @@ def _note(rng: random.Random, hospital: str, case: Case) -> tuple[str, list[dict
     """Free text in one of several voices, and the spans of the identifiers planted in it."""
     text, spans = "", []
     parts = [rng.choice(VOICES_B if hospital == "B" else VOICES).format(complaint=_typos(rng, case["complaint"]))]
-    if rng.random() < 0.45:
+    if rng.random() < 0.3:
         parts.append(rng.choice(TAILS))
     if rng.random() < 0.006:
         parts.append(rng.choice(INJECTIONS))

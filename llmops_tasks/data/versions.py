@@ -41,7 +41,7 @@ def version(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
     inputs = {
         "records": records["sha256"],
         "config": case.digest("data", "task", "monitoring"),
-        "code": storage.code_digest(__file__),
+        "code": storage.code_digest(__file__, templates.__file__),
     }
     return artifacts.publish(usecase=name, kind="dataset", inputs=inputs, build=partial(_build, case, records))
 
@@ -58,7 +58,7 @@ def day(*, usecase: str, records: ArtifactRef, date: str) -> ArtifactRef:
         "date": config.checked_date(date),
         "config": case.digest("data", "monitoring"),
     }
-    inputs["code"] = storage.code_digest(__file__)
+    inputs["code"] = storage.code_digest(__file__, templates.__file__)
     return artifacts.publish(usecase=name, kind="day", inputs=inputs, build=partial(_build_day, case, records, date))
 
 

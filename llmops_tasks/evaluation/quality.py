@@ -5,24 +5,26 @@ Every subject leaves its predictions beside its figures, so that any two can be 
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from llmops_tasks import artifacts, config, storage
+from llmops_tasks import artifacts, config, generation, storage
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef, Comparison, Evidence, Report
 from llmops_tasks.errors import EvidenceError, InputError
 from llmops_tasks.evaluation import metrics
-from llmops_tasks.generation import open_generator
+from llmops_tasks.generation import Generator, open_generator
 from llmops_tasks.prompts import templates
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+SHARD = 128  # records scored and kept together
 TFIDF = {"ngram_range": (1, 2), "min_df": 2, "sublinear_tf": True}
 TFIDF_C = 10.0  # inverse regularisation; the best of 1, 10, 100 on validation varies little
 
@@ -54,9 +56,9 @@ def evaluate(
         "model": model["sha256"] if model else TFIDF_C,
         "split": split,
         "config": case.digest("task", "prompt", "evaluation"),
-        "code": storage.code_digest(__file__),
+        "code": storage.code_digest(__file__, templates.__file__, generation.__file__),
     }
-    predict = partial(_by_model, case, model) if model else partial(_by_tfidf, case)
+    predict = partial(_by_model, case, name, model) if model else partial(_by_tfidf, case)
     build = partial(_build, case, dataset, split, predict)
     ref = artifacts.publish(usecase=name, kind="evaluations", inputs=inputs, build=build)
     subject_sha256 = model["sha256"] if model else ref["key"]
@@ -87,11 +89,29 @@ def _build(case: UseCase, dataset: ArtifactRef, split: str, predict: Callable[..
 
 
 def _by_model(
-    case: UseCase, model: ArtifactRef, train: pd.DataFrame, rows: pd.DataFrame, names: list[str]
+    case: UseCase, usecase: str, model: ArtifactRef, train: pd.DataFrame, rows: pd.DataFrame, names: list[str]
 ) -> list[list[float]]:
-    generator = open_generator("transformers", artifacts.fetch(model))
+    """Scores of every row, kept in shards of consecutive rows: what a grown dataset shares is not scored again."""
     prompts = [templates.render_prompt(case, text) for text in rows["text"]]
-    return generator.scores(prompts, [label.text for label in case.task.labels], case.evaluation.batch_size)
+    answers = [label.text for label in case.task.labels]
+    opened = cache(lambda: open_generator("transformers", artifacts.fetch(model)))  # only if a shard is missing
+    result: list[list[float]] = []
+    for start in range(0, len(prompts), SHARD):
+        shard = prompts[start : start + SHARD]
+        inputs = {"model": model["sha256"], "prompts": storage.digest(shard), "answers": answers}
+        inputs["code"] = storage.code_digest(__file__, templates.__file__, generation.__file__)
+        build = partial(_score_shard, opened, shard, answers, case.evaluation.batch_size)
+        ref = artifacts.publish(usecase=usecase, kind="scores", inputs=inputs, build=build)
+        result += json.loads((artifacts.fetch(ref) / "scores.json").read_bytes())
+    return result
+
+
+def _score_shard(
+    opened: Callable[[], Generator], prompts: list[str], answers: list[str], batch_size: int, out: Path
+) -> dict[str, Any]:
+    scores = opened().scores(prompts, answers, batch_size)
+    (out / "scores.json").write_bytes(storage.canonical(scores))
+    return {"rows": len(scores)}
 
 
 def _by_tfidf(case: UseCase, train: pd.DataFrame, rows: pd.DataFrame, names: list[str]) -> list[list[float]]:

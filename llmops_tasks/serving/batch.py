@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks import artifacts, config, storage
+from llmops_tasks import artifacts, config, generation, storage
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import ConflictError, EvidenceError, InputError
@@ -45,7 +45,11 @@ def predict(*, usecase: str, day: ArtifactRef, champion: dict[str, Any], request
     at = f"{storage.store_uri()}/{name}/predictions/date={day['meta']['date']}"
     if (done := _answered(at, day, requested)) is not None:
         return done
-    inputs = {"day": day["sha256"], "release": champion["release"]["sha256"], "code": storage.code_digest(__file__)}
+    inputs = {
+        "day": day["sha256"],
+        "release": champion["release"]["sha256"],
+        "code": storage.code_digest(__file__, templates.__file__, generation.__file__),
+    }
     return artifacts.publish(
         usecase=name, kind="predictions", inputs=inputs, build=partial(_build, case, day, champion), at=at
     )

@@ -20,6 +20,7 @@ from llmops_tasks import artifacts, config, storage, tracking
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, TrainingError
+from llmops_tasks.prompts import templates
 from llmops_tasks.training import checkpoints, trunk
 from llmops_tasks.training.examples import IGNORED, Example, batch_plan, encode, label_tokens
 
@@ -60,7 +61,7 @@ def finetune(
         "config": case.digest("task", "prompt", "finetune"),
         "control": control,
         "max_steps": max_steps,
-        "code": storage.code_digest(__file__),
+        "code": storage.code_digest(__file__, templates.__file__),
     }
     job = Job(case, name, storage.digest(inputs), dataset, base, control, max_steps)
     kind = "adapter" if case.finetune.method == "lora" else "weights"
