@@ -45,7 +45,7 @@ _REPLACEABLE = re.compile(r"\b(?:" + "|".join(sorted(SYNONYMS, key=len, reverse=
 
 
 def write(
-    *, out: str, notes: int = 1340, day_notes: int = 120, reviewed_notes: int = 160, seed: int = 11
+    *, out: str, notes: int = 1400, day_notes: int = 120, reviewed_notes: int = 160, seed: int = 11
 ) -> dict[str, Any]:
     """Write the demo's world below a file:// folder, the same for the same arguments.
 
@@ -134,10 +134,10 @@ def _patient(rng: random.Random, hospital: str, number: int) -> Case:
 def _presentation(rng: random.Random, hospital: str, patient: Case) -> Case:
     """A complaint with vital signs whose rule-derived level follows the hospital's mix.
 
-    Nearly half of the urgent visits come with a harmless complaint and owe their level to the vital signs.
+    More than half of the urgent visits come with a harmless complaint and owe their level to the vital signs.
     """
     target = rng.choices((1, 2, 3, 4, 5), MIX[hospital])[0]
-    by_vitals = target <= 3 and rng.random() < 0.45
+    by_vitals = target <= 3 and rng.random() < 0.6
     complaint_level = rng.randint(target + 1, 5) if by_vitals else target
     case = _calm(rng, complaint_level) | {"age": patient["age"], "complaint_level": complaint_level}
     if by_vitals or (target <= 3 and rng.random() < 0.3):
