@@ -87,6 +87,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
         patch.setenv("LLMOPS_HOME", str(home))
         patch.setenv("LLMOPS_USECASES", str(cases))
         patch.setenv("LLMOPS_PORT", "8180")
+        patch.setenv("OMP_NUM_THREADS", "1")  # a tiny model has no use for more, and neighbours suffer
         patch.setenv("LLMOPS_MLFLOW_PORT", "5100")
         for name in ("LLMOPS_STORE", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
