@@ -77,9 +77,7 @@ def dags(usecase: str, case: UseCase) -> None:
     promoted = task(promote)(
         usecase=usecase, candidate=candidate, verdict=verdict, approval=decision, evidence=evidence, dataset=dataset
     )
-    told = announced(
-        assets_of(usecase).champion, {"sha256": promoted["release"]["sha256"], "version": promoted["version"]}
-    )
+    told = announced(assets_of(usecase).champion, {"sha256": event["sha256"], "version": event["version"]})
     open_question >> [base, plan]
     [shown, entry, noted] >> go_on >> approve >> approved >> said
     approved >> promoted >> told

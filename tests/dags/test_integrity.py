@@ -83,6 +83,20 @@ def test_no_template_reads_the_run_date(bag: Any) -> None:
         assert "{{ ds" not in path.read_text() and "data_interval" not in path.read_text(), path
 
 
+def test_no_result_is_indexed_twice() -> None:
+    """`task()["a"]["b"]` asks Airflow for the key "b" of the task, not for "b" inside of "a"."""
+    import ast
+
+    for path in DAGS.rglob("*.py"):
+        twice = [
+            n
+            for n in ast.walk(ast.parse(path.read_text()))
+            if isinstance(n, ast.Subscript) and isinstance(n.value, ast.Subscript)
+        ]
+        read = [node for node in twice if isinstance(node.slice, ast.Constant) and "context" not in ast.unparse(node)]
+        assert not read, f"{path.name}:{read[0].lineno}"
+
+
 BAD = ["../../etc/passwd", "file:///etc/passwd", "{{ var.value.x }}", "; rm -rf /", "$(id)", "http://169.254.169.254"]
 
 

@@ -169,6 +169,8 @@ def test_notes_become_an_approved_champion_even_if_training_is_killed_once(world
     assert "| accuracy |" in world.answer("tiny.evaluate", "Approve")
     assert world.finished("tiny.evaluate", evaluate)["promote"] == "success"
     assert registry.champion(usecase="tiny")["version"] == "1"
+    told = world.api.call("GET", "/assets/events?source_dag_id=tiny.evaluate")["asset_events"]
+    assert [event["extra"]["sha256"] for event in told] == [registry.champion(usecase="tiny")["release"]["sha256"]]
     (approval,) = ledger.entries(usecase="tiny", kind="approval")
     assert (approval["body"]["by"], approval["body"]["choice"]) == ("approver", "Approve")
 
