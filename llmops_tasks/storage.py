@@ -63,7 +63,7 @@ def code_digest(*module_files: str) -> str:
     files: set[Path] = set()
     for path in map(Path, module_files):
         files |= {path} if path.parent == package else set(path.parent.glob("*.py"))
-    return digest({str(path.relative_to(package)): file_digest(path) for path in files})
+    return digest({f"{path.parent.name}/{path.name}": file_digest(path) for path in files})
 
 
 # ---------------------------------------------------------------- addresses

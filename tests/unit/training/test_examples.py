@@ -35,7 +35,7 @@ def test_only_the_answers_positions_carry_loss(tmp_path: Path, tiny_model: Path,
         assert tokenizer.decode(counted) == row["completion"]
         assert len(example.tokens) == len(example.labels)
         whole = tokenizer.decode([*example.tokens, counted[-1]])
-        assert whole == f"Triage note: {row['text']}\nPriority:{row['completion']}"
+        assert whole == f"Note: {row['text']}\nPriority:{row['completion']}"
         at = len(example.tokens) - len(counted)
         assert tokenizer.decode(example.tokens[: at + 1]).endswith("Priority:")  # the first answer is asked after this
 
