@@ -10,7 +10,7 @@ SCHEMA_VERSION = 1
 class ArtifactRef(TypedDict):
     """One immutable artifact of the store."""
 
-    uri: str  # file:// or s3:// folder; its manifest.json was written last
+    uri: str  # file:// or s3:// folder; its _manifest.json was written last
     sha256: str  # over the names and digests of its files: the content's identity
     kind: str  # records, dataset, adapter, release, report, ...
     key: str  # over everything it was made from: the address
