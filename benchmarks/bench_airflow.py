@@ -12,10 +12,12 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness import paired, report
 
 ROOT = Path(__file__).parent.parent
+DEADLINE = 180  # seconds for five tasks, or for a DAG to appear
 DAGS = Path(__file__).parent / "dags"
 sys.path.insert(0, str(ROOT / "scripts"))
 _IMPORT = """
@@ -44,14 +46,11 @@ def overhead_seconds(dag: str) -> float:
     from api import Api
 
     api = Api(stack.status()["airflow"], "admin", stack.password("admin"))
-    run = api.trigger(dag)
-    while True:
-        found = next(item for item in api.runs(dag) if item["dag_run_id"] == run)
-        if found["state"] in ("success", "failed"):
-            break
+    run, end = api.trigger(dag), time.monotonic() + DEADLINE
+    while (found := next(item for item in api.runs(dag) if item["dag_run_id"] == run))["state"] != "success":
+        if found["state"] == "failed" or time.monotonic() > end:
+            raise RuntimeError(f"the run of '{dag}' is {found['state']} after {DEADLINE} s at most")
         time.sleep(0.5)
-    if found["state"] != "success":
-        raise RuntimeError(f"the run of '{dag}' failed")
     start, end = (datetime.fromisoformat(found[name]) for name in ("start_date", "end_date"))
     return (end - start).total_seconds() / 5
 
@@ -64,6 +63,14 @@ def main() -> None:
     _overhead()
 
 
+def _wait_for_dags(api: Any) -> None:
+    end = time.monotonic() + DEADLINE
+    while not {"light", "naive"} <= set(api.dags()):
+        if time.monotonic() > end:
+            raise RuntimeError(f"the bench's DAGs did not appear in {DEADLINE} s: {api.import_errors()}")
+        time.sleep(2)
+
+
 def _overhead() -> None:
     import stack
     from api import Api
@@ -72,10 +79,9 @@ def _overhead() -> None:
     try:
         state = stack.up()
         api = Api(state["airflow"], "admin", stack.password("admin"))
-        while not {"light", "naive"} <= set(api.dags()):
-            time.sleep(2)
+        _wait_for_dags(api)
         overhead_seconds("light"), overhead_seconds("naive")  # the first task of a fresh worker costs seconds more
-        figures = paired(lambda _: overhead_seconds("light"), lambda _: overhead_seconds("naive"), 5)
+        figures = paired(lambda _: overhead_seconds("light"), lambda _: overhead_seconds("naive"), 3)
     finally:
         stack.down()
         del os.environ["LLMOPS_DAGS"]

@@ -63,9 +63,10 @@ class Api:
         """Start a run as a user would; returns its id."""
         return str(self.call("POST", f"/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf or {}})["dag_run_id"])
 
-    def runs(self, dag: str) -> list[dict[str, Any]]:
-        """All runs, the oldest first."""
-        return list(self.call("GET", f"/dags/{dag}/dagRuns?limit=100&order_by=run_after")["dag_runs"])
+    def runs(self, *dags: str) -> list[dict[str, Any]]:
+        """The newest 100 runs of these DAGs, the oldest first."""
+        body = {"dag_ids": list(dags), "order_by": "-run_after", "page_limit": 100}
+        return list(reversed(self.call("POST", "/dags/~/dagRuns/list", body)["dag_runs"]))
 
     def tasks(self, dag: str, run: str) -> list[dict[str, Any]]:
         """The task instances of a run."""

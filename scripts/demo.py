@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from rich.table import Table
 
 USECASE = os.environ.get("LLMOPS_DEMO_USECASE", "triage")
 LIMIT = float(os.environ.get("LLMOPS_DEMO_MINUTES", "60")) * 60  # seconds; a busy machine takes long
+QUIET = 12  # seconds without a run until it is sure that no asset starts another
+GLANCE, GAZE = 2, 10  # seconds between two looks; while a model computes, every look takes from its two cores
 SETTLE = 6  # seconds: Airflow 3.3 loses an answer that comes right after the question
 FINAL = ("success", "failed", "skipped", "upstream_failed", "removed")
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -57,7 +60,7 @@ class Demo:
 
     def __init__(self, api: Api, approver: Api) -> None:
         self.api, self.approver, self.board = api, approver, Board()
-        self.seen = {(dag, run["dag_run_id"]) for dag in self.dags() for run in api.runs(dag)}
+        self.seen = {(run["dag_id"], run["dag_run_id"]) for run in api.runs(*self.dags())}
         self.answered: set[tuple[str, str]] = set()
         self.end = time.monotonic() + LIMIT
 
@@ -67,49 +70,47 @@ class Demo:
         stages = ("prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback")
         return [f"{USECASE}.{name}" for name in stages]
 
-    def start(self, stage: str, **conf: str) -> None:
-        """Trigger a stage and follow everything that follows from it."""
+    def start(self, stage: str, last: str, **conf: str) -> None:
+        """Trigger a stage and follow what follows from it: to the end of the stage `last`, or until nothing is left."""
         self.api.trigger(f"{USECASE}.{stage}", conf)
         with Live(self.board.table(), console=console, refresh_per_second=1, transient=not console.is_terminal) as live:
-            self._follow(live)
+            self._follow(live, f"{USECASE}.{last}")
         if not console.is_terminal:
             console.print(self.board.table())
 
-    def _follow(self, live: Live) -> None:
-        """Until nothing runs and nothing new was started by an asset."""
+    def _follow(self, live: Live, last: str) -> None:
         quiet = 0.0
         while True:
             if time.monotonic() > self.end:
                 raise DemoError(
                     f"Not finished after {LIMIT / 60:.0f} minutes. Look at the web UI, or set LLMOPS_DEMO_MINUTES."
                 )
-            busy = self._look()
+            ended, pause = self._look()
             live.update(self.board.table())
             self._answer(live)
-            quiet = 0.0 if busy else quiet or time.monotonic()
-            if quiet and time.monotonic() - quiet > 12:
+            quiet = 0.0 if pause else quiet or time.monotonic()
+            if last in ended or (quiet and time.monotonic() - quiet > QUIET):
                 return
-            time.sleep(2)
+            time.sleep(pause or GLANCE)
 
-    def _look(self) -> bool:
-        """Update the board with every run of ours; True while one is not finished."""
-        busy = False
-        for dag in self.dags():
-            for run in self.api.runs(dag):
-                if (dag, run["dag_run_id"]) in self.seen:
-                    continue
-                name, number = dag.split(".")[1], run["dag_run_id"]
-                if (
-                    run["state"] in ("success", "failed")
-                    and self.board.rows.get((name, number), ("",))[0] == run["state"]
-                ):
-                    continue
-                tasks = self.api.tasks(dag, number)
-                self.board.rows[name, number] = (run["state"], *self._progress(run, tasks))
-                busy |= run["state"] not in ("success", "failed")
-                if run["state"] == "failed":
-                    self._explain(dag, number, tasks)
-        return busy
+    def _look(self) -> tuple[set[str], float]:
+        """Update the board. Returns the DAGs whose run has ended since, and when to look again (0: nothing runs)."""
+        ended, pause = set[str](), 0.0
+        for run in self.api.runs(*self.dags()):
+            dag, number = run["dag_id"], run["dag_run_id"]
+            if (dag, number) in self.seen:
+                continue
+            tasks = self.api.tasks(dag, number)
+            self.board.rows[dag.split(".")[1], number] = (run["state"], *self._progress(run, tasks))
+            if run["state"] == "failed":
+                self._explain(dag, number, tasks)
+            if run["state"] == "success":
+                self.seen.add((dag, number))
+                ended.add(dag)
+            else:
+                computing = any(task["pool"] == "compute" and task["state"] == "running" for task in tasks)
+                pause = min(pause or GAZE, GAZE if computing else GLANCE)
+        return ended, pause
 
     @staticmethod
     def _progress(run: dict[str, Any], tasks: list[dict[str, Any]]) -> tuple[str, float]:
@@ -120,7 +121,9 @@ class Demo:
             if task["state"] in ("running", "deferred", "awaiting_input", "up_for_retry")
         ]
         doing = f" {', '.join(sorted(set(now)))}" if now else ""
-        return f"{done}/{len(tasks)} {run['state']}{doing}", float(run.get("duration") or 0)
+        start, end = (run[name] and datetime.fromisoformat(run[name]) for name in ("start_date", "end_date"))
+        seconds = ((end or datetime.now(UTC)) - start).total_seconds() if start else 0.0
+        return f"{done}/{len(tasks)} {run['state']}{doing}", seconds
 
     def _explain(self, dag: str, run: str, tasks: list[dict[str, Any]]) -> None:
         failed = [task for task in tasks if task["state"] == "failed"]
@@ -269,10 +272,10 @@ def main() -> int:
         wait_for_dags(api)
         console.print(f"Airflow {state['airflow']}   MLflow {state['mlflow']}   ({time.monotonic() - started:.0f} s)")
         demo = Demo(api, approver)
-        demo.start("prepare_data")
-        demo.start("batch_inference", date=days[0])
+        demo.start("prepare_data", last="evaluate")
+        demo.start("batch_inference", last="monitor", date=days[0])
         land_reviewed()
-        demo.start("batch_inference", date=days[1])
+        demo.start("batch_inference", last="evaluate", date=days[1])
         summary(demo, days, started, stack.cpu_seconds() - cpu)
     except (stack.StackError, DemoError) as exc:
         console.print(f"[red]The demo stopped:[/] {exc}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule, task
@@ -78,7 +78,7 @@ def stage(
                 description=case.description,
                 doc_md=doc,
                 schedule=schedule(usecase, case),
-                start_date=datetime(2026, 1, 1),
+                start_date=None,  # a new use case waits for its next tick: nothing starts by itself for having appeared
                 catchup=False,
                 max_active_runs=1,
                 dagrun_timeout=timedelta(hours=case.approval.timeout_hours + 24),

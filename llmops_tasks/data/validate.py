@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llmops_tasks import artifacts, config, storage
 from llmops_tasks.config import Column, Data
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.data import tables
+from llmops_tasks.data import data_docs, tables
 from llmops_tasks.errors import DataError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def validate(*, usecase: str, records: ArtifactRef, labelled: bool = True) -> Ar
         "columns": case.data.model_dump(mode="json", include={"columns"}),
         "labels": case.task.model_dump(mode="json"),
         "labelled": labelled,
-        "code": storage.code_digest(__file__),
+        "code": storage.code_digest(__file__, data_docs.__file__),
     }
     build = partial(_build, case, records, labelled)
     ref = artifacts.publish(usecase=name, kind="validated", inputs=inputs, build=build)
@@ -179,18 +179,8 @@ def _run_suite(
     )
     suite = context.suites.add(gx.ExpectationSuite(name="columns", expectations=[rule for _, rule in expectations]))
     check = context.validation_definitions.add(gx.ValidationDefinition(name="columns", data=batch, suite=suite))
-    site = {
-        "class_name": "SiteBuilder",
-        "show_how_to_buttons": False,
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-    }
-    site["store_backend"] = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs)}
-    context.add_data_docs_site("site", site)
-    action = gx.checkpoint.UpdateDataDocsAction(name="docs", site_names=["site"])
-    point = gx.Checkpoint(
-        name="columns", validation_definitions=[check], actions=[action], result_format=_RESULT_FORMAT
-    )
-    result = next(iter(context.checkpoints.add(point).run(batch_parameters={"dataframe": frame}).run_results.values()))
+    result = check.run(batch_parameters={"dataframe": frame}, result_format=_RESULT_FORMAT)
+    data_docs.write(result, f"Records: {len(frame)} rows", docs)
     return _findings(frame, expectations, result.results, known)
 
 

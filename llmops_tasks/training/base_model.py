@@ -90,8 +90,10 @@ def _convert(gguf: Path, out: Path) -> dict[str, Any]:
     settings = type(loaded.config).from_dict(
         {name: value for name, value in loaded.config.to_dict().items() if name != "quantization_config"}
     )
-    model = type(loaded)(settings)
-    model.load_state_dict(loaded.state_dict())
+    with torch.device("meta"):  # no time is spent on weights that are replaced
+        model = type(loaded)(settings)
+    model.load_state_dict(loaded.state_dict(), assign=True)
+    model.tie_weights()
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return {"parameters": model.num_parameters(), "source": gguf.name}

@@ -154,7 +154,7 @@ def _prepare(model: Any, settings: Finetune) -> State:
         )
         model = get_peft_model(model, lora)
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    optimizer = torch.optim.AdamW(trained.values(), lr=settings.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trained.values(), lr=settings.learning_rate, weight_decay=0.0, fused=True)
     return State(model, trained, optimizer, cut)
 
 
