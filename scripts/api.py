@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,16 +18,18 @@ class Api:
         self._token = ""
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """One request; signs in first, and again when the token has run out."""
-        if not self._token:
-            self._token = self._send("POST", "/auth/token", self._login)["access_token"]
-        try:
-            return self._send(method, f"/api/v2{path}", body)
-        except urllib.error.HTTPError as exc:
-            if exc.code != 401:
-                raise
-        self._token = ""
-        return self.call(method, path, body)
+        """One request; signs in first, again when the token has run out, and waits for a database that is locked."""
+        for pause in (1, 2, 4, 8, 0):
+            try:
+                if not self._token:
+                    self._token = self._send("POST", "/auth/token", self._login)["access_token"]
+                return self._send(method, f"/api/v2{path}", body)
+            except urllib.error.HTTPError as exc:
+                if exc.code not in (401, 500, 503) or not pause:
+                    raise
+                self._token = "" if exc.code == 401 else self._token
+            time.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
 
     def _send(self, method: str, path: str, body: Any) -> Any:
         headers = {"Content-Type": "application/json"}
