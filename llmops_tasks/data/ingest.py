@@ -197,7 +197,7 @@ def _text(value: Any) -> str | None:
 
 def _mapped(data: Data, uri: str, rows: Iterable[Row], labelled: bool) -> Iterator[Row]:
     """Rename source columns to the use case's names; the first row decides whether all are there."""
-    names = {name: column.source or name for name, column in data.columns.items()}
+    names = {name: column.source if isinstance(column.source, str) else name for name, column in data.columns.items()}
     checked = False
     for number, values, reason, original in rows:
         if values is None:
