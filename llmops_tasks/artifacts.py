@@ -44,6 +44,11 @@ def address(usecase: str, kind: str, key: str) -> str:
     return f"{store_uri()}/{usecase}/{kind}/{key[:32]}"
 
 
+def parent(ref: ArtifactRef) -> dict[str, str]:
+    """How an artifact names one that it was made from, under `meta.parents`."""
+    return {"kind": ref["kind"], "uri": ref["uri"], "sha256": ref["sha256"]}
+
+
 def at(uri: str) -> ArtifactRef | None:
     """The finished artifact at an address, or None."""
     manifest = f"{uri}/{MANIFEST}"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from llmops_tasks import storage
+
 BATCH = 10_000  # rows
+ORIGIN = ("_source", "_row")  # where a row came from
 
 
 class Writer:
@@ -66,3 +70,63 @@ def write(path: Path, table: list[dict[str, Any]]) -> int:
         for row in table:
             writer.add(row)
     return writer.rows
+
+
+class TableWriter:
+    """Arrow tables of one schema into a Parquet file; the first decides the schema."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows = path, 0
+        self._writer: Any = None
+
+    def add(self, table: Any) -> None:
+        """Append a table."""
+        import pyarrow.parquet as pq
+
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self.path, table.schema)
+        self._writer.write_table(table)
+        self.rows += table.num_rows
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+@contextmanager
+def database() -> Iterator[Any]:
+    """A DuckDB connection for sorting and joining what does not fit into memory; it spills into a private folder."""
+    import tempfile
+
+    import duckdb
+
+    with tempfile.TemporaryDirectory(dir=storage.home()) as spill:
+        settings = {
+            "memory_limit": "256MB",
+            "threads": 1,
+            "temp_directory": spill,
+            "autoinstall_known_extensions": False,
+        }
+        db = duckdb.connect(config=settings)
+        try:
+            yield db
+        finally:
+            db.close()
+
+
+def view(db: Any, path: Path, name: str, **options: Any) -> None:
+    """Let a Parquet file be read under a name; the path never becomes part of a statement."""
+    db.read_parquet(str(path), **options).create_view(name)
+
+
+def batches(relation: Any) -> Iterator[Any]:
+    """What a DuckDB relation holds, as Arrow tables of at most BATCH rows."""
+    import pyarrow as pa
+
+    for batch in relation.to_arrow_reader(BATCH):
+        yield pa.Table.from_batches([batch])
