@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import CronTriggerTimetable, get_current_context, task
+from airflow.sdk import get_current_context, task
 from llmops_dags.assets import assets_of
 from llmops_dags.events import announced
-from llmops_dags.stage import DATE, VERSION, model_task, optional, stage
+from llmops_dags.stage import DATE, VERSION, cron, model_task, optional, stage
 
 from llmops_tasks.config import UseCase, checked_date
 from llmops_tasks.data.anonymize import anonymize
@@ -45,8 +45,8 @@ def options() -> dict[str, Any]:
 
 
 def _schedule(usecase: str, case: UseCase) -> Any:
-    cron = case.batch.schedule if case.batch else None
-    return CronTriggerTimetable(cron, timezone="UTC") if cron else None
+    expression = case.batch.schedule if case.batch else None
+    return cron(expression) if expression else None
 
 
 @stage("batch_inference", schedule=_schedule, params=PARAMS, doc=__doc__)

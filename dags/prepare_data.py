@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, task
+from airflow.sdk import AssetOrTimeSchedule, task
 from llmops_dags.assets import assets_of
 from llmops_dags.events import announced
-from llmops_dags.stage import stage
+from llmops_dags.stage import cron, stage
 
 from llmops_tasks.config import UseCase
 from llmops_tasks.data.anonymize import anonymize
@@ -29,7 +29,7 @@ def _schedule(usecase: str, case: UseCase) -> Any:
     retrain = assets_of(usecase).retrain
     if case.schedule is None:
         return [retrain]
-    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(case.schedule, timezone="UTC"), assets=retrain)
+    return AssetOrTimeSchedule(timetable=cron(case.schedule), assets=retrain)
 
 
 @stage("prepare_data", schedule=_schedule, params={}, doc=__doc__)

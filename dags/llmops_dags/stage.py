@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule, task
+from airflow.sdk import DAG, CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule, task
 from llmops_links import LINKS
 
 from llmops_tasks import config, errors
@@ -37,6 +37,12 @@ def model_task(verb: Callable[..., Any], **settings: Any) -> Any:
 def optional(pattern: str, title: str, description: str) -> Param:
     """A text field that may stay empty and must match a pattern if it does not."""
     return Param(None, type=["null", "string"], pattern=pattern, title=title, description_md=description)
+
+
+def cron(expression: str) -> CronTriggerTimetable:
+    """A schedule that begins at its next tick. Without the last argument, Airflow 3.3 also makes up for a tick that
+    lies less than a tenth of the interval back."""
+    return CronTriggerTimetable(expression, timezone="UTC", run_immediately=timedelta())
 
 
 def _add_links(made: DAG) -> None:

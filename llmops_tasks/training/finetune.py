@@ -232,9 +232,9 @@ def answer_logits(
     model = state.model.get_base_model() if hasattr(state.model, "get_base_model") else state.model
     tokens, labels = trunk.pad(batch)
     states = model.model.embed_tokens(tokens) if hidden is None else pad_sequence(hidden, batch_first=True)
-    states = model.model.norm(trunk.run_layers(model.model, states, model.model.layers[state.cut :]))
     counted = labels != IGNORED
-    return model.lm_head(states[counted]), labels[counted]
+    states = trunk.run_layers_at(model.model, states, model.model.layers[state.cut :], counted)
+    return model.lm_head(model.model.norm(states)), labels[counted]
 
 
 def _step(

@@ -36,6 +36,66 @@ def run_layers(decoder: Any, hidden: torch.Tensor, layers: nn.ModuleList) -> tor
     return hidden
 
 
+def run_layers_at(decoder: Any, hidden: torch.Tensor, layers: nn.ModuleList, counted: torch.Tensor) -> Any:
+    """Like `run_layers`, for some positions only: of the last layer nothing else is computed.
+
+    Args:
+        decoder: whose rotary embedding is used.
+        hidden: states of shape (batch, time, width).
+        layers: to run; at least one.
+        counted: (batch, time), true at the positions that are wanted.
+
+    Returns:
+        States of shape (counted positions, width), in order of record and time.
+    """
+    import torch
+
+    hidden = run_layers(decoder, hidden, layers[:-1])
+    if not _is_plain(layers[-1]):
+        return run_layers(decoder, hidden, layers[-1:])[counted]
+    rotary = decoder.rotary_emb(hidden, torch.arange(hidden.shape[1]).unsqueeze(0))
+    return _last_layer(layers[-1], hidden, counted, *rotary)
+
+
+def _is_plain(layer: Any) -> bool:
+    """Is it made of a Llama's parts and no others (no norms of queries, no second norms)?"""
+    parts = {name for name, _ in layer.named_children()}
+    inside = {name for name, _ in layer.self_attn.named_children()} if "self_attn" in parts else set()
+    known = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+    return parts == known and inside == {"q_proj", "k_proj", "v_proj", "o_proj"}
+
+
+def _last_layer(layer: Any, hidden: torch.Tensor, counted: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Any:
+    """One layer at the counted positions: they look at all keys up to their own place."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+    from transformers.models.llama.modeling_llama import rotate_half
+
+    attention, normed = layer.self_attn, layer.input_layernorm(hidden)
+    most = int(counted.sum(1).max())
+    # counted places first; what fills up is dropped in the end
+    places = (~counted).int().argsort(dim=1, stable=True)[:, :most]
+
+    def at(states: torch.Tensor) -> torch.Tensor:
+        return states.gather(1, places.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+
+    def heads(states: torch.Tensor) -> torch.Tensor:
+        return states.view(*states.shape[:-1], -1, attention.head_dim).transpose(1, 2)
+
+    def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Any:
+        return states * cos.unsqueeze(1) + rotate_half(states) * sin.unsqueeze(1)
+
+    queries, keys = heads(attention.q_proj(at(normed))), heads(attention.k_proj(normed))
+    queries, keys = rotate(queries, cos[0][places], sin[0][places]), rotate(keys, cos, sin)
+    seen = torch.arange(hidden.shape[1]) <= places[:, None, :, None]
+    mixed = scaled_dot_product_attention(
+        queries, keys, heads(attention.v_proj(normed)), attn_mask=seen, scale=attention.scaling, enable_gqa=True
+    )
+    states = at(hidden) + attention.o_proj(mixed.transpose(1, 2).flatten(2))
+    states = states + layer.mlp(layer.post_attention_layernorm(states))
+    return states[counted.gather(1, places)]
+
+
 def check_architecture(model: Any) -> None:
     """Refuse models whose layers cannot be run one by one with full causal attention.
 

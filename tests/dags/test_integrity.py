@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,21 @@ def test_every_dag_explains_itself_and_can_be_started_by_hand(bag: Any) -> None:
     for dag_id, dag in bag.dags.items():
         assert dag.doc_md and dag.description and dag.owner, dag_id
         dag.params.validate()  # every Param has a default that fits its own schema
+
+
+def test_a_new_use_case_waits_for_its_next_tick(bag: Any) -> None:
+    """Airflow would otherwise make up for a tick that has just passed: work that nobody asked for."""
+    from airflow.serialization.encoders import coerce_to_core_timetable
+    from airflow.timetables.base import TimeRestriction
+    from llmops_dags.stage import cron
+
+    assert all(dag.start_date is None for dag in bag.dags.values())
+    now = datetime.now(UTC)
+    just_passed = coerce_to_core_timetable(cron(f"{now.minute} {now.hour} * * *"))
+    first = just_passed.next_dagrun_info(
+        last_automated_data_interval=None, restriction=TimeRestriction(None, None, catchup=False)
+    )
+    assert first is not None and first.run_after > now
 
 
 def test_whatever_loads_a_model_waits_for_the_compute_pool(bag: Any) -> None:

@@ -49,6 +49,34 @@ def test_trunk_and_top_layers_are_the_whole_model(model: Any, cut: int) -> None:
                 assert (logits - whole).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_counted_positions_and_their_gradients_are_those_of_the_whole_layers(
+    model: Any, plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where records have different numbers of counted positions, or none."""
+    import torch
+
+    assert trunk._is_plain(model.model.layers[-1])
+    monkeypatch.setattr(trunk, "_is_plain", lambda _: plain)
+    torch.manual_seed(0)
+    hidden = torch.randn(4, 11, model.config.hidden_size)
+    counted = torch.zeros(4, 11, dtype=torch.bool)
+    counted[0, 3] = counted[1, 10] = counted[3, 0] = counted[3, 5] = counted[3, 6] = True
+    weights, results = torch.randn(5, model.config.hidden_size), []
+    for run in (
+        lambda: trunk.run_layers(model.model, hidden, model.model.layers)[counted],
+        lambda: trunk.run_layers_at(model.model, hidden, model.model.layers, counted),
+    ):
+        model.zero_grad()
+        states = run()
+        (states * weights).sum().backward()
+        results.append((states, [value.grad.clone() for value in model.model.layers.parameters()]))
+    (whole, gradients), (some, others) = results
+    assert some.shape == (5, model.config.hidden_size)
+    assert (whole - some).abs().max() < 1e-5
+    assert max((a - b).abs().max() for a, b in zip(gradients, others, strict=True)) < 1e-4
+
+
 def test_shards_are_used_again_when_records_are_appended(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
