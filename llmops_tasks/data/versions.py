@@ -110,8 +110,15 @@ def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict
         raise DataError(f"A split would be empty: {found['splits']} rows. Bring more groups, or change data.split.")
     log.info("dataset: %s rows, dropped: %s", found["splits"], dropped)
     meta = {**found, "dropped": dropped, "conflicting_texts": conflicting, "parents": [artifacts.parent(records)]}
+    meta["data_docs"] = _data_docs(records)
     (out / "README.md").write_text(cards.card(usecase, case, kept, meta), encoding="utf-8")
     return {"rows": kept, **meta}
+
+
+def _data_docs(records: ArtifactRef) -> str | None:
+    """The page about the records that these were made from."""
+    checked = next((above for above in records["meta"].get("parents", []) if above["kind"] == "validated"), None)
+    return f"{checked['uri']}/data_docs/index.html" if checked else None
 
 
 # ---------------------------------------------------------------- text and answers
