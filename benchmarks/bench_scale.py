@@ -40,7 +40,7 @@ def leg(rows: int) -> dict[str, Any]:
     """Peak memory and seconds of one size."""
     with tempfile.TemporaryDirectory() as folder:
         usecase = records.write(Path(folder) / "landing", rows)
-        env = {**os.environ, "LLMOPS_HOME": f"{folder}/home", "PYTHONPATH": os.getcwd()}
+        env = {**os.environ, "LLMOPS_HOME": f"{folder}/home", "PYTHONPATH": str(Path.cwd())}
         done = subprocess.run(
             [sys.executable, "-c", _LEG, usecase], env=env, capture_output=True, text=True, check=True
         )

@@ -8,7 +8,28 @@ from typing import Any
 
 import yaml
 
-WORDS = "chest pain fever cough fall wound headache rash swelling burn nausea vertigo bite sprain since hours days left right mild".split()
+WORDS = [
+    "chest",
+    "pain",
+    "fever",
+    "cough",
+    "fall",
+    "wound",
+    "headache",
+    "rash",
+    "swelling",
+    "burn",
+    "nausea",
+    "vertigo",
+    "bite",
+    "sprain",
+    "since",
+    "hours",
+    "days",
+    "left",
+    "right",
+    "mild",
+]
 COLUMNS: dict[str, dict[str, Any]] = {
     "visit": {"role": "id", "required": True},
     "patient": {"role": "group", "required": True},

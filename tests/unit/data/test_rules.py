@@ -18,7 +18,7 @@ COLUMNS = {
     "level": Column(role="label", required=True),
     "low": Column(role="input", type="number", min=3),
 }
-NUMBERS = ["0", "120", "120.01", "-0.5", "1e2", "1e9", " 7 ", "", "nan", "inf", "0x10", "1,5", "١٢", "old", None]  # noqa: RUF001
+NUMBERS = ["0", "120", "120.01", "-0.5", "1e2", "1e9", " 7 ", "", "nan", "inf", "0x10", "1,5", "١٢", "old", None]
 WORDS = ["female", "male", "Female", "", "émile", None, "aaaaaa"]
 
 
