@@ -140,7 +140,7 @@ def _review(rng: random.Random, line: str, writer: Case) -> Case:
 
 def _opinion(rng: random.Random, parts: tuple[Part, ...], praise: float) -> tuple[list[Said], str]:
     """What is said of one to three parts, and the sentence it makes."""
-    count = rng.choices((1, 2, 3), (30, 50, 20))[0]
+    count = rng.choices((1, 2, 3), (35, 50, 15))[0]
     said = [_said(rng, part, praise) for part in rng.sample(parts, count)]
     if count == 1:
         return said, said[0].words
@@ -158,9 +158,9 @@ def _said(rng: random.Random, part: Part, praise: float) -> Said:
         return Said(rng.choice(FAINT).format(part=name), 0, 1)
     good = rng.random() < praise
     form = rng.random()
-    if form < 0.4:
+    if form < 0.45:
         return Said(rng.choice(good_facts if good else bad_facts), 1 if good else -1, 1)
-    turned = form > 0.75
+    turned = form > 0.8
     word = rng.choice(GOOD if good != turned else BAD)
     return Said(rng.choice(TURNED if turned else PLAIN).format(part=name, word=word), 1 if good else -1, 1)
 

@@ -17,10 +17,10 @@ PRODUCTS: dict[str, tuple[Part, ...]] = {
         ("pairing", ("they connected at once", "switching between phone and laptop just works"), ("they lose the connection in every corridor", "pairing took a whole evening")),
     ),
     "rucksack": (
-        ("straps", ("the straps carry a heavy load gently", "no red shoulders after ten miles"), ("the straps cut into my neck", "a strap tore on the first hike")),
-        ("zips", ("the zips glide", "the zips never snag"), ("a zip burst at the airport", "the zips catch on the lining")),
+        ("harness", ("the straps carry a heavy load gently", "no red shoulders after ten miles"), ("the straps cut into my neck", "a strap tore on the first hike")),
+        ("zip", ("the zips glide", "the zips never snag"), ("a zip burst at the airport", "the zips catch on the lining")),
         ("rain cover", ("my books stayed dry in a downpour", "rain beads off it"), ("it soaked through in a drizzle", "my sandwiches swam")),
-        ("pockets", ("there is a pocket for everything", "my flask stands upright at last"), ("the pockets are too shallow for a phone", "everything sinks to the bottom")),
+        ("layout", ("there is a pocket for everything", "my flask stands upright at last"), ("the pockets are too shallow for a phone", "everything sinks to the bottom")),
     ),
     "desk lamp": (
         ("light", ("the light is soft on the eyes", "my whole desk is evenly lit"), ("it flickers all evening", "the light is cold like in a morgue")),
@@ -41,11 +41,11 @@ NEW_PRODUCTS: dict[str, tuple[Part, ...]] = {
         ("motor", ("the motor purrs up cobbled slopes", "torque comes in like a tailwind"), ("the motor cuts out at traffic lights", "the hub whines above twelve miles an hour")),
         ("range", ("forty miles with two toddlers aboard", "I charge on Sundays only"), ("the range halves in frost", "it was drained halfway to kindergarten")),
         ("app", ("firmware updates went smoothly", "theft alarm pinged me in time"), ("the app logs me out at each start", "a firmware update bricked the display")),
-        ("brakes", ("hydraulic discs bite gently", "it halts on a sixpence fully laden"), ("the discs screech through the whole street", "brake levers need a gorilla's grip")),
+        ("brake", ("hydraulic discs bite gently", "it halts on a sixpence fully laden"), ("the discs screech through the whole street", "brake levers need a gorilla's grip")),
         ("crate", ("the crate swallows a week's groceries", "kids queue for a seat in the crate"), ("the crate rattles over kerbs", "the kickstand bends under the crate")),
     ),
     "smart helmet": (
-        ("indicators", ("indicators are seen from afar", "drivers give way when it blinks"), ("indicators blink on the wrong side", "the rear diode went dark")),
+        ("indicator", ("indicators are seen from afar", "drivers give way when it blinks"), ("indicators blink on the wrong side", "the rear diode went dark")),
         ("visor", ("the visor never steams up", "the visor snaps on magnetically"), ("the visor steams up at once", "the magnet lets go in crosswind")),
         ("intercom", ("the intercom beats shouting", "navigation whispers clearly"), ("the intercom crackles in drizzle", "navigation talks over my calls")),
     ),
@@ -53,10 +53,10 @@ NEW_PRODUCTS: dict[str, tuple[Part, ...]] = {
 GOOD = ("great", "lovely", "excellent", "superb", "reliable", "well made", "a joy", "impressive", "spot on", "solid", "brilliant", "a treat")
 BAD = ("poor", "dreadful", "flimsy", "a letdown", "awful", "useless", "shoddy", "a nuisance", "cheap", "faulty", "a joke", "terrible")
 # What is said of a part, and whether the adjective in it is turned round.
-PLAIN = ("the {part} is {word}", "{word}, that {part}", "I find the {part} {word}", "{part} is {word}")
+PLAIN = ("the {part} is {word}", "{word}, that {part}", "I find the {part} {word}", "its {part} is {word}")
 TURNED = (
     "the {part} is not {word} at all", "nobody could call the {part} {word}", "the {part} is anything but {word}",
-    "I would never say that the {part} is {word}", "the {part} is far from {word}", "hardly a {part} that I would call {word}",
+    "I would never say that the {part} is {word}", "the {part} is far from {word}", "I would hardly call the {part} {word}",
 )
 # Praise so faint that it counts for nothing.
 FAINT = (
@@ -65,7 +65,7 @@ FAINT = (
     "the {part} is good enough for a guest room",
 )
 CONTRASTS = ("{first}, but {last}", "{first} - {last} though", "{first}. However, {last}", "{first}, yet {last}", "although {first}, {last}", "even though {first}, {last}")
-PAIRS = ("{first}. {last}", "{first} and {last}", "{first}; {last}", "also, {first}. {last}")
+PAIRS = ("{first}. {last}", "{first} and {last}", "{first}; {last}", "first of all, {first}. {last}")
 VOICES = (
     "{said}.", "{said}!", "Bought the {product} in spring. {said}.", "{said}. Had mine for {days} days now.",
     "Dear team, {said}. Kind regards, <name>", "hi, {said}, thats it", "My sister asked about this {product}: {said}.",
