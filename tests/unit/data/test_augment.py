@@ -133,6 +133,13 @@ def test_paraphrase_takes_whole_words_and_keeps_their_case() -> None:
     assert {text.split()[2] for text in texts if text.startswith("crushing thorax")} == {"ache", "soreness"}
 
 
+def test_parts_of_words_stay() -> None:
+    row = {**_rows(1)[0], "text": "campaign paint chests spain pain"}
+    assert augmented([row], Augment(paraphrase={"pain": ["ache"], "chest": ["thorax"]}))[1]["text"] == (
+        "campaign paint chests spain ache"
+    )
+
+
 def test_special_characters_in_words_are_letters_not_patterns() -> None:
     row = {**_rows(1)[0], "text": "c++ (old) a.b axb"}
     made = augmented([row], Augment(paraphrase={"c++": ["C"], "a.b": ["ab"], "(old)": ["new"]}))
