@@ -51,7 +51,7 @@ def test_new_use_cases_wait_for_data_not_for_the_clock(bag: Any) -> None:
 def _triggers(dag: Any) -> set[str]:
     """The assets that start a DAG."""
     condition = getattr(dag.timetable, "asset_condition", None)
-    return {asset.name for asset in getattr(condition, "objects", [])}
+    return {asset.name for asset in getattr(condition, "objects", [condition]) if asset is not None}
 
 
 def test_every_dag_passes_astros_stock_checks(bag: Any) -> None:
