@@ -29,6 +29,8 @@ from llmops_tasks.process import die_with_parent
 VERBS = {
     "chain": "chain:chain",
     "data.synthetic": "data.synthetic:write",
+    "data.synthetic_reviews": "data.synthetic_reviews:write",
+    "data.synthetic_faq": "data.synthetic_faq:write",
     "data.ingest": "data.ingest:ingest",
     "data.validate": "data.validate:validate",
     "data.anonymize": "data.anonymize:anonymize",
