@@ -149,9 +149,12 @@ def _publish_s3(folder: Path, manifest: dict[str, Any]) -> None:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A private folder (mode 0700) under `LLMOPS_HOME`, removed afterwards."""
-    root = home() / "tmp"
-    root.mkdir(mode=0o700, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=root))
+    try:
+        root = home() / "tmp"
+        root.mkdir(mode=0o700, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=root))
+    except OSError as exc:
+        raise StorageError(f"Cannot write below '{home()}': {exc.strerror}. Free space or mend permissions.") from exc
     try:
         yield folder
     finally:
@@ -190,5 +193,5 @@ def _download(uri: str, manifest: dict[str, Any]) -> Path:
         if ".." in Path(name).parts or Path(name).is_absolute():
             raise IntegrityError(f"The manifest of '{uri}' names a file outside its folder.")
         if not (path.is_file() and path.stat().st_size == entry["bytes"]):
-            download_file(f"{uri}/{name}", path)
+            download_file(f"{uri}/{name}", path, entry["sha256"])
     return folder
