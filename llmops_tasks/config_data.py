@@ -133,6 +133,11 @@ class Augment(Section):
     )
     seed: int = 7
 
+    @property
+    def active(self) -> bool:
+        """Is anything made up at all?"""
+        return bool(self.noise or self.paraphrase or self.minority)
+
 
 class Data(Section):
     """From a source to a dataset."""

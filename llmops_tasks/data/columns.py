@@ -29,12 +29,13 @@ def names(data: Data) -> list[str]:
 
 
 def batches(
-    data: Data, source: Source, uri: str, rows: Iterable[Row], labelled: bool, reject: Reject
+    data: Data, source: Source, uri: str, rows: Iterable[Row], labelled: bool, reject: Reject, header: set[str]
 ) -> Iterator[Batch]:
     """Rows of one file as batches of the use case's columns.
 
     Args:
         reject: is given the number, the reason and the original of each row that is set aside.
+        header: gets the names of a table's columns; records without a fixed form have none.
 
     Raises:
         SourceError: if a column is in none of the first rows.
@@ -45,6 +46,8 @@ def batches(
     size = 0
     for number, record, reason, row in rows:
         values = () if record is None else finder.pick(number, record)
+        if record is not None and source.format in ("csv", "parquet") and not header >= record.keys():
+            header |= record.keys()
         length, reason = (0, reason) if record is None else _examined(values)
         if reason:
             reject(number, reason, row)

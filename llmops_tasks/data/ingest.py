@@ -68,7 +68,7 @@ def _settings(case: config.UseCase, source: Source, labelled: bool) -> dict[str,
         "source": source.model_dump(mode="json", exclude={"uri", "incremental", "watch_seconds"}),
         "columns": [[name, column.model_dump(include=used)] for name, column in case.data.columns.items()],
         "labelled": labelled,
-        "code": storage.code_digest(__file__),
+        "code": storage.code_digest(__file__, formats.__file__, columns.__file__),
     }
 
 
@@ -104,15 +104,17 @@ def _read(
 ) -> dict[str, Any]:
     """Files into the two tables; with `newer`, only the rows that it keeps."""
     good, bad = _writers(data, out)
+    header = set[str]()
     with good, bad:
         for uri in stamps:
             rows = formats.rows(source, uri)
-            for batch in columns.batches(data, source, uri, rows, labelled, _rejecting(source, uri, bad)):
+            for batch in columns.batches(data, source, uri, rows, labelled, _rejecting(source, uri, bad), header):
                 kept = newer.keep(batch) if newer else batch
                 if kept[0]:
                     good.add_columns(kept)
     _unchanged(stamps)
     figures: dict[str, Any] = {"rows": good.rows, "rejected": bad.rows, "files": len(stamps)}
+    figures["source_columns"] = sorted(header)
     return figures | ({"latest": newer.latest} if newer else {})
 
 
@@ -164,4 +166,6 @@ def _joined(data: Data, parts: list[landing.Entry], out: Path) -> dict[str, Any]
             folder = artifacts.fetch(entry["part"])
             good.add_file(folder / "records.parquet")
             bad.add_file(folder / "rejected.parquet")
-    return {"rows": good.rows, "rejected": bad.rows, "files": len({entry["uri"] for entry in parts})}
+    header = {name for entry in parts for name in entry["part"]["meta"]["source_columns"]}
+    files = len({entry["uri"] for entry in parts})
+    return {"rows": good.rows, "rejected": bad.rows, "files": files, "source_columns": sorted(header)}

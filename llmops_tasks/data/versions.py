@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llmops_tasks import artifacts, config, storage
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.data import cards, curate, figures, splits, tables
+from llmops_tasks.data import augment, cards, curate, figures, splits, tables
 from llmops_tasks.data.splits import SPLITS
 from llmops_tasks.errors import DataError
 from llmops_tasks.prompts import templates
@@ -25,8 +25,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 # What every dataset has; watched columns follow.
-COLUMNS = ("record_id", "group", "time", "text", "label", "completion", "split")
-_CODE = (__file__, templates.__file__, curate.__file__, splits.__file__, cards.__file__, figures.__file__)
+COLUMNS = ("record_id", "group", "time", "text", "label", "completion", "split", "augmented")
+_CODE = (
+    __file__,
+    augment.__file__,
+    templates.__file__,
+    curate.__file__,
+    splits.__file__,
+    cards.__file__,
+    figures.__file__,
+)
 # Every row in its order; of rows with the same text and label the earliest.
 _KEPT = """
 create table kept as select *, row_number() over (order by "time", record_id) - 1 as place from (
@@ -100,7 +108,7 @@ def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict
         db.execute(_RANKS)
         (before,) = db.sql("select count(*) from rendered").fetchone()
         leaks = _near_duplicates(db, case, work / "bands.parquet")
-        kept = _write(db, case, leaks, out / "data.parquet")
+        kept, made = _write(db, case, leaks, out / "data.parquet")
         conflicts = "select count(*) from (select 1 from kept group by text having count(distinct label) > 1)"
         (conflicting,) = db.sql(conflicts).fetchone()
         (unique,) = db.sql("select count(*) from kept").fetchone()
@@ -110,6 +118,7 @@ def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict
         raise DataError(f"A split would be empty: {found['splits']} rows. Bring more groups, or change data.split.")
     log.info("dataset: %s rows, dropped: %s", found["splits"], dropped)
     meta = {**found, "dropped": dropped, "conflicting_texts": conflicting, "parents": [artifacts.parent(records)]}
+    meta["augmented"] = made
     meta["data_docs"] = _data_docs(records)
     (out / "README.md").write_text(cards.card(usecase, case, kept, meta), encoding="utf-8")
     return {"rows": kept, **meta}
@@ -224,15 +233,25 @@ def _write_bands(db: Any, case: UseCase, path: Path) -> None:
             writer.add(pa.table(columns))
 
 
-def _write(db: Any, case: UseCase, leaks: set[int], path: Path) -> int:
+def _write(db: Any, case: UseCase, leaks: set[int], path: Path) -> tuple[int, int]:
+    """Write the dataset; returns how many records it has, and how many of them are made up."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
+    rule, train = case.data.augment, list[dict[str, Any]]()
     with tables.TableWriter(path) as writer:
         for batch, parts in _placed(db, case):
-            table = _timed(batch.append_column("split", pa.array(parts, pa.string())))
             kept = pa.array([place not in leaks for place in batch["place"].to_pylist()])
-            writer.add(table.select([*COLUMNS, *case.monitoring.columns]).filter(kept))
-    return writer.rows
+            table = _timed(batch).append_column("split", pa.array(parts, pa.string()))
+            table = table.append_column("augmented", pa.array([""] * len(parts), pa.string()))
+            table = table.select([*COLUMNS, *case.monitoring.columns]).filter(kept)
+            writer.add(table)
+            if rule.active:
+                train += table.filter(pc.equal(table["split"], SPLITS[0])).to_pylist()
+        made = augment.augmented(train, rule)[len(train) :]
+        if made:
+            writer.add(pa.Table.from_pylist(made, schema=table.schema))
+    return writer.rows, len(made)
 
 
 def _timed(batch: pa.Table) -> pa.Table:

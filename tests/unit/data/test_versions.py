@@ -219,6 +219,22 @@ def test_the_evaluation_set_has_a_digest_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_key")
+def test_made_up_records_are_marked_and_only_trained_on(tmp_path: Path) -> None:
+    usecase, records = _dataset(tmp_path, [small.row(n, level="2" if n == 1 else "1") for n in range(20)])
+    plain = _frame(version(usecase=usecase, records=records))
+    usecase, records = _dataset(
+        tmp_path, [small.row(n, level="2" if n == 1 else "1") for n in range(20)], augment={"noise": 1, "minority": 0.5}
+    )
+    ref = version(usecase=usecase, records=records)
+    frame = _frame(ref)
+    made = frame[frame["augmented"] != ""]
+    assert ref["meta"]["augmented"] == len(made) > (plain["split"] == "train").sum()
+    assert set(made["split"]) == {"train"} and set(made["augmented"]) == {"noise", "minority"}
+    assert frame[frame["augmented"] == ""].equals(plain)
+    assert ref["meta"]["evaluation"] == version(usecase=usecase, records=records)["meta"]["evaluation"]
+
+
+@pytest.mark.usefixtures("_key")
 def test_the_card_tells_figures_and_no_record(tmp_path: Path) -> None:
     usecase, records = _dataset(tmp_path, [small.row(n, note=f"zebrafish {n}") for n in range(10)])
     card = (artifacts.fetch(version(usecase=usecase, records=records)) / "README.md").read_text(encoding="utf-8")
