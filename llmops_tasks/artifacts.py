@@ -77,10 +77,22 @@ def publish(
         log.info("%s %s is finished already: skipped", kind, key[:12])
         return done
     with scratch() as folder:
-        meta = build(folder)
+        meta = _built(build, folder, uri)
         manifest = _manifest(folder, uri, kind, key, meta)
         (_publish_s3 if is_s3(uri) else _publish_files)(folder, manifest)
     return _finished(uri, key) or _ref(manifest)
+
+
+def _built(build: Callable[[Path], dict[str, Any]], folder: Path, uri: str) -> dict[str, Any]:
+    """A full disk is no fault of what is built, and may pass: it is told as what it is."""
+    try:
+        return build(folder)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise StorageError(
+            f"Cannot make '{uri}': {exc.strerror} at '{home()}'. Free space, or set LLMOPS_HOME."
+        ) from exc
 
 
 def _finished(uri: str, key: str) -> ArtifactRef | None:

@@ -178,6 +178,8 @@ def database() -> Iterator[Any]:
         db = duckdb.connect(config=settings)
         try:
             yield db
+        except duckdb.IOException as exc:
+            raise StorageError(f"Cannot write to '{spill}': is the disk full? Free space, or set LLMOPS_HOME.") from exc
         finally:
             db.close()
 

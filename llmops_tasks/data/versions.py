@@ -107,11 +107,13 @@ def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict
         db.execute(_KEPT)
         db.execute(_RANKS)
         (before,) = db.sql("select count(*) from rendered").fetchone()
+        (unique,) = db.sql("select count(*) from kept").fetchone()
+        if unique == 0:
+            raise DataError(f"No text of at least {case.data.curate.min_length} characters is left of {short} rows.")
         leaks = _near_duplicates(db, case, work / "bands.parquet")
         kept, made = _write(db, case, leaks, out / "data.parquet")
         conflicts = "select count(*) from (select 1 from kept group by text having count(distinct label) > 1)"
         (conflicting,) = db.sql(conflicts).fetchone()
-        (unique,) = db.sql("select count(*) from kept").fetchone()
     found = figures.figures(case, out / "data.parquet")
     dropped = {"too short": short, "exact duplicates": before - unique, "near duplicates": len(leaks)}
     if not all(found["splits"].values()):
