@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -33,8 +34,8 @@ class FlakyS3:
         self.other_etag = False
         self.seen: Counter[str] = Counter()
         self._random, self._lock = random.Random(seed), threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.flaky = self
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def fault(self) -> str:
@@ -53,61 +54,64 @@ class FlakyS3:
         self._server.server_close()
 
 
-def _handler(flaky: FlakyS3) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    flaky: FlakyS3
 
-        def _any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            fault = flaky.fault()
-            if fault in _CODES:
-                self._send(int(fault), {}, _XML.format(code=_CODES[fault]).encode(), "")
-            elif fault == "silent":
-                self.close_connection = True
-                time.sleep(flaky.silence)
-            else:
-                self._forward(body, fault)
 
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any  # noqa: N815
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
 
-        def _forward(self, body: bytes, fault: str) -> None:
-            connection = http.client.HTTPConnection(flaky.upstream)
-            hop = ("host", "expect", "connection", "content-length")
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in hop}
-            connection.request(self.command, self.path, body, headers)
-            answer = connection.getresponse()
-            content = answer.read()
-            if fault == "lost":
-                self.close_connection = True
-                return
-            kept = {
-                n: v for n, v in answer.getheaders() if n.lower() not in ("connection", "transfer-encoding", "date")
-            }
-            if flaky.other_etag and not self.headers.get("Range", "bytes=0-").startswith("bytes=0-"):
-                kept = {n: '"another"' if n.lower() == "etag" else v for n, v in kept.items()}
-            self._send(answer.status, kept, content, fault)
+    def _any(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        fault = self.server.flaky.fault()
+        if fault in _CODES:
+            self._send(int(fault), {}, _XML.format(code=_CODES[fault]).encode(), "")
+        elif fault == "silent":
+            self.close_connection = True
+            time.sleep(self.server.flaky.silence)
+        else:
+            self._forward(body, fault)
 
-        def _send(self, status: int, headers: dict[str, str], content: bytes, fault: str) -> None:
-            self.send_response_only(status)
-            for name, value in headers.items():
-                if name.lower() != "content-length":
-                    self.send_header(name, value)
-            length = next((v for n, v in headers.items() if n.lower() == "content-length"), str(len(content)))
-            self.send_header("Content-Length", length)
-            self.end_headers()
-            if self.command == "HEAD":
-                return
-            if fault == "cut" and content:
-                self.wfile.write(content[: len(content) // 2])
-                self.close_connection = True
-            elif fault == "slow":
-                for start in range(0, len(content), len(content) // 4 + 1):
-                    self.wfile.write(content[start : start + len(content) // 4 + 1])
-                    time.sleep(0.01)
-            else:
-                self.wfile.write(content)
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any
 
-        def log_message(self, *_: Any) -> None:
-            pass
+    def _forward(self, body: bytes, fault: str) -> None:
+        connection = http.client.HTTPConnection(self.server.flaky.upstream)
+        hop = ("host", "expect", "connection", "content-length")
+        connection.request(self.command, self.path, body, _without(self.headers.items(), hop))
+        answer = connection.getresponse()
+        content = answer.read()
+        if fault == "lost":
+            self.close_connection = True
+            return
+        headers = _without(answer.getheaders(), ("connection", "transfer-encoding", "date"))
+        if self.server.flaky.other_etag and not self.headers.get("Range", "bytes=0-").startswith("bytes=0-"):
+            headers = {name: '"another"' if name.lower() == "etag" else value for name, value in headers.items()}
+        self._send(answer.status, headers, content, fault)
 
-    return Handler
+    def _send(self, status: int, headers: dict[str, str], content: bytes, fault: str) -> None:
+        length = next((value for name, value in headers.items() if name.lower() == "content-length"), len(content))
+        self.send_response_only(status)
+        for name, value in (_without(headers.items(), ("content-length",)) | {"Content-Length": str(length)}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self._say(content, fault)
+
+    def _say(self, content: bytes, fault: str) -> None:
+        if fault == "cut" and content:
+            self.wfile.write(content[: len(content) // 2])
+            self.close_connection = True
+            return
+        drop = len(content) // 4 + 1 if fault == "slow" else len(content) + 1
+        for start in range(0, len(content), drop):
+            self.wfile.write(content[start : start + drop])
+            time.sleep(0.01 if fault == "slow" else 0)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def _without(headers: Iterable[tuple[str, str]], names: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, value in headers if name.lower() not in names}
