@@ -155,10 +155,12 @@ def test_of_two_runs_at_once_the_second_begins_again(tmp_path: Path, monkeypatch
     def other_run_first(uri: str, data: bytes) -> None:
         calls.append(uri)
         if len(calls) == 1:
-            ingest(usecase=usecase)
-            _write(tmp_path, "b.csv", 2, 10)
+            (tmp_path / "in" / "b.csv").rename(tmp_path / "b.csv")
+            ingest(usecase=usecase)  # of a.csv alone
+            (tmp_path / "b.csv").rename(tmp_path / "in" / "b.csv")
         create(uri, data)
 
+    _write(tmp_path, "b.csv", 2, 10)
     monkeypatch.setattr(storage, "create", other_run_first)
     assert _visits(ingest(usecase=usecase)) == ["V1", "V9", "V10"]
     monkeypatch.setattr(storage, "create", lambda uri, data: (_ for _ in ()).throw(ConflictError("taken")))
