@@ -31,7 +31,10 @@ from llmops_tasks.errors import ConflictError, InputError, IntegrityError, Stora
 def home() -> Path:
     """The folder for everything local (`LLMOPS_HOME`, default `var/`), readable by the owner only."""
     path = Path(os.environ.get("LLMOPS_HOME", "var")).absolute()
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise _full(path, exc) from exc
     return path
 
 

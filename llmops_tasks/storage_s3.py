@@ -25,6 +25,7 @@ ATTEMPTS = 8
 BACKOFF = 0.1  # seconds; doubled with every attempt, up to the longest
 LONGEST = 5.0
 TIMEOUTS = (5, 60)  # seconds, to connect and between two bytes
+_PARTED = 8 << 20  # bytes, from which boto uploads in parts
 _TAKEN = ("PreconditionFailed", "412")
 _CONFLICT = ("ConditionalRequestConflict", "OperationAborted", "409")  # S3: two at once, ask again
 _BUSY = ("SlowDown", "Throttling", "ThrottlingException", "RequestTimeout", "InternalError", "ServiceUnavailable")
@@ -196,8 +197,9 @@ def create(bucket: str, key: str, data: bytes) -> None:
 
 
 def upload(bucket: str, key: str, path: Path) -> None:
-    """Upload a file of any size, in parts that are asked for again one by one."""
-    _again(f"s3://{bucket}/{key}", lambda: _client(ATTEMPTS).upload_file(str(path), bucket, key))
+    """Upload a file of any size; of a large one every part is tried again by itself."""
+    attempts = ATTEMPTS if path.stat().st_size >= _PARTED else 1
+    _again(f"s3://{bucket}/{key}", lambda: _client(attempts).upload_file(str(path), bucket, key))
 
 
 def remove(objects: list[tuple[str, str]]) -> None:

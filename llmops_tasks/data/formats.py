@@ -164,7 +164,7 @@ def _json(source: Source, uri: str, stream: Any) -> Iterator[Row]:
     import ijson
 
     try:
-        found = _records(source, _as_utf8(source, stream))
+        found = _records(source, _Recoded(source, stream))
         for number, (key, values) in enumerate(found, start=1):
             record, reason = _object(values)
             yield number, record if key is None or record is None else {**record, "_key": key}, reason, values
@@ -175,15 +175,15 @@ def _json(source: Source, uri: str, stream: Any) -> Iterator[Row]:
         ) from None
 
 
-def _as_utf8(source: Source, stream: Any) -> Any:
-    """The parser reads UTF-8 without byte-order mark."""
-    import codecs
+class _Recoded:
+    """A stream in another encoding, read as UTF-8 without byte-order mark, which is what the parser knows."""
 
-    if not _is_utf8(source):
-        return codecs.EncodedFile(stream, "utf-8", source.encoding)
-    if stream.read(3) != codecs.BOM_UTF8:
-        stream.seek(0)
-    return stream
+    def __init__(self, source: Source, stream: Any) -> None:
+        encoding = "utf-8-sig" if _is_utf8(source) else source.encoding
+        self._text = io.TextIOWrapper(stream, encoding=encoding, newline="")
+
+    def read(self, size: int) -> bytes:
+        return self._text.read(size).encode()
 
 
 def _records(source: Source, stream: Any) -> Iterator[tuple[str | None, Any]]:
