@@ -19,7 +19,6 @@ def card(usecase: str, case: UseCase, rows: int, meta: dict[str, Any]) -> str:
         f"- dropped: {dropped}; texts with more than one label: {meta['conflicting_texts']}",
         f"- made up from training records (marked in the column `augmented`): {meta['augmented']}",
         f"- words a text: {', '.join(f'{name} {value:g}' for name, value in meta['words'].items())}",
-        f"- made from: {', '.join(parent['kind'] + ' ' + parent['sha256'][:12] for parent in meta['parents'])}",
         f"- evaluation set: {meta['evaluation']['rows']} records, {meta['evaluation']['sha256'][:12]}",
         "",
         "## Splits",

@@ -47,7 +47,7 @@ def batches(
     for number, record, reason, row in rows:
         values = () if record is None else finder.pick(number, record)
         if record is not None and source.format in ("csv", "parquet") and not header >= record.keys():
-            header |= record.keys()
+            header.update(record)
         length, reason = (0, reason) if record is None else _examined(values)
         if reason:
             reject(number, reason, row)

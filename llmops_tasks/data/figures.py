@@ -12,16 +12,16 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.data import curate, tables
 from llmops_tasks.data.splits import SPLITS
 
+_WORDS = "select quantile_cont(len(string_split(text, ' ')), [0, 0.5, 0.95, 1]) from dataset"
+
 
 def figures(case: UseCase, path: Path) -> dict[str, Any]:
     """Rows and labels by split, words a text, first and last time, languages, and the digest of the evaluation set."""
     with tables.database() as db:
         tables.view(db, path, "dataset")
-        counts = dict(db.sql("select split, count(*) from dataset group by split").fetchall())
-        words = db.sql("select quantile_cont(len(string_split(text, ' ')), [0, 0.5, 0.95, 1]) from dataset").fetchone()[
-            0
-        ]
-        span = db.sql("select epoch_us(min(time)), epoch_us(max(time)) from dataset").fetchone()
+        counts = dict(db.execute("select split, count(*) from dataset group by split").fetchall())
+        (words,) = tables.one(db, _WORDS)
+        span = tables.one(db, "select epoch_us(min(time)), epoch_us(max(time)) from dataset")
         found: dict[str, Any] = {
             "splits": {name: counts.get(name, 0) for name in SPLITS},
             "words": {
@@ -45,7 +45,7 @@ def _iso(microseconds: int | None) -> str | None:
 
 def _labels(db: Any) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {name: {} for name in SPLITS}
-    for part, label, count in db.sql(
+    for part, label, count in db.execute(
         "select split, label, count(*) n from dataset group by 1, 2 order by n desc, label"
     ).fetchall():
         found[part][label] = count

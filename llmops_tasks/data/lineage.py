@@ -99,7 +99,7 @@ def _origins(ref: ArtifactRef, checked: ArtifactRef, column: str, out: Path) -> 
         for batch in tables.batches(db.sql(f"{joined} order by record_id")):
             writer.add(batch)
         counts = f"select source, count(*) from ({joined}) group by source order by source"  # noqa: S608  (constants)
-        return {"rows": writer.rows, "sources": dict(db.sql(counts).fetchall())}
+        return {"rows": writer.rows, "sources": dict(db.execute(counts).fetchall())}
 
 
 def holding(*, usecase: str, record: str) -> list[dict[str, Any]]:
@@ -113,9 +113,9 @@ def holding(*, usecase: str, record: str) -> list[dict[str, Any]]:
     for ref in datasets(usecase):
         with tables.database() as db:
             tables.view(db, artifacts.fetch(ref) / "data.parquet", "dataset")
-            row = db.execute("select split from dataset where record_id = ?", [record]).fetchone()
-        if row:
-            found.append({"dataset": ref["sha256"], "uri": ref["uri"], "split": row[0]})
+            rows = db.execute("select split from dataset where record_id = ?", [record]).fetchall()
+        if rows:
+            found.append({"dataset": ref["sha256"], "uri": ref["uri"], "split": rows[0][0]})
     return found
 
 
@@ -134,7 +134,7 @@ def diff(*, usecase: str, before: str, after: str) -> dict[str, Any]:
     with tables.database() as db:
         tables.view(db, artifacts.fetch(old) / "data.parquet", "before")
         tables.view(db, artifacts.fetch(new) / "data.parquet", "after")
-        counts = {what: int(db.sql(query).fetchone()[0]) for what, query in _CHANGES.items()}
+        counts = {what: int(tables.one(db, query)[0]) for what, query in _CHANGES.items()}
         columns = [set(db.sql(f"from {name}").columns) for name in ("before", "after")]
     words = [f"{count} records {what}" for what, count in counts.items() if count]
     words += [f"column '{name}' is new" for name in sorted(columns[1] - columns[0])]

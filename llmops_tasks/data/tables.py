@@ -189,6 +189,11 @@ def view(db: Any, path: Path, name: str, **options: Any) -> None:
     db.read_parquet(str(path), **options).create_view(name)
 
 
+def one(db: Any, query: str) -> Any:
+    """The only row of a query's result."""
+    return db.execute(query).fetchall()[0]
+
+
 def batches(relation: Any) -> Iterator[Any]:
     """What a DuckDB relation holds, as Arrow tables of at most BATCH rows."""
     import pyarrow as pa

@@ -123,7 +123,7 @@ def _duplicates(path: Path, column: str) -> set[int]:
         rows.select(
             ColumnExpression(column).alias("id"), ColumnExpression("file_row_number").alias("place")
         ).create_view("ids")
-        return {place for (place,) in db.sql(_REPEATED).fetchall()}
+        return {place for (place,) in db.execute(_REPEATED).fetchall()}
 
 
 class _Pass:

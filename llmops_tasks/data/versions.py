@@ -106,14 +106,14 @@ def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict
         tables.view(db, work / "rendered.parquet", "rendered")
         db.execute(_KEPT)
         db.execute(_RANKS)
-        (before,) = db.sql("select count(*) from rendered").fetchone()
-        (unique,) = db.sql("select count(*) from kept").fetchone()
+        (before,) = tables.one(db, "select count(*) from rendered")
+        (unique,) = tables.one(db, "select count(*) from kept")
         if unique == 0:
             raise DataError(f"No text of at least {case.data.curate.min_length} characters is left of {short} rows.")
         leaks = _near_duplicates(db, case, work / "bands.parquet")
         kept, made = _write(db, case, leaks, out / "data.parquet")
         conflicts = "select count(*) from (select 1 from kept group by text having count(distinct label) > 1)"
-        (conflicting,) = db.sql(conflicts).fetchone()
+        (conflicting,) = tables.one(db, conflicts)
     found = figures.figures(case, out / "data.parquet")
     dropped = {"too short": short, "exact duplicates": before - unique, "near duplicates": len(leaks)}
     if not all(found["splits"].values()):
@@ -190,7 +190,7 @@ def _answers(case: UseCase, batch: pa.Table) -> tuple[list[str], list[str]]:
 def _placed(db: Any, case: UseCase) -> Iterator[tuple[pa.Table, list[str]]]:
     """All kept rows in order, and the split of each."""
     rule = case.data.split
-    (groups,) = db.sql("select count(*) from ranks").fetchone()
+    (groups,) = tables.one(db, "select count(*) from ranks")
     rows = db.sql('select kept.*, rank from kept join ranks using ("group") order by place')
     for batch in tables.batches(rows):
         if rule.order == "time":

@@ -88,7 +88,7 @@ def test_the_good_rows_are_kept_and_typed(checked: tuple[ArtifactRef, str]) -> N
     assert frame["visit"].tolist() == [f"V{n}" for n in range(20)]
     assert frame["age"].dtype == "float64"
     assert str(frame["seen"].dtype).startswith("datetime64") and str(frame["seen"].dt.tz) == "UTC"
-    assert not [name for name in frame if name.startswith("_")]
+    assert frame["_row"].tolist() == [str(n) for n in range(1, 21)]  # where each came from stays with it
 
 
 def test_of_rows_with_the_same_id_the_first_is_kept(checked: tuple[ArtifactRef, str]) -> None:
