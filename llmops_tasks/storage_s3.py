@@ -21,6 +21,7 @@ from llmops_tasks.errors import ConflictError, StorageError
 
 log = logging.getLogger(__name__)
 RANGE = 8 << 20  # bytes
+PAGE = 1000  # keys, S3's own limit
 ATTEMPTS = 8
 BACKOFF = 0.1  # seconds; doubled with every attempt, up to the longest
 LONGEST = 5.0
@@ -103,7 +104,7 @@ def _boto_errors() -> tuple[type[Exception], ...]:
 def _passing(exc: BaseException | None) -> str | None:
     """What went wrong, if it may go right the next time."""
     from boto3.exceptions import S3UploadFailedError
-    from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+    from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, IncompleteReadError
 
     if isinstance(exc, S3UploadFailedError):
         return _passing(exc.__context__)
@@ -111,7 +112,8 @@ def _passing(exc: BaseException | None) -> str | None:
         code = str(exc.response.get("Error", {}).get("Code", ""))
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return f"{status} {code}" if status in (409, 429) or status >= 500 or code in _BUSY else None
-    return type(exc).__name__ if isinstance(exc, HTTPClientError | IncompleteReadError) else None
+    lost = isinstance(exc, ConnectionError | HTTPClientError | IncompleteReadError)
+    return type(exc).__name__ if lost else None
 
 
 # ---------------------------------------------------------------- requests
@@ -120,7 +122,7 @@ def _passing(exc: BaseException | None) -> str | None:
 def listed(bucket: str, prefix: str, first: bool = False) -> dict[str, str]:
     """Keys with this prefix, page by page, each with a mark of its content; or the first of them only."""
     found: dict[str, str] = {}
-    more = {"MaxKeys": 1} if first else {}
+    more: dict[str, Any] = {"MaxKeys": 1 if first else PAGE}
     while True:
         page = _again(
             f"s3://{bucket}/{prefix}", partial(_client().list_objects_v2, Bucket=bucket, Prefix=prefix, **more)
@@ -128,7 +130,7 @@ def listed(bucket: str, prefix: str, first: bool = False) -> dict[str, str]:
         found |= {item["Key"]: f"{item['Size']}-{item['ETag'].strip(chr(34))}" for item in page.get("Contents", [])}
         if first or not page.get("IsTruncated"):
             return found
-        more = {"ContinuationToken": page["NextContinuationToken"]}
+        more["ContinuationToken"] = page["NextContinuationToken"]
 
 
 def ranges(bucket: str, key: str, replaced: type[StorageError] = StorageError) -> Iterator[bytes]:

@@ -61,10 +61,11 @@ class LandingTrigger(BaseEventTrigger):
             return None
 
     async def _recalled(self) -> str | None:
-        stored = await self.asset_state_store.aget(_KEY) if self.asset_state_store else None
+        state = self.asset_state_store
+        stored = await state.aget(_KEY) if state is not None else None
         return stored if isinstance(stored, str) else None
 
     async def _remembered(self, now: str) -> str:
-        if self.asset_state_store:
+        if self.asset_state_store is not None:
             await self.asset_state_store.aset(_KEY, now)
         return now

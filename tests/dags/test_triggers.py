@@ -153,8 +153,8 @@ def test_a_use_case_is_watched_where_it_says_so(
     assert bag.import_errors == {}
     dag = bag.dags["watched.prepare_data"]
     condition = dag.timetable.asset_condition
-    assets = dict(condition.iter_assets())
-    watchers = {asset.name: [watcher.trigger for watcher in asset.watchers] for asset in assets.values()}
+    assets = getattr(condition, "objects", [condition])
+    watchers = {asset.name: [watcher.trigger for watcher in asset.watchers] for asset in assets}
     assert DagSerialization.to_dict(dag)
     if seconds is None:
         assert watchers == {"watched.retrain": []}
