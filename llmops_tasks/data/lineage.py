@@ -60,7 +60,7 @@ def lineage(*, usecase: str, version: str) -> dict[str, Any]:
     ref = dataset(usecase, version)
     steps = list(_ancestors(ref))
     origins = source_rows(usecase=usecase, version=version)
-    shown = [{name: step[name] for name in ("kind", "sha256", "uri", "rows")} for step in steps]  # type: ignore[literal-required]
+    shown = [{name: step[name] for name in ("kind", "sha256", "uri", "rows")} for step in steps]
     return {"dataset": ref["sha256"], "steps": shown, "sources": origins["meta"]["sources"], "rows_of": origins}
 
 
