@@ -82,8 +82,23 @@ def _typed(cells: Any, column: Column) -> tuple[Any, Any]:
         trimmed = pc.utf8_trim_whitespace(cells)
         right = pc.match_substring_regex(trimmed, _NUMBER)
         return pc.if_else(right, trimmed, None).cast(pa.float64()), pc.fill_null(pc.invert(right), False)
-    times = pa.array([_time(cell) for cell in cells.to_pylist()], pa.timestamp("us", tz="UTC"))
+    times = _times(cells)
     return times, pc.and_(times.is_null(), cells.is_valid())
+
+
+def _times(cells: Any) -> Any:
+    """Points in time; the quick way where all cells are of one form, else one by one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    utc = pa.timestamp("us", tz="UTC")
+    for kind in (utc, pa.timestamp("us")):  # with a zone, without one
+        try:
+            times = cells.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        return times if kind == utc else pc.assume_timezone(times, "UTC")
+    return pa.array([_time(cell) for cell in cells.to_pylist()], utc)
 
 
 def _time(cell: str | datetime | None) -> datetime | None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # Rows whose id stood in an earlier row.
 _REPEATED = """
-select place from (select id, place, row_number() over (partition by id order by place) as time from ids)
-where time > 1 and id is not null
+select place from ids join (select id, min(place) as first from ids group by id having count(*) > 1) using (id)
+where place > first
 """
 RETYPED = 0.5  # a column of which more cells than this share are not of its type has another type
 
