@@ -137,7 +137,7 @@ def test_the_pause_grows_to_its_limit_and_varies(monkeypatch: pytest.MonkeyPatch
 
 def _published(monkeypatch: pytest.MonkeyPatch) -> ArtifactRef:
     monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
-    monkeypatch.setattr(storage_s3, "RANGE", 50_000)
+    monkeypatch.setattr(storage_s3, "RANGE", 200_000)  # two ranges
 
     def build(out: Path) -> dict[str, Any]:
         (out / "data").write_bytes(CONTENT)

@@ -148,7 +148,10 @@ def test_the_key_that_a_star_matched_is_kept(tmp_path: Path) -> None:
     document = {"urgent": [_record(1), _record(2)], "calm": [_record(3)], "none": []}
     given = {"level": {"source": "_key"}}
     ref = _ingest(tmp_path, json.dumps(document).encode(), "json", given, records="*.item")
-    assert [(row["visit"], row["level"]) for row in _good(ref)] == [("V1", "urgent"), ("V2", "urgent"), ("V3", "calm")]
+    wanted = [("V1", "urgent"), ("V2", "urgent"), ("V3", "calm")]
+    assert [(row["visit"], row["level"]) for row in _good(ref)] == wanted
+    ref = _ingest(tmp_path, json.dumps({"data": document}).encode(), "json", given, records="data.*.item")
+    assert [(row["visit"], row["level"]) for row in _good(ref)] == wanted
 
 
 def test_numbers_keep_the_digits_they_were_written_with(tmp_path: Path) -> None:
