@@ -15,7 +15,10 @@ import yaml
 
 from llmops_tasks import artifacts
 from llmops_tasks.data import tables
+from llmops_tasks.data.anonymize import anonymize
 from llmops_tasks.data.ingest import ingest
+from llmops_tasks.data.validate import validate
+from llmops_tasks.data.versions import version
 
 ALONE = {"by": "record", "order": "digest", "train": 0.6, "validation": 0.1, "test": 0.3}
 Kind = tuple[dict[str, Any], bytes]
@@ -194,9 +197,11 @@ def test_a_kind_of_data_is_read_by_its_yaml_alone(tmp_path: Path, name: str) -> 
     make, wanted = KINDS[name]
     usecase = _usecase(tmp_path, name, *make())
     records = ingest(usecase=usecase)
-    # The steps behind take the reference as it is: validate(usecase=usecase, records=records), and so on.
     rows = list(tables.rows(artifacts.fetch(records) / "records.parquet"))
     assert (records["rows"], records["meta"]["rejected"]) == (40, 0)
     for place, values in wanted.items():
         assert {column: rows[place][column] for column in values} == values
     assert ingest(usecase=usecase) == records
+    clean = anonymize(usecase=usecase, records=validate(usecase=usecase, records=records))
+    dataset = version(usecase=usecase, records=clean)
+    assert sum(dataset["meta"]["splits"].values()) == dataset["rows"] > 20
