@@ -97,3 +97,23 @@ def test_an_answer_is_learnt_up_to_its_end(written: Path) -> None:
     for example, row in zip(examples[:20], rows, strict=False):
         learnt = [token for token in example.labels if token != IGNORED]
         assert tokenizer.decode(learnt) == row["completion"] + tokenizer.eos_token
+
+
+@pytest.mark.parametrize("folder", ["landing", "chat"])
+def test_from_questions_to_a_dataset(written: Path, tmp_path: Path, folder: str) -> None:
+    """Plain lines and chats, by the same YAML."""
+    import pandas as pd
+    import yaml
+
+    from llmops_tasks import artifacts, chain
+
+    raw = yaml.safe_load(config.usecase_path("faq").read_text(encoding="utf-8"))
+    raw["data"] |= {"min_rows": 50}
+    raw["data"]["source"]["uri"] = f"{written.as_uri()}/{folder}/*.jsonl"
+    (tmp_path / "desk.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    done = chain.chain(usecase=str(tmp_path / "desk.yaml"), until="version")
+    frame = pd.read_parquet(artifacts.fetch(done["version"]) / "data.parquet").set_index("record_id")
+    rows = _rows(written / folder / "faq.jsonl")
+    assert len(frame) == len(rows) and frame["split"].nunique() == 3
+    assert frame.loc["faq.jsonl#3", "completion"] == frame.loc["faq.jsonl#3", "label"] != ""
+    assert 0.7 < (frame["split"] == "train").mean() < 0.9
