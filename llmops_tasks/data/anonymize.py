@@ -113,7 +113,7 @@ def _anonymous(data: Data, batch: pa.Table, key: bytes, counts: Counter[str]) ->
     if group := data.named("group"):
         hidden = [pseudonym(value, key) for value in batch[group[0]].to_pylist()]
         batch = _with(batch, group[0], pa.array(hidden, pa.string()))
-    gone = {*identifiers, *data.named("leakage"), *data.named("ignore"), *ORIGIN}
+    gone = {*identifiers, *data.named("leakage"), *data.named("ignore"), *ORIGIN} - {data.completion}
     return _capped(batch.select([name for name in batch.column_names if name not in gone]), data)
 
 
