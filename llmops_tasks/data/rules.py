@@ -80,10 +80,19 @@ def _typed(cells: Any, column: Column) -> tuple[Any, Any]:
         if not pa.types.is_string(cells.type):
             return cells.cast(pa.float64()), None
         trimmed = pc.utf8_trim_whitespace(cells)
-        right = pc.match_substring_regex(trimmed, _NUMBER)
+        right = _are_numbers(trimmed)
         return pc.if_else(right, trimmed, None).cast(pa.float64()), pc.fill_null(pc.invert(right), False)
     times = _times(cells)
     return times, pc.and_(times.is_null(), cells.is_valid())
+
+
+def _are_numbers(cells: Any) -> Any:
+    """True where a cell is a number, null where it is null; only what is not all digits meets the pattern."""
+    import pyarrow.compute as pc
+
+    digits = pc.ascii_is_decimal(cells)
+    others = pc.fill_null(pc.invert(digits), False)
+    return pc.replace_with_mask(digits, others, pc.match_substring_regex(cells.filter(others), _NUMBER))
 
 
 def _times(cells: Any) -> Any:

@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
-# Rows whose id stood in an earlier row.
-_REPEATED = """
-select place from ids join (select id, min(place) as first from ids group by id having count(*) > 1) using (id)
-where place > first
-"""
+_REPEATED = "create table repeated as select id, min(place) as first from ids where id is not null group by id having count(*) > 1"
+_LATER = "select place from ids join repeated using (id) where place > first"
 RETYPED = 0.5  # a column of which more cells than this share are not of its type has another type
 
 
@@ -123,7 +120,9 @@ def _duplicates(path: Path, column: str) -> set[int]:
         rows.select(
             ColumnExpression(column).alias("id"), ColumnExpression("file_row_number").alias("place")
         ).create_view("ids")
-        return {place for (place,) in db.execute(_REPEATED).fetchall()}
+        db.execute(_REPEATED)
+        some = tables.one(db, "select count(*) from repeated")[0]
+        return {place for (place,) in db.execute(_LATER).fetchall()} if some else set()
 
 
 class _Pass:
