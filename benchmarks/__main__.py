@@ -7,7 +7,7 @@ import os
 import tempfile
 from importlib import import_module
 
-BENCHES = ("airflow", "finetune")
+BENCHES = ("airflow", "finetune", "validate", "scale")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from airflow.sdk import get_current_context, task
 from llmops_dags.assets import assets_of
 from llmops_dags.events import announced
-from llmops_dags.stage import DATE, VERSION, cron, model_task, optional, stage
+from llmops_dags.stage import DATE, MEASURED, VERSION, cron, model_task, optional, stage
 
 from llmops_tasks.config import UseCase, checked_date
 from llmops_tasks.data.anonymize import anonymize
@@ -49,7 +49,7 @@ def _schedule(usecase: str, case: UseCase) -> Any:
     return cron(expression) if expression else None
 
 
-@stage("batch_inference", schedule=_schedule, params=PARAMS, doc=__doc__)
+@stage("batch_inference", schedule=_schedule, params=PARAMS, doc=__doc__, only=MEASURED)
 def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
     chosen = options()

@@ -18,7 +18,7 @@ from airflow.sdk import TriggerRule, get_current_context, task
 from llmops_dags.approval import Approval
 from llmops_dags.assets import assets_of
 from llmops_dags.events import announced, received
-from llmops_dags.stage import VERSION, model_task, optional, stage
+from llmops_dags.stage import MEASURED, VERSION, model_task, optional, stage
 
 from llmops_tasks.config import UseCase
 from llmops_tasks.evaluation.gate import judge, needs_verdict, passed, table
@@ -44,7 +44,9 @@ def answer() -> dict[str, Any]:
     return response
 
 
-@stage("evaluate", schedule=lambda usecase, case: [assets_of(usecase).candidate], params=PARAMS, doc=__doc__)
+@stage(
+    "evaluate", schedule=lambda usecase, case: [assets_of(usecase).candidate], params=PARAMS, doc=__doc__, only=MEASURED
+)
 def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
     event = received(assets_of(usecase).candidate, field="version")

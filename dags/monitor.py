@@ -14,7 +14,7 @@ from typing import Any
 from airflow.sdk import task
 from llmops_dags.assets import assets_of
 from llmops_dags.events import announced, received_all
-from llmops_dags.stage import stage
+from llmops_dags.stage import MEASURED, stage
 
 from llmops_tasks.config import UseCase
 from llmops_tasks.monitoring.drift import measure_all
@@ -23,7 +23,9 @@ from llmops_tasks.release.ledger import entries, record_decisions
 from llmops_tasks.release.registry import with_champion
 
 
-@stage("monitor", schedule=lambda usecase, case: [assets_of(usecase).predictions], params={}, doc=__doc__)
+@stage(
+    "monitor", schedule=lambda usecase, case: [assets_of(usecase).predictions], params={}, doc=__doc__, only=MEASURED
+)
 def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
     days = task(with_champion)(usecase=usecase, events=received_all(assets_of(usecase).predictions))

@@ -5,7 +5,7 @@ Reads whatever has landed, checks every row, takes the identifiers out, and publ
 `ingest → validate → anonymize → version → announce`
 
 Bad rows go to quarantine with a reason. A dataset that is not new announces nothing. Started by its cron,
-by a decision to retrain, or by hand.
+by a decision to retrain, by new files where `watch_seconds` is set, or by hand.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, task
-from llmops_dags.assets import assets_of
+from llmops_dags.assets import assets_of, landing_of
 from llmops_dags.events import announced
 from llmops_dags.stage import cron, stage
 
@@ -26,10 +26,11 @@ from llmops_tasks.prompts.templates import register
 
 
 def _schedule(usecase: str, case: UseCase) -> Any:
-    retrain = assets_of(usecase).retrain
+    retrain, landing = assets_of(usecase).retrain, landing_of(usecase, case.data.source)
+    either = retrain | landing if landing else retrain  # a list would wait for both
     if case.schedule is None:
-        return [retrain]
-    return AssetOrTimeSchedule(timetable=cron(case.schedule), assets=retrain)
+        return either
+    return AssetOrTimeSchedule(timetable=cron(case.schedule), assets=either)
 
 
 @stage("prepare_data", schedule=_schedule, params={}, doc=__doc__)

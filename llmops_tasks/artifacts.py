@@ -44,6 +44,11 @@ def address(usecase: str, kind: str, key: str) -> str:
     return f"{store_uri()}/{usecase}/{kind}/{key[:32]}"
 
 
+def parent(ref: ArtifactRef) -> dict[str, str]:
+    """How an artifact names one that it was made from, under `meta.parents`."""
+    return {"kind": ref["kind"], "uri": ref["uri"], "sha256": ref["sha256"]}
+
+
 def at(uri: str) -> ArtifactRef | None:
     """The finished artifact at an address, or None."""
     manifest = f"{uri}/{MANIFEST}"
@@ -72,10 +77,22 @@ def publish(
         log.info("%s %s is finished already: skipped", kind, key[:12])
         return done
     with scratch() as folder:
-        meta = build(folder)
+        meta = _built(build, folder, uri)
         manifest = _manifest(folder, uri, kind, key, meta)
         (_publish_s3 if is_s3(uri) else _publish_files)(folder, manifest)
     return _finished(uri, key) or _ref(manifest)
+
+
+def _built(build: Callable[[Path], dict[str, Any]], folder: Path, uri: str) -> dict[str, Any]:
+    """A full disk is no fault of what is built, and may pass: it is told as what it is."""
+    try:
+        return build(folder)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise StorageError(
+            f"Cannot make '{uri}': {exc.strerror} at '{home()}'. Free space, or set LLMOPS_HOME."
+        ) from exc
 
 
 def _finished(uri: str, key: str) -> ArtifactRef | None:
@@ -144,9 +161,12 @@ def _publish_s3(folder: Path, manifest: dict[str, Any]) -> None:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A private folder (mode 0700) under `LLMOPS_HOME`, removed afterwards."""
-    root = home() / "tmp"
-    root.mkdir(mode=0o700, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=root))
+    try:
+        root = home() / "tmp"
+        root.mkdir(mode=0o700, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=root))
+    except OSError as exc:
+        raise StorageError(f"Cannot write below '{home()}': {exc.strerror}. Free space or mend permissions.") from exc
     try:
         yield folder
     finally:
@@ -185,5 +205,5 @@ def _download(uri: str, manifest: dict[str, Any]) -> Path:
         if ".." in Path(name).parts or Path(name).is_absolute():
             raise IntegrityError(f"The manifest of '{uri}' names a file outside its folder.")
         if not (path.is_file() and path.stat().st_size == entry["bytes"]):
-            download_file(f"{uri}/{name}", path)
+            download_file(f"{uri}/{name}", path, entry["sha256"])
     return folder

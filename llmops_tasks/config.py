@@ -15,18 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from llmops_tasks.config_data import Column, Data, Section, Source, Split, expand
 from llmops_tasks.errors import ConfigError, InputError, did_you_mean
-from llmops_tasks.storage import digest, home, is_s3, store_uri
+from llmops_tasks.storage import digest
 
+__all__ = ["Column", "Data", "Section", "Source", "Split", "UseCase", "expand", "json_schema", "load"]
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
-
-
-class Section(BaseModel):
-    """A frozen part of the file; unknown keys are mistakes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Label(Section):
@@ -61,84 +57,6 @@ class Task(Section):
         return self
 
 
-class Source(Section):
-    """Where rows come from."""
-
-    uri: str = Field(description="file:// or s3:// address; `*` and `?` match many objects; `{date}` in batch sources.")
-    format: Literal["csv", "jsonl", "parquet"] = "csv"
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
-    encoding: str = "utf-8"
-    decimal: Literal[".", ","] = "."
-    null_values: list[str] = [""]
-
-    @field_validator("uri")
-    @classmethod
-    def _known_scheme(cls, uri: str) -> str:
-        try:
-            is_s3(expand(uri))
-        except InputError as exc:
-            raise ValueError(str(exc)) from exc
-        return uri
-
-
-Kind = Literal["name", "phone", "email", "record_number", "address", "date", "url"]
-Role = Literal["id", "group", "time", "label", "input", "identifier", "leakage", "ignore"]
-
-
-class Column(Section):
-    """One column: what it is for, and what its values must look like."""
-
-    role: Role = Field(
-        description="leakage: known only after the answer, refused as input. identifier: masked, dropped."
-    )
-    source: str | None = Field(default=None, description="The column's name in the source, if another.")
-    type: Literal["string", "number", "timestamp"] = "string"
-    required: bool = False
-    min: float | None = None
-    max: float | None = None
-    values: list[str] | None = Field(default=None, description="The closed set of allowed words.")
-    max_length: int | None = Field(default=None, gt=0, description="In characters.")
-    quasi_identifier: bool = Field(default=False, description="Harmless alone, identifying in combination.")
-    kind: Kind | None = Field(default=None, description="Identifiers: what they are replaced by in free text.")
-    cap: float | None = Field(default=None, description="Quasi-identifiers: larger numbers become this one (age 90).")
-
-
-class Split(Section):
-    """Leak-safe by construction: a group is in one split only, and in every cohort the past trains for the future."""
-
-    train: float = Field(default=0.6, gt=0, lt=1)
-    validation: float = Field(default=0.1, gt=0, lt=1)
-    test: float = Field(default=0.3, gt=0, lt=1)
-    cohort: int = Field(default=50, ge=3, description="Groups a cohort; groups are ordered by their first time.")
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> Split:
-        if abs(self.train + self.validation + self.test - 1) > 1e-6:
-            raise ValueError("train + validation + test must be 1")
-        return self
-
-
-class Data(Section):
-    """From a source to a dataset."""
-
-    source: Source
-    columns: dict[str, Column] = Field(min_length=2)
-    text: str = Field(description="Jinja template: what the model reads of a row. Only columns with the role input.")
-    completion: str | None = Field(default=None, description="Generation only: the column with the answer.")
-    min_rows: int = Field(default=100, gt=0, description="Fewer good rows stop the pipeline.")
-    max_quarantined: float = Field(default=0.2, ge=0, le=1, description="A larger share of bad rows stops it too.")
-    mask: list[Kind] = Field(default=[], description="Kinds of identifiers that patterns look for in free text.")
-    split: Split = Split()
-
-    def named(self, role: Role) -> list[str]:
-        """The columns with this role."""
-        return [name for name, column in self.columns.items() if column.role == role]
-
-    def one(self, role: Role) -> str:
-        """The only column with this role."""
-        return self.named(role)[0]
-
-
 class Prompt(Section):
     """What stands around the text."""
 
@@ -168,7 +86,10 @@ class Finetune(Section):
     top_layers: int = Field(
         default=12, gt=0, description="Layers trained, from the top. Those below run once a dataset."
     )
-    target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    target_modules: list[str] = Field(
+        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        description="Linear layers that get LoRA matrices.",
+    )
     epochs: int = Field(default=4, gt=0)
     batch_size: int = Field(default=16, gt=0)
     learning_rate: float = Field(default=5e-4, gt=0, lt=1)
@@ -181,7 +102,9 @@ class Finetune(Section):
 class Evaluation(Section):
     """How it is measured."""
 
-    baselines: list[Literal["base", "tfidf"]] = ["base", "tfidf"]
+    baselines: list[Literal["base", "tfidf"]] = Field(
+        default=["base", "tfidf"], description="Measured beside the candidate."
+    )
     bootstrap: int = Field(default=1000, ge=100, description="Resamples.")
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     batch_size: int = Field(default=16, gt=0)
@@ -270,11 +193,6 @@ class UseCase(Section):
 
 
 # ---------------------------------------------------------------- loading
-
-
-def expand(uri: str) -> str:
-    """Put `${LLMOPS_HOME}` and `${LLMOPS_STORE}` into an address."""
-    return uri.replace("file://${LLMOPS_HOME}", f"file://{home()}").replace("${LLMOPS_STORE}", store_uri())
 
 
 def checked_date(date: str) -> str:

@@ -14,6 +14,7 @@ from llmops_tasks.errors import did_you_mean
 
 if TYPE_CHECKING:
     from llmops_tasks.config import UseCase
+    from llmops_tasks.config_data import Data, Role
 
 
 def column_problems(usecase: UseCase) -> list[str]:
@@ -36,11 +37,26 @@ def _source_problems(usecase: UseCase) -> Iterator[str]:
             yield f"{path}.encoding: '{source.encoding}' is no known encoding. Allowed: utf-8, latin-1, cp1252, ..."
 
 
+def _order_problems(data: Data) -> Iterator[str]:
+    needed: dict[Role, str] = {"id": ""}
+    if data.split.by == "group":
+        needed["group"] = " (or data.split.by: record)"
+    if data.split.order == "time":
+        needed["time"] = " (or data.split.order: digest)"
+    roles: tuple[Role, ...] = ("id", "group", "time")
+    for role in roles:
+        if len(data.named(role)) != 1 and (role in needed or data.named(role)):
+            yield (
+                f"data.columns: exactly one column needs the role '{role}'{needed.get(role, '')}; "
+                f"given: {data.named(role)}"
+            )
+    if data.source.incremental == "watermark" and not data.named("time"):
+        yield "data.source.incremental: a watermark needs a column with the role 'time'; or use 'objects'"
+
+
 def _role_problems(usecase: UseCase) -> Iterator[str]:
     data = usecase.data
-    for role in ("id", "group", "time"):
-        if len(data.named(role)) != 1:
-            yield f"data.columns: exactly one column needs the role '{role}'; given: {data.named(role)}"
+    yield from _order_problems(data)
     if usecase.task.type == "classification" and len(data.named("label")) != 1:
         yield f"data.columns: exactly one column needs the role 'label'; given: {data.named('label')}"
     if usecase.task.type == "generation" and data.completion not in data.columns:

@@ -2,6 +2,7 @@
 
 Publishing is all or nothing. On a file system: write to a temporary name, fsync, link or rename.
 On S3: conditional `PUT` (`If-None-Match: *`), the manifest last. Readers believe only manifests.
+How S3 is spoken to, and asked again, stands in `storage_s3`.
 What this module does not do: overwrite anything, or follow any other scheme.
 """
 
@@ -13,22 +14,27 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
 from glob import glob
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
+from llmops_tasks import storage_s3
 from llmops_tasks.errors import ConflictError, InputError, IntegrityError, StorageError
 
 
 def home() -> Path:
     """The folder for everything local (`LLMOPS_HOME`, default `var/`), readable by the owner only."""
     path = Path(os.environ.get("LLMOPS_HOME", "var")).absolute()
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise _full(path, exc) from exc
     return path
 
 
@@ -88,42 +94,6 @@ def _bucket_key(uri: str) -> tuple[str, str]:
     return bucket, unquote(key.lstrip("/"))
 
 
-def _s3() -> Any:
-    """A boto3 client; endpoint and credentials come from the usual AWS_* variables."""
-    import boto3
-    from botocore.config import Config
-
-    retries = {"max_attempts": 5, "mode": "adaptive"}
-    return boto3.client("s3", config=Config(retries=retries, connect_timeout=5, read_timeout=60))
-
-
-@contextmanager
-def _s3_errors(uri: str) -> Iterator[None]:
-    """Translate boto's errors once, at this boundary."""
-    from boto3.exceptions import S3UploadFailedError
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
-    try:
-        yield
-    except ClientError as exc:
-        code = exc.response.get("Error", {}).get("Code", "unknown")
-        if code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
-            raise ConflictError(f"{uri} is taken already; nothing was written.") from exc
-        raise StorageError(
-            f"S3 at {endpoint} refused '{uri}' ({code}). Check the bucket, key and credentials."
-        ) from exc
-    except S3UploadFailedError as exc:
-        raise StorageError(
-            f"S3 at {endpoint} refused the upload to '{uri}'. Check the bucket and credentials."
-        ) from exc
-    except BotoCoreError as exc:
-        name = type(exc).__name__
-        raise StorageError(
-            f"S3 at {endpoint} cannot be reached for '{uri}' ({name}). Check AWS_ENDPOINT_URL_S3 and the network."
-        ) from exc
-
-
 # ---------------------------------------------------------------- single objects
 
 
@@ -132,22 +102,32 @@ def exists(uri: str) -> bool:
     if not is_s3(uri):
         return local_path(uri).exists()
     bucket, key = _bucket_key(uri)
-    with _s3_errors(uri):
-        found = _s3().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
-    return bool(found) and found[0]["Key"] == key
+    return key in storage_s3.listed(bucket, key, first=True)
+
+
+def stamps(pattern: str) -> dict[str, str]:
+    """All objects that match a pattern with `*` and `?`, sorted by name, each with a mark of its content.
+
+    The mark is cheap: size and time of the last change, on S3 the ETag. Nothing is read.
+    """
+    if not is_s3(pattern):
+        return dict(_stamped(sorted(glob(str(local_path(pattern))))))
+    bucket, key = _bucket_key(pattern)
+    found = storage_s3.listed(bucket, key.split("*")[0].split("?")[0])
+    return {f"s3://{bucket}/{name}": found[name] for name in sorted(found) if fnmatch(name, key)}
+
+
+def _stamped(paths: list[str]) -> Iterator[tuple[str, str]]:
+    for path in paths:  # from glob, not Path.glob: the pattern is absolute and may have wildcards in any part
+        with suppress(FileNotFoundError):
+            found = Path(path).stat()
+            if stat.S_ISREG(found.st_mode):
+                yield f"file://{path}", f"{found.st_size}-{found.st_mtime_ns}"
 
 
 def find(pattern: str) -> list[str]:
     """All objects that match a pattern with `*` and `?`, sorted by name."""
-    if not is_s3(pattern):
-        # glob, not Path.glob: the pattern is absolute and may have wildcards in any part
-        return [f"file://{path}" for path in sorted(glob(str(local_path(pattern)))) if Path(path).is_file()]
-    bucket, key = _bucket_key(pattern)
-    prefix = key.split("*")[0].split("?")[0]
-    with _s3_errors(pattern):
-        pages = _s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-    return [f"s3://{bucket}/{name}" for name in sorted(keys) if fnmatch(name, key)]
+    return list(stamps(pattern))
 
 
 def read_bytes(uri: str) -> bytes:
@@ -157,9 +137,7 @@ def read_bytes(uri: str) -> bytes:
             return local_path(uri).read_bytes()
     except OSError as exc:
         raise StorageError(f"Cannot read '{uri}': {exc.strerror}. Check the path and its permissions.") from exc
-    bucket, key = _bucket_key(uri)
-    with _s3_errors(uri):
-        return cast(bytes, _s3().get_object(Bucket=bucket, Key=key)["Body"].read())
+    return b"".join(storage_s3.ranges(*_bucket_key(uri)))
 
 
 @contextmanager
@@ -169,18 +147,38 @@ def open_stream(uri: str) -> Iterator[io.BufferedIOBase]:
         with local_path(uri).open("rb") as stream:
             yield stream
         return
-    bucket, key = _bucket_key(uri)
-    with tempfile.TemporaryFile(dir=home()) as copy:
-        with _s3_errors(uri):
-            _s3().download_fileobj(bucket, key, copy)
-        copy.seek(0)
+    with _temporary(uri) as copy:
         yield cast(io.BufferedIOBase, copy)
+
+
+@contextmanager
+def _temporary(uri: str) -> Iterator[Any]:
+    with ExitStack() as stack:
+        try:
+            copy = stack.enter_context(tempfile.TemporaryFile(dir=home()))
+            for data in storage_s3.ranges(*_bucket_key(uri)):
+                copy.write(data)
+            copy.seek(0)
+        except OSError as exc:
+            raise _full(home(), exc) from exc
+        yield copy
+
+
+def _full(path: Path, exc: OSError) -> StorageError:
+    return StorageError(f"Cannot write 'file://{path}': {exc.strerror}. Free space or mend permissions.")
 
 
 def stream_digest(uri: str) -> str:
     """SHA-256 of an object's bytes."""
-    with open_stream(uri) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    if is_s3(uri):
+        sha256 = hashlib.sha256()
+        for data in storage_s3.ranges(*_bucket_key(uri)):
+            sha256.update(data)
+        return sha256.hexdigest()
+    try:
+        return file_digest(local_path(uri))
+    except OSError as exc:
+        raise StorageError(f"Cannot read '{uri}': {exc.strerror}. Check the path and its permissions.") from exc
 
 
 def read_json(uri: str) -> Any:
@@ -198,11 +196,9 @@ def create(uri: str, data: bytes) -> None:
         ConflictError: if something is at that address already.
     """
     if is_s3(uri):
-        bucket, key = _bucket_key(uri)
-        with _s3_errors(uri):
-            _s3().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
-        return
-    _create_file(local_path(uri), data)
+        storage_s3.create(*_bucket_key(uri), data)
+    else:
+        _create_file(local_path(uri), data)
 
 
 def _create_file(path: Path, data: bytes) -> None:
@@ -214,14 +210,14 @@ def _create_file(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.link(temporary, path)  # unlike rename, fails if the name is taken
+        fsync_path(path.parent)
     except FileExistsError as exc:
         raise ConflictError(f"file://{path} is taken already; nothing was written.") from exc
     except OSError as exc:
-        raise StorageError(f"Cannot write 'file://{path}': {exc.strerror}. Free space or mend permissions.") from exc
+        raise _full(path, exc) from exc
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-    fsync_path(path.parent)
 
 
 def fsync_path(path: Path) -> None:
@@ -235,17 +231,39 @@ def fsync_path(path: Path) -> None:
 
 def upload_file(path: Path, uri: str) -> None:
     """Upload a file of any size to an S3 address nobody believes yet (no manifest names it)."""
-    bucket, key = _bucket_key(uri)
-    with _s3_errors(uri):
-        _s3().upload_file(str(path), bucket, key)
+    storage_s3.upload(*_bucket_key(uri), path)
 
 
-def download_file(uri: str, path: Path) -> None:
-    """Download an object of any size."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    bucket, key = _bucket_key(uri)
-    with _s3_errors(uri):
-        _s3().download_file(bucket, key, str(path))
+def download_file(uri: str, path: Path, sha256: str | None = None) -> None:
+    """Download an object of any size; the file appears when it is whole.
+
+    Args:
+        sha256: what its bytes must be.
+
+    Raises:
+        IntegrityError: if they are others. There is no file then.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = _save(uri, temporary, IntegrityError if sha256 else StorageError)
+        if sha256 not in (None, found):
+            raise IntegrityError(f"'{uri}' is damaged or absent. Restore it, or make the artifact again.")
+        temporary.rename(path)
+    except OSError as exc:
+        raise _full(path, exc) from exc
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _save(uri: str, path: Path, replaced: type[StorageError]) -> str:
+    """Download to a file; returns the SHA-256 of what arrived."""
+    sha256 = hashlib.sha256()
+    with path.open("xb") as stream:
+        for data in storage_s3.ranges(*_bucket_key(uri), replaced=replaced):
+            stream.write(data)
+            sha256.update(data)
+    return sha256.hexdigest()
 
 
 def remove_folder(uri: str) -> None:
@@ -255,8 +273,5 @@ def remove_folder(uri: str) -> None:
         (path / "_manifest.json").unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)
         return
-    bucket, _ = _bucket_key(uri)
-    with _s3_errors(uri):
-        client = _s3()
-        for name in sorted(find(f"{uri}/*"), key=lambda item: not item.endswith("/_manifest.json")):
-            client.delete_object(Bucket=bucket, Key=_bucket_key(name)[1])
+    names = sorted(find(f"{uri}/*"), key=lambda item: not item.endswith("/_manifest.json"))
+    storage_s3.remove([_bucket_key(name) for name in names])

@@ -72,6 +72,13 @@ class Run:
         for name, value in values.items():
             self._api.set_tag(self.id, name, value)
 
+    def dataset(self, *, name: str, sha256: str, uri: str, context: str) -> None:
+        """Name a dataset version as an input of the run; MLflow shows 36 characters of the digest."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        entry = Dataset(name=name, digest=sha256[:36], source_type="llmops", source=uri)
+        self._api.log_inputs(self.id, [DatasetInput(entry, [InputTag("mlflow.data.context", context)])])
+
     def json(self, name: str, content: Any) -> None:
         """Keep a JSON document with the run."""
         self._api.log_text(self.id, json.dumps(content, indent=2, sort_keys=True), name)

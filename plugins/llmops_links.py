@@ -51,7 +51,7 @@ class DataDocs(BaseOperatorLink):
 
 
 class Report(BaseOperatorLink):
-    """A drift report, or a release's model card."""
+    """A drift report, or the card of a dataset or a release."""
 
     name = "Report"
 
@@ -59,12 +59,13 @@ class Report(BaseOperatorLink):
         """Empty where the task failed before it had a result."""
         result = _result(ti_key)
         ref = result.get("report") or result
-        names = {"drift": "report.html", "release": "README.md"}
+        names = {"drift": "report.html", "dataset": "README.md", "release": "README.md"}
         return page(ref, names[ref["kind"]]) if ref.get("kind") in names else ""
 
 
 LINKS = {
     "validate": (DataDocs(),),
+    "version": (Report(),),
     "finetune": (MLflowRun(),),
     "package": (Report(), MLflowRun()),
     "register": (MLflowRun(),),

@@ -1,4 +1,4 @@
-"""Shows Data Docs, drift reports and model cards in Airflow's web UI, to signed-in users only.
+"""Shows Data Docs, drift reports and the cards of datasets and models in Airflow's web UI, to signed-in users only.
 
 What it does not do: serve records, predictions or weights. Only the pages named in PAGES leave the store.
 """
@@ -19,6 +19,7 @@ from llmops_tasks.errors import StorageError
 
 PAGES = {
     "validated": re.compile(r"data_docs/index\.html"),
+    "dataset": re.compile(r"README\.md"),
     "drift": re.compile(r"report\.html"),
     "release": re.compile(r"README\.md"),
 }

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from airflow.sdk import Asset
 
+from llmops_tasks.config import Source
+
 
 class Assets(NamedTuple):
     """What one stage leaves for the next; every event's `extra` is one JSON dict with a `sha256`."""
@@ -20,3 +22,14 @@ class Assets(NamedTuple):
 def assets_of(usecase: str) -> Assets:
     """The assets of a use case, named `<usecase>.<what>`."""
     return Assets(*(Asset(name=f"{usecase}.{what}", group="llmops") for what in Assets._fields))
+
+
+def landing_of(usecase: str, source: Source) -> Asset | None:
+    """The place where files land, watched by the triggerer; None where nobody asked for that."""
+    if source.watch_seconds is None:
+        return None
+    from airflow.sdk import AssetWatcher
+    from llmops_triggers import LandingTrigger
+
+    name, trigger = f"{usecase}.landing", LandingTrigger(usecase, source.uri, source.watch_seconds)
+    return Asset(name=name, group="llmops", watchers=[AssetWatcher(name=name, trigger=trigger)])

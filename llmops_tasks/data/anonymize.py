@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 from llmops_tasks import artifacts, config, storage
 from llmops_tasks.config import Data
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.data import tables
+from llmops_tasks.data.tables import ORIGIN
 from llmops_tasks.errors import ConflictError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
@@ -55,7 +57,7 @@ def anonymize(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
     key = _pseudonym_key()
     inputs = {
         "records": records["sha256"],
-        "data": case.data.model_dump(mode="json", include={"columns", "mask"}),
+        "data": case.data.model_dump(mode="json", include={"columns", "mask", "completion"}),
         "key": hashlib.sha256(b"id:" + key).hexdigest(),  # which key, not the key
         "code": storage.code_digest(__file__),
     }
@@ -82,34 +84,56 @@ def pseudonym(value: str, key: bytes) -> str:
 
 
 def _build(data: Data, records: ArtifactRef, key: bytes, out: Path) -> dict[str, Any]:
-    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    frame = pd.read_parquet(artifacts.fetch(records) / "records.parquet")
     counts: Counter[str] = Counter()
+    with (
+        pq.ParquetFile(artifacts.fetch(records) / "records.parquet") as file,
+        tables.TableWriter(out / "records.parquet") as writer,
+    ):
+        for batch in file.iter_batches(batch_size=tables.BATCH):
+            writer.add(_anonymous(data, pa.Table.from_batches([batch]), key, counts))
+    log.info("anonymized %d records, masked %s", writer.rows, dict(counts))
+    return {"rows": writer.rows, "masked": dict(counts), "parents": [artifacts.parent(records)]}
+
+
+def _anonymous(data: Data, batch: pa.Table, key: bytes, counts: Counter[str]) -> pa.Table:
+    import pyarrow as pa
+
     identifiers = data.named("identifier")
     kinds = [data.columns[name].kind or "identifier" for name in identifiers]
-    for name in [
-        name for name in data.named("input") if data.columns[name].type == "string" and not data.columns[name].values
-    ]:
-        frame[name] = [
-            mask(text, data.mask, list(zip(kinds, owns, strict=True)), counts)
-            for text, *owns in frame[[name, *identifiers]].itertuples(index=False)
+    owns = list(zip(*(batch[name].to_pylist() for name in identifiers), strict=True)) or [()] * batch.num_rows
+    for name in _free_text(data):
+        texts = [
+            mask(text, data.mask, list(zip(kinds, own, strict=True)), counts)
+            for text, own in zip(batch[name].to_pylist(), owns, strict=True)
         ]
-    group = data.one("group")
-    frame[group] = [pseudonym(value, key) for value in frame[group]]
-    frame = _capped(
-        frame.drop(columns=[*identifiers, *data.named("leakage"), *data.named("ignore")], errors="ignore"), data
-    )
-    frame.to_parquet(out / "records.parquet", index=False)
-    log.info("anonymized %d records, masked %s", len(frame), dict(counts))
-    return {"rows": len(frame), "masked": dict(counts)}
+        batch = _with(batch, name, pa.array(texts, pa.string()))
+    if group := data.named("group"):
+        hidden = [pseudonym(value, key) for value in batch[group[0]].to_pylist()]
+        batch = _with(batch, group[0], pa.array(hidden, pa.string()))
+    gone = {*identifiers, *data.named("leakage"), *data.named("ignore"), *ORIGIN} - {data.completion}
+    return _capped(batch.select([name for name in batch.column_names if name not in gone]), data)
 
 
-def _capped(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
+def _free_text(data: Data) -> list[str]:
+    columns = {name: data.columns[name] for name in data.named("input")}
+    free = [name for name, column in columns.items() if column.type == "string" and not column.values]
+    return [*free, *([data.completion] if data.completion and data.completion not in free else [])]
+
+
+def _with(batch: pa.Table, name: str, cells: Any) -> pa.Table:
+    return batch.set_column(batch.column_names.index(name), name, cells)
+
+
+def _capped(batch: pa.Table, data: Data) -> pa.Table:
+    import pyarrow.compute as pc
+
     for name, column in data.columns.items():
-        if column.cap is not None and name in frame:
-            frame[name] = frame[name].clip(upper=column.cap)
-    return frame
+        if column.cap is not None and name in batch.column_names:
+            batch = _with(batch, name, pc.min_element_wise(batch[name], column.cap, skip_nulls=False))
+    return batch
 
 
 def mask(text: str | None, kinds: list[Any], own: list[tuple[str, str | None]], counts: Counter[str]) -> str | None:

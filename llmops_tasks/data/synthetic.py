@@ -7,14 +7,12 @@ places of all planted identifiers are written beside the notes. What this is not
 
 from __future__ import annotations
 
-import csv
-import json
 import random
 import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
+from llmops_tasks.data.synthetic_files import folder, planted, write_csv, write_spans
 from llmops_tasks.data.synthetic_words import (
     ALARMING,
     ARRIVALS,
@@ -32,8 +30,7 @@ from llmops_tasks.data.synthetic_words import (
     VOICES,
     VOICES_B,
 )
-from llmops_tasks.errors import InputError
-from llmops_tasks.storage import local_path
+from llmops_tasks.data.typos import lost, swapped
 
 MIX = {"A": (0.02, 0.17, 0.38, 0.36, 0.07), "B": (0.06, 0.36, 0.36, 0.17, 0.05)}  # levels 1..5
 SEXES = ("female", "male")
@@ -60,9 +57,7 @@ def write(
         reviewed_notes: of hospital B, reviewed after the second day.
         seed: of everything.
     """
-    if not out.startswith("file://") or min(notes, day_notes, reviewed_notes) < 1:
-        raise InputError(f"Given out='{out}'. Allowed: a file:// folder, and counts of at least 1.")
-    root, rng = local_path(out), random.Random(seed)
+    root, rng = folder(out, notes, day_notes, reviewed_notes), random.Random(seed)
     start = FIRST_DAY + timedelta(days=84)
     days = [(start + timedelta(days=offset)).date().isoformat() for offset in (0, 1)]
     plan = [
@@ -75,8 +70,9 @@ def write(
     for name, hospital, count, first, span, labelled in plan:
         cases = _visits(rng, hospital, count, first, span, counter)
         counter += count
-        _write_csv(root / name, cases, labelled)
-        _write_spans(root / "truth" / f"{Path(name).with_suffix('').as_posix().replace('/', '_')}.jsonl", cases)
+        columns = [column for column in COLUMNS if labelled or column not in LABELLED_ONLY]
+        write_csv(root / name, columns, [_cells(case, columns) for case in cases])
+        write_spans(root, name, cases, key="visit_id", column="note")
     return {"uri": out, "days": days, "notes": counter, "synthetic": True}
 
 
@@ -177,7 +173,6 @@ def _alarming(rng: random.Random, target: int) -> Case:
 
 def _note(rng: random.Random, hospital: str, case: Case) -> tuple[str, list[dict[str, Any]]]:
     """Free text in one of several voices, and the spans of the identifiers planted in it."""
-    text, spans = "", []
     parts = [rng.choice(VOICES_B if hospital == "B" else VOICES).format(complaint=_typos(rng, case["complaint"]))]
     if rng.random() < 0.3:
         parts.append(rng.choice(TAILS))
@@ -186,24 +181,17 @@ def _note(rng: random.Random, hospital: str, case: Case) -> tuple[str, list[dict
     day = datetime.fromisoformat("2025-12-01") - timedelta(days=rng.randint(1, 900))
     values = {"name": case["patient_name"], "phone": case["phone"], "record_number": case["record_number"]}
     values |= {"address": case["address"], "date": day.strftime(rng.choice(("%d/%m/%Y", "%Y-%m-%d", "%d %B %Y")))}
-    for piece in " ".join(parts).split("<"):
-        kind, closed, rest = piece.partition(">")
-        if not closed:
-            text += piece
-            continue
-        spans.append({"start": len(text), "end": len(text) + len(values[kind]), "kind": kind})
-        text += values[kind] + rest
-    return text, spans
+    return planted(" ".join(parts), values)
 
 
 def _typos(rng: random.Random, words: str) -> str:
     """Swap two letters in about one complaint of four; lose one to `??` more rarely."""
     if rng.random() < 0.25 and len(words) > 6:
         at = rng.randrange(1, len(words) - 2)
-        words = words[:at] + words[at + 1] + words[at] + words[at + 2 :]
+        words = swapped(words, at)
     if rng.random() < 0.03:
         at = rng.randrange(len(words) - 1)
-        words = words[:at] + "??" + words[at + 1 :]
+        words = lost(words, at)
     return words
 
 
@@ -223,16 +211,5 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _write_csv(path: Path, cases: list[Case], labelled: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    columns = [name for name in COLUMNS if labelled or name not in LABELLED_ONLY]
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(columns)
-        writer.writerows([["" if case.get(f"{name}_lost") else case[name] for name in columns] for case in cases])
-
-
-def _write_spans(path: Path, cases: list[Case]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"visit_id": case["visit_id"], "column": "note", "spans": case["spans"]}) for case in cases]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def _cells(case: Case, columns: list[str]) -> list[Any]:
+    return ["" if case.get(f"{name}_lost") else case[name] for name in columns]

@@ -1,14 +1,12 @@
-"""Every rule of the use case's columns as a Great Expectations suite; bad rows go to quarantine with a reason.
+"""Every row is judged by the use case's rules, in one pass; bad rows go to quarantine with a reason.
 
-Rows are typed first (a cell that is no number or time is a finding of its own), then the suite runs once:
-its verdicts per row fill the quarantine, its report is kept as Data Docs. Values never reach results or
-docs: expectations report row numbers only.
+Memory is that of one batch, whatever the number of rows. Great Expectations then runs the same rules, and those that
+people wrote, on a sample: its page (Data Docs) is for people, the quarantine holds what every row came to.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -17,21 +15,17 @@ from typing import TYPE_CHECKING, Any
 from llmops_tasks import artifacts, config, storage
 from llmops_tasks.config import Column, Data
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.data import data_docs, tables
+from llmops_tasks.data import data_docs, expectations, rules, schema, tables
 from llmops_tasks.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
-_ROW = "_index"  # position in records.parquet
-# Row numbers, never values: a failing value is a patient's.
-_RESULT_FORMAT = {
-    "result_format": "COMPLETE",
-    "unexpected_index_column_names": [_ROW],
-    "exclude_unexpected_values": True,
-    "return_unexpected_index_query": False,
-}
+_REPEATED = "create table repeated as select id, min(place) as first from ids where id is not null group by id having count(*) > 1"
+_LATER = "select place from ids join repeated using (id) where place > first"
+RETYPED = 0.5  # a column of which more cells than this share are not of its type has another type
 
 
 def validate(*, usecase: str, records: ArtifactRef, labelled: bool = True) -> ArtifactRef:
@@ -44,175 +38,172 @@ def validate(*, usecase: str, records: ArtifactRef, labelled: bool = True) -> Ar
 
     Returns:
         A reference of kind "validated": `records.parquet` (typed, good rows), `quarantine.parquet`
-        (row, reason, digest) and `data_docs/`. `meta` counts the reasons.
+        (source, row, reason, sha256 of the row) and `data_docs/`. `meta` counts the reasons.
 
     Raises:
-        DataError: if too few good rows are left, or too large a share is bad. The artifact is kept all the same.
+        DataError: if the source's columns have changed, too few good rows are left, too large a share is bad, or a
+            hand-written expectation does not hold. The artifact is kept all the same.
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
+    if found := records["meta"].get("source_columns"):
+        schema.check(usecase=name, data=case.data, found=found, labelled=labelled)
     inputs = {
         "records": records["sha256"],
-        "columns": case.data.model_dump(mode="json", include={"columns"}),
+        "columns": case.data.model_dump(mode="json", include={"columns", "expectations"}),
         "labels": case.task.model_dump(mode="json"),
         "labelled": labelled,
-        "code": storage.code_digest(__file__, data_docs.__file__),
+        "code": storage.code_digest(__file__, rules.__file__, expectations.__file__, data_docs.__file__),
     }
-    build = partial(_build, case, records, labelled)
+    build = partial(_build, name, case, records, labelled)
     ref = artifacts.publish(usecase=name, kind="validated", inputs=inputs, build=build)
     _circuit_breaker(case.data, ref, labelled)
     return ref
 
 
 def _circuit_breaker(data: Data, ref: ArtifactRef, labelled: bool) -> None:
-    bad = ref["meta"]["quarantined"]
-    share = bad / max(1, bad + ref["rows"])
-    reasons = ", ".join(f"{reason}: {count}" for reason, count in ref["meta"]["reasons"].items()) or "none"
+    meta, rows = ref["meta"], ref["rows"]
+    share = meta["quarantined"] / max(1, meta["quarantined"] + rows)
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in meta["reasons"].items()) or "none"
     found = (
-        f"{ref['rows']} good rows, {bad} in quarantine ({share:.0%}): {reasons}. See '{ref['uri']}/quarantine.parquet'."
+        f"{rows} good rows, {meta['quarantined']} in quarantine ({share:.0%}): {reasons}. "
+        f"See '{ref['uri']}/quarantine.parquet'."
     )
     if share > data.max_quarantined:
+        changed = "".join(f"\n~ {line}" for line in meta["retyped"])
         raise DataError(
-            f"More than {data.max_quarantined:.0%} of the rows are bad: {found} Mend the source or data.max_quarantined."
+            f"More than {data.max_quarantined:.0%} of the rows are bad: {found} "
+            f"Mend the source or data.max_quarantined.{changed}"
         )
-    if ref["rows"] < (data.min_rows if labelled else 1):
+    if rows < (data.min_rows if labelled else 1):
         raise DataError(
             f"Fewer than {data.min_rows if labelled else 1} good rows: {found} Bring more data, or change data.min_rows."
         )
+    if meta["broken_expectations"]:
+        raise DataError(
+            f"Expectations of the use case do not hold: {meta['broken_expectations']}. See '{ref['uri']}/data_docs'."
+        )
 
 
-def _build(case: config.UseCase, records: ArtifactRef, labelled: bool, out: Path) -> dict[str, Any]:
-    import pandas as pd
-
+def _build(usecase: str, case: config.UseCase, records: ArtifactRef, labelled: bool, out: Path) -> dict[str, Any]:
     source = artifacts.fetch(records)
-    raw = pd.read_parquet(source / "records.parquet")
     columns = {
         name: column
         for name, column in case.data.columns.items()
         if labelled or column.role not in ("label", "leakage")
     }
-    frame, reasons = _typed(raw, columns)
-    values = [value for label in case.task.labels for value in label.values]
-    reasons |= _run_suite(frame, columns, values, out / "data_docs", reasons)
+    labels = [value for label in case.task.labels for value in label.values]
+    checked = _Pass(rules.Rules(columns, labels), _duplicates(source / "records.parquet", case.data.one("id")))
     rejected = list(tables.rows(source / "rejected.parquet"))
-    bad = [*rejected, *_quarantined(raw, reasons)]
-    tables.write(out / "quarantine.parquet", bad)
-    good = frame.loc[~frame[_ROW].isin(list(reasons))].drop(columns=_ROW)
-    good.to_parquet(out / "records.parquet", index=False)
-    counts = dict(Counter(row["reason"] for row in bad).most_common())
-    log.info("validated: %d good rows, %d in quarantine", len(good), len(bad))
-    return {"rows": len(good), "quarantined": len(bad), "reasons": counts}
-
-
-def _typed(raw: pd.DataFrame, columns: dict[str, Column]) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Strings to numbers and times; cells that are neither are findings."""
-    import pandas as pd
-
-    frame, reasons = pd.DataFrame({_ROW: range(len(raw))}), dict[int, str]()
-    for name, column in columns.items():
-        text = raw[name]
-        if column.type == "number":
-            frame[name] = pd.to_numeric(text, errors="coerce")
-        elif column.type == "timestamp":
-            frame[name] = pd.to_datetime(text, errors="coerce", utc=True, format="ISO8601")
-        else:
-            frame[name] = text
-        for row in frame.index[frame[name].isna() & text.notna()]:
-            reasons.setdefault(int(row), f"{name}: not a {column.type}")
-    return frame, reasons
-
-
-def _quarantined(raw: pd.DataFrame, reasons: dict[int, str]) -> list[dict[str, Any]]:
-    """Who is set aside and why; the row itself stays in the source, found by file, number and digest."""
-    result = []
-    for index, reason in sorted(reasons.items()):
-        row = raw.iloc[index]
-        content = {name: None if value != value else value for name, value in row.drop(["_source", "_row"]).items()}
-        result.append(
-            {"source": row["_source"], "row": int(row["_row"]), "reason": reason, "sha256": storage.digest(content)}
-        )
-    return result
-
-
-# ---------------------------------------------------------------- Great Expectations
-
-
-def _expectations(columns: dict[str, Column], labels: list[str]) -> list[tuple[str, Any]]:
-    """The suite: (reason, expectation) for every rule in the use case."""
-    import great_expectations.expectations as gxe
-
-    found: list[tuple[str, Any]] = []
-    for name, column in columns.items():
-        if column.required:
-            found.append((f"{name}: missing", gxe.ExpectColumnValuesToNotBeNull(column=name)))
-        if column.role == "id":
-            found.append((f"{name}: duplicate", gxe.ExpectColumnValuesToBeUnique(column=name)))
-        if column.min is not None or column.max is not None:
-            rule = gxe.ExpectColumnValuesToBeBetween(column=name, min_value=column.min, max_value=column.max)
-            found.append((f"{name}: not between {column.min} and {column.max}", rule))
-        if column.values is not None:
-            found.append(
-                (f"{name}: unknown word", gxe.ExpectColumnValuesToBeInSet(column=name, value_set=column.values))
-            )
-        if column.role == "label":
-            found.append((f"{name}: unknown label", gxe.ExpectColumnValuesToBeInSet(column=name, value_set=labels)))
-        if column.max_length is not None:
-            rule = gxe.ExpectColumnValueLengthsToBeBetween(column=name, max_value=column.max_length)
-            found.append((f"{name}: longer than {column.max_length} characters", rule))
-    return found
-
-
-def _run_suite(
-    frame: pd.DataFrame, columns: dict[str, Column], labels: list[str], docs: Path, known: dict[int, str]
-) -> dict[int, str]:
-    """Run the suite once; returns the reason for every newly found bad row. Of duplicates the first is kept."""
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    import great_expectations as gx
-
-    expectations = _expectations(columns, labels)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    batch = (
-        context.data_sources.add_pandas("records")
-        .add_dataframe_asset("rows")
-        .add_batch_definition_whole_dataframe("all")
-    )
-    suite = context.suites.add(gx.ExpectationSuite(name="columns", expectations=[rule for _, rule in expectations]))
-    check = context.validation_definitions.add(gx.ValidationDefinition(name="columns", data=batch, suite=suite))
-    result = check.run(batch_parameters={"dataframe": frame}, result_format=_RESULT_FORMAT)
-    data_docs.write(result, f"Records: {len(frame)} rows", docs)
-    return _findings(frame, expectations, result.results, known)
-
-
-def _findings(
-    frame: pd.DataFrame, expectations: list[tuple[str, Any]], results: Any, known: dict[int, str]
-) -> dict[int, str]:
-    reasons: dict[int, str] = {}
-    by_rule = {
-        _rule_key(result.expectation_config.type, result.expectation_config.kwargs): result for result in results
+    with tables.Writer(out / "quarantine.parquet") as quarantine:
+        for row in rejected:
+            quarantine.add(row)
+        checked.run(source / "records.parquet", out / "records.parquet", quarantine)
+    counts = Counter(row["reason"] for row in rejected) + checked.reasons
+    broken = _report(usecase, case.data, columns, labels, checked, out / "data_docs")
+    log.info("validated: %d good rows, %d in quarantine", checked.good, counts.total())
+    return {
+        "rows": checked.good,
+        "quarantined": counts.total(),
+        "reasons": dict(counts.most_common()),
+        "retyped": _retyped(columns, counts, checked.rows),
+        "broken_expectations": broken,
+        "parents": [artifacts.parent(records)],
     }
-    for reason, rule in expectations:
-        result = by_rule[_rule_key(rule.expectation_type, rule.configuration.kwargs)]
-        if result.exception_info.get("raised_exception"):
-            raise DataError(f"The check '{reason}' could not run. Check the column's type in the use case.")
-        found = result.result.get("unexpected_index_list") or []  # [{_ROW: [row, ...]}], as values are left out
-        rows = sorted(row for entry in found for row in entry[_ROW])
-        if reason.endswith(": duplicate"):
-            rows = [row for row in rows if frame[rule.column].duplicated().iloc[row]]
-        for row in rows:
-            if row not in known:
-                reasons.setdefault(int(row), reason)
-    return reasons
 
 
-def _rule_key(kind: str, kwargs: dict[str, Any]) -> str:
-    return storage.digest(
-        [
-            kind,
-            {
-                name: value
-                for name, value in kwargs.items()
-                if name in ("column", "value_set", "min_value", "max_value")
-            },
-        ]
-    )
+def _duplicates(path: Path, column: str) -> set[int]:
+    """Positions of rows whose id stood in an earlier row; of rows with the same id the first is kept."""
+    from duckdb import ColumnExpression
+
+    with tables.database() as db:
+        rows = db.read_parquet(str(path), file_row_number=True)
+        rows.select(
+            ColumnExpression(column).alias("id"), ColumnExpression("file_row_number").alias("place")
+        ).create_view("ids")
+        db.execute(_REPEATED)
+        some = tables.one(db, "select count(*) from repeated")[0]
+        return {place for (place,) in db.execute(_LATER).fetchall()} if some else set()
+
+
+class _Pass:
+    """One pass over all rows: typed good rows out, bad rows to quarantine, every n-th row into the sample."""
+
+    def __init__(self, judge: rules.Rules, duplicates: set[int]) -> None:
+        self.judge, self.duplicates = judge, duplicates
+        self.rows = self.good = 0
+        self.reasons: Counter[str] = Counter()
+        self.sample: list[pa.Table] = []
+        self._duplicate = next(f"{n}: duplicate" for n, c in judge.columns.items() if c.role == "id")
+
+    def run(self, source: Path, target: Path, quarantine: tables.Writer) -> None:
+        """Read, judge, write."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(source) as file, tables.TableWriter(target) as good:
+            step = -(-file.metadata.num_rows // expectations.SAMPLE) or 1
+            for batch in file.iter_batches(batch_size=tables.BATCH):
+                raw = pa.Table.from_batches([batch])
+                typed, reasons = self.judge.check(raw)
+                reasons = self._with_duplicates(reasons)
+                good.add(_origin(typed, raw).filter(reasons.is_null()))
+                self._set_aside(raw, reasons, quarantine)
+                self._remember(typed, step)
+                self.rows += raw.num_rows
+            self.good = good.rows
+
+    def _with_duplicates(self, reasons: Any) -> Any:
+        import pyarrow as pa
+
+        inside = sorted(row - self.rows for row in self.duplicates if self.rows <= row < self.rows + len(reasons))
+        if not inside:
+            return reasons
+        words = reasons.to_pylist()
+        for row in inside:
+            words[row] = words[row] or self._duplicate
+        return pa.array(words, pa.string())
+
+    def _set_aside(self, raw: Any, reasons: Any, quarantine: tables.Writer) -> None:
+        """Who is set aside and why; the row itself stays in the source, found by file, number and digest."""
+        bad = reasons.is_valid()
+        for row, reason in zip(raw.filter(bad).to_pylist(), reasons.filter(bad).to_pylist(), strict=True):
+            source, number = row.pop("_source"), int(row.pop("_row"))
+            quarantine.add({"source": source, "row": number, "reason": reason, "sha256": storage.digest(row)})
+            self.reasons[reason] += 1
+
+    def _remember(self, typed: Any, step: int) -> None:
+        import pyarrow as pa
+
+        chosen = [row for row in range(typed.num_rows) if (self.rows + row) % step == 0]
+        part = typed.take(chosen)
+        self.sample.append(part.append_column(expectations.ROW, pa.array([self.rows + row for row in chosen])))
+
+
+def _origin(typed: Any, raw: Any) -> Any:
+    for name in tables.ORIGIN:
+        typed = typed.append_column(name, raw[name])
+    return typed
+
+
+def _report(
+    usecase: str, data: Data, columns: dict[str, Column], labels: list[str], checked: _Pass, docs: Path
+) -> list[str]:
+    """Data Docs; returns the hand-written expectations that do not hold."""
+    import pyarrow as pa
+
+    if not checked.sample:
+        return []
+    frame: pd.DataFrame = pa.concat_tables(checked.sample).to_pandas()
+    of = f"{checked.rows} rows" if len(frame) == checked.rows else f"{len(frame)} of {checked.rows} rows, evenly spaced"
+    own, more = expectations.suite(columns, labels), expectations.written(data.expectations)
+    broken = expectations.run(frame, own, more, docs, f"{usecase}: {of}")
+    return sorted(set(broken) - {reason for reason, _ in own})
+
+
+def _retyped(columns: dict[str, Column], counts: Counter[str], rows: int) -> list[str]:
+    """Columns most of whose cells are of another type than the use case says."""
+    return [
+        f"{name}: {column.type} in the use case, text in the source"
+        for name, column in columns.items()
+        if counts[f"{name}: not a {column.type}"] > RETYPED * max(1, rows)
+    ]

@@ -1,38 +1,64 @@
-"""Records to a dataset: text rendered, exact duplicates dropped, split leak-safe, published by content.
+"""Records to a dataset: text rendered and curated, duplicates dropped, split leak-safe, published by content.
 
-The split: groups (patients) are ordered by their first time and taken in cohorts; in every cohort the
-earliest groups train, the next validate, the latest test. So nobody is in two splits, tests lie after the
-training data of their cohort, and rows that come later change nothing about earlier cohorts.
+Rows pass in batches; DuckDB orders and joins them, on disk where they do not fit, so memory stays flat. The same
+rows in another order are the same version. What this does not do: look at labels' truth, or at who may see what.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks import artifacts, config, storage
-from llmops_tasks.config import Split, UseCase
+from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.data import augment, cards, curate, figures, splits, tables
+from llmops_tasks.data.splits import SPLITS
 from llmops_tasks.errors import DataError
 from llmops_tasks.prompts import templates
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
-SPLITS = ("train", "validation", "test")
 # What every dataset has; watched columns follow.
-COLUMNS = ("record_id", "group", "time", "text", "label", "completion", "split")
+COLUMNS = ("record_id", "group", "time", "text", "label", "completion", "split", "augmented")
+_CODE = (
+    __file__,
+    augment.__file__,
+    templates.__file__,
+    curate.__file__,
+    splits.__file__,
+    cards.__file__,
+    figures.__file__,
+)
+# Every row in its order; of rows with the same text and label the earliest.
+_KEPT = """
+create table kept as select *, row_number() over (order by "time", record_id) - 1 as place from (
+  select * from rendered
+  qualify row_number() over (partition by "text", label order by "time", record_id) = 1)
+"""
+_RANKS = """
+create table ranks as select "group", row_number() over (order by min(place)) - 1 as rank from kept group by "group"
+"""
+# Rows of different splits that share a band, the later one and the five earliest of each other split.
+_PAIRS = """
+select distinct b.place as later, a.place as earlier from bands b join (
+  select * from bands qualify row_number() over (partition by band, hash, split order by place) <= 5
+) a on a.band = b.band and a.hash = b.hash and a.split <> b.split and a.place < b.place order by 1, 2
+"""
 
 
 def version(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
     """Make a dataset version from anonymized records.
 
     Returns:
-        A reference of kind "dataset": `data.parquet` with COLUMNS and the watched columns. Its sha256 is the
-        version. `meta` has rows by split, labels by split, dropped duplicates, and its parent.
+        A reference of kind "dataset": `data.parquet` with COLUMNS and the watched columns, and `README.md`, its card.
+        Its sha256 is the version. `meta` has rows and labels by split, what was dropped and why, texts with
+        conflicting labels, the digest of the evaluation set (`evaluation`), and its parents.
 
     Raises:
         DataError: if a split would be empty.
@@ -41,9 +67,10 @@ def version(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
     inputs = {
         "records": records["sha256"],
         "config": case.digest("data", "task", "monitoring"),
-        "code": storage.code_digest(__file__, templates.__file__),
+        "code": storage.code_digest(*_CODE),
     }
-    return artifacts.publish(usecase=name, kind="dataset", inputs=inputs, build=partial(_build, case, records))
+    build = partial(_build, name, case, records)
+    return artifacts.publish(usecase=name, kind="dataset", inputs=inputs, build=build)
 
 
 def day(*, usecase: str, records: ArtifactRef, date: str) -> ArtifactRef:
@@ -57,68 +84,181 @@ def day(*, usecase: str, records: ArtifactRef, date: str) -> ArtifactRef:
         "records": records["sha256"],
         "date": config.checked_date(date),
         "config": case.digest("data", "monitoring"),
+        "code": storage.code_digest(*_CODE),
     }
-    inputs["code"] = storage.code_digest(__file__, templates.__file__)
     return artifacts.publish(usecase=name, kind="day", inputs=inputs, build=partial(_build_day, case, records, date))
 
 
-def _build(case: UseCase, records: ArtifactRef, out: Path) -> dict[str, Any]:
-    frame = _rendered(case, records)
-    frame["label"], frame["completion"] = _answers(case, frame)
-    before = len(frame)
-    frame = frame.sort_values(["time", "record_id"]).drop_duplicates(["text", "label"], keep="first")
-    frame["split"] = split(frame["group"].tolist(), case.data.split)
-    counts = {name: int((frame["split"] == name).sum()) for name in SPLITS}
-    if not all(counts.values()):
-        raise DataError(f"A split would be empty: {counts} rows. Bring more groups, or change data.split.")
-    frame[[*COLUMNS, *case.monitoring.columns]].to_parquet(out / "data.parquet", index=False)
-    labels = {name: frame.loc[frame["split"] == name, "label"].value_counts().to_dict() for name in SPLITS}
-    log.info("dataset: %s rows, %d exact duplicates dropped", counts, before - len(frame))
-    meta = {"rows": len(frame), "splits": counts, "duplicates": before - len(frame), "parents": [records["sha256"]]}
-    return meta | ({"labels": labels} if case.task.type == "classification" else {})
-
-
 def _build_day(case: UseCase, records: ArtifactRef, date: str, out: Path) -> dict[str, Any]:
-    frame = _rendered(case, records).sort_values(["time", "record_id"])
-    frame[["record_id", "time", "text", *case.monitoring.columns]].to_parquet(out / "data.parquet", index=False)
-    return {"rows": len(frame), "date": date, "parents": [records["sha256"]]}
+    names = ["record_id", "time", "text", *case.monitoring.columns]
+    with artifacts.scratch() as work, tables.database() as db, tables.TableWriter(out / "data.parquet") as writer:
+        dropped = _render(case, records, work / "rendered.parquet", answers=False)
+        tables.view(db, work / "rendered.parquet", "rendered")
+        rows = db.sql('from rendered order by "time", record_id')
+        for batch in tables.batches(rows):
+            writer.add(_timed(batch).select(names))
+    return {"rows": writer.rows, "date": date, "too_short": dropped, "parents": [artifacts.parent(records)]}
 
 
-def _rendered(case: UseCase, records: ArtifactRef) -> pd.DataFrame:
-    """The records with their roles' names and the text that the model reads."""
-    import pandas as pd
+def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict[str, Any]:
+    with artifacts.scratch() as work, tables.database() as db:
+        short = _render(case, records, work / "rendered.parquet")
+        tables.view(db, work / "rendered.parquet", "rendered")
+        db.execute(_KEPT)
+        db.execute(_RANKS)
+        (before,) = tables.one(db, "select count(*) from rendered")
+        (unique,) = tables.one(db, "select count(*) from kept")
+        if unique == 0:
+            raise DataError(f"No text of at least {case.data.curate.min_length} characters is left of {short} rows.")
+        leaks = _near_duplicates(db, case, work / "bands.parquet")
+        kept, made = _write(db, case, leaks, out / "data.parquet")
+        conflicts = "select count(*) from (select 1 from kept group by text having count(distinct label) > 1)"
+        (conflicting,) = tables.one(db, conflicts)
+    found = figures.figures(case, out / "data.parquet")
+    dropped = {"too short": short, "exact duplicates": before - unique, "near duplicates": len(leaks)}
+    if not all(found["splits"].values()):
+        raise DataError(f"A split would be empty: {found['splits']} rows. Bring more groups, or change data.split.")
+    log.info("dataset: %s rows, dropped: %s", found["splits"], dropped)
+    meta = {**found, "dropped": dropped, "conflicting_texts": conflicting, "parents": [artifacts.parent(records)]}
+    meta["augmented"] = made
+    meta["data_docs"] = _data_docs(records)
+    (out / "README.md").write_text(cards.card(usecase, case, kept, meta), encoding="utf-8")
+    return {"rows": kept, **meta}
 
-    frame = pd.read_parquet(artifacts.fetch(records) / "records.parquet")
-    inputs = frame[case.data.named("input")].astype(object)
-    rows = inputs.where(inputs.notna(), None).to_dict("records")
+
+def _data_docs(records: ArtifactRef) -> str | None:
+    """The page about the records that these were made from."""
+    checked = next((above for above in records["meta"].get("parents", []) if above["kind"] == "validated"), None)
+    return f"{checked['uri']}/data_docs/index.html" if checked else None
+
+
+# ---------------------------------------------------------------- text and answers
+
+
+def _render(case: UseCase, records: ArtifactRef, path: Path, answers: bool = True) -> int:
+    """Write rows with the roles' names, the text that the model reads, and microseconds as time.
+
+    Returns:
+        How many were dropped because their text is too short.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    seen = 0
+    with (
+        pq.ParquetFile(artifacts.fetch(records) / "records.parquet") as file,
+        tables.TableWriter(path) as writer,
+    ):
+        for batch in file.iter_batches(batch_size=tables.BATCH):
+            seen += batch.num_rows
+            writer.add(_rendered(case, pa.Table.from_batches([batch]), answers))
+    return seen - writer.rows
+
+
+def _rendered(case: UseCase, batch: pa.Table, answers: bool) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     data = case.data
-    frame = frame.rename(columns={data.one("id"): "record_id", data.one("group"): "group", data.one("time"): "time"})
-    frame["text"] = [templates.render_text(case, row) for row in rows]
-    return frame
+    rows = batch.select(data.named("input")).to_pylist()
+    texts = [curate.normalised(templates.render_text(case, row), data.curate) for row in rows]
+    columns: dict[str, Any] = {"record_id": batch[data.one("id")], "group": batch[data.one("group")]}
+    columns["time"] = (
+        batch[data.one("time")].cast(pa.int64()) if data.named("time") else pa.nulls(len(rows), pa.int64())
+    )
+    columns["text"] = pa.array(texts, pa.string())
+    if answers:
+        columns["label"], columns["completion"] = (pa.array(part, pa.string()) for part in _answers(case, batch))
+    columns |= {name: batch[name] for name in case.monitoring.columns}
+    table = pa.table(columns)
+    return table.filter(pc.greater_equal(pc.utf8_length(table["text"]), data.curate.min_length))
 
 
-def _answers(case: UseCase, frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+def _answers(case: UseCase, batch: pa.Table) -> tuple[list[str], list[str]]:
     """The label's name (or, for generation, the answer) and what the model is to write."""
     if case.task.type == "generation":
-        answers = frame[case.data.completion].tolist()
+        answers = batch[case.data.completion].to_pylist()
         return answers, answers
     by_value = {value: label for label in case.task.labels for value in label.values}
-    labels = [by_value[value] for value in frame[case.data.one("label")]]
+    labels = [by_value[value] for value in batch[case.data.one("label")].to_pylist()]
     return [label.name for label in labels], [label.text for label in labels]
 
 
-def split(groups: list[str], rule: Split) -> list[str]:
-    """The split of every row.
+# ---------------------------------------------------------------- order, duplicates, splits
 
-    Args:
-        groups: the group of every row, rows in order of time.
-        rule: shares and cohort size. A last cohort that is not full is split by the same shares.
-    """
-    order = list(dict.fromkeys(groups))
-    place: dict[str, str] = {}
-    for start in range(0, len(order), rule.cohort):
-        cohort = order[start : start + rule.cohort]
-        for position, group in enumerate(cohort):
-            share = (position + 0.5) / len(cohort)
-            place[group] = SPLITS[(share >= rule.train) + (share >= rule.train + rule.validation)]
-    return [place[group] for group in groups]
+
+def _placed(db: Any, case: UseCase) -> Iterator[tuple[pa.Table, list[str]]]:
+    """All kept rows in order, and the split of each."""
+    rule = case.data.split
+    (groups,) = tables.one(db, "select count(*) from ranks")
+    rows = db.sql('select kept.*, rank from kept join ranks using ("group") order by place')
+    for batch in tables.batches(rows):
+        if rule.order == "time":
+            yield batch, [splits.place(rank, groups, rule) for rank in batch["rank"].to_pylist()]
+        else:
+            yield batch, [splits.place_by_digest(group, rule) for group in batch["group"].to_pylist()]
+
+
+def _near_duplicates(db: Any, case: UseCase, path: Path) -> set[int]:
+    """Places of rows that nearly repeat an earlier one of another split: what is tested on was not trained on."""
+    limit = case.data.curate.near_duplicates
+    if limit is None:
+        return set()
+    _write_bands(db, case, path)
+    tables.view(db, path, "bands")
+    db.execute("create table pairs as " + _PAIRS)
+    texts = "select later, earlier, l.text, e.text from pairs join kept l on l.place = later join kept e on e.place = earlier"
+    leaks: set[int] = set()
+    # in order of the later row: what was dropped itself makes no other row a duplicate
+    cursor = db.execute(f"{texts} order by later, earlier")
+    while found := cursor.fetchmany(tables.BATCH):
+        for later, earlier, text, other in found:
+            if later not in leaks and earlier not in leaks and curate.jaccard(text, other) >= limit:
+                leaks.add(later)
+    return leaks
+
+
+def _write_bands(db: Any, case: UseCase, path: Path) -> None:
+    import numpy as np
+    import pyarrow as pa
+
+    with tables.TableWriter(path) as writer:
+        for batch, parts in _placed(db, case):
+            hashes = np.array(list(curate.bands(batch["text"].to_pylist())), dtype=np.int64)
+            count = curate.BANDS
+            columns = {
+                "place": np.repeat(batch["place"].to_numpy(), count),
+                "split": np.repeat(np.array([SPLITS.index(part) for part in parts], dtype=np.int8), count),
+                "band": np.tile(np.arange(count, dtype=np.int8), len(parts)),
+                "hash": hashes.reshape(-1),
+            }
+            writer.add(pa.table(columns))
+
+
+def _write(db: Any, case: UseCase, leaks: set[int], path: Path) -> tuple[int, int]:
+    """Write the dataset; returns how many records it has, and how many of them are made up."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rule, train = case.data.augment, list[dict[str, Any]]()
+    with tables.TableWriter(path) as writer:
+        for batch, parts in _placed(db, case):
+            kept = pa.array([place not in leaks for place in batch["place"].to_pylist()])
+            table = _timed(batch).append_column("split", pa.array(parts, pa.string()))
+            table = table.append_column("augmented", pa.array([""] * len(parts), pa.string()))
+            table = table.select([*COLUMNS, *case.monitoring.columns]).filter(kept)
+            writer.add(table)
+            if rule.active:
+                train += table.filter(pc.equal(table["split"], SPLITS[0])).to_pylist()
+        made = augment.augmented(train, rule)[len(train) :]
+        if made:
+            writer.add(pa.Table.from_pylist(made, schema=table.schema))
+    return writer.rows, len(made)
+
+
+def _timed(batch: pa.Table) -> pa.Table:
+    """Microseconds to points in time, UTC."""
+    import pyarrow as pa
+
+    time = batch["time"].cast(pa.timestamp("us", tz="UTC"))
+    return batch.set_column(batch.column_names.index("time"), "time", time)

@@ -7,6 +7,7 @@ push to a hub, read pickles, or register anything.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import os
@@ -61,7 +62,7 @@ def finetune(
         "config": case.digest("task", "prompt", "finetune"),
         "control": control,
         "max_steps": max_steps,
-        "code": storage.code_digest(__file__, templates.__file__),
+        "code": storage.code_digest(__file__, templates.__file__, trunk.__file__, inspect.getfile(Example)),
     }
     job = Job(case, name, storage.digest(inputs), dataset, base, control, max_steps)
     kind = "adapter" if case.finetune.method == "lora" else "weights"
@@ -106,6 +107,8 @@ def _train(job: Job, out: Path) -> dict[str, Any]:
     state = _prepare(model, job.case.finetune)
     with tracking.run(usecase=job.name, name=f"finetune {job.key[:8]}", key=job.key) as run:
         run.params(_params(job, train))
+        run.dataset(name=job.name, sha256=job.dataset["sha256"], uri=job.dataset["uri"], context="training")
+        run.tags({"llmops.data_docs": str(job.dataset["meta"].get("data_docs", ""))})
         figures = _loop(job, state, train, held_out, run)
         run.metrics({name: value for name, value in figures.items() if isinstance(value, int | float)})
     _save(job, state, out)

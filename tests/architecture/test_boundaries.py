@@ -17,7 +17,17 @@ ROOMS = ("data", "training", "evaluation", "release", "serving", "monitoring")
 # Left to right; a module may import its own column and those before it.
 COLUMNS = [
     ("errors", "contracts"),
-    ("config", "config_checks", "storage", "artifacts", "tracking", "generation", "process"),
+    (
+        "config",
+        "config_data",
+        "config_checks",
+        "storage",
+        "storage_s3",
+        "artifacts",
+        "tracking",
+        "generation",
+        "process",
+    ),
     ("prompts",),
     ROOMS,
     ("chain", "__main__"),

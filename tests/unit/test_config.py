@@ -61,7 +61,11 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("broken prompt", {"prompt/template": "{% if %}"}, "prompt.template: not a valid template"),
     ("prompt without text", {"prompt/template": "{{ labels }}"}, "prompt.template: uses ['labels']"),
     ("prompt with a stranger", {"prompt/template": "{{ text }} {{ note }}"}, "prompt.template: uses ['note', 'text']"),
-    ("no group", {"data/columns/patient_id/role": "ignore"}, "exactly one column needs the role 'group'; given: []"),
+    (
+        "no group",
+        {"data/columns/patient_id/role": "ignore"},
+        "exactly one column needs the role 'group' (or data.split.by: record); given: []",
+    ),
     ("two ids", {"data/columns/hospital/role": "id"}, "exactly one column needs the role 'id'"),
     ("no label", {"data/columns/triage_level/role": "ignore"}, "exactly one column needs the role 'label'"),
     ("time as text", {"data/columns/arrival_time/type": "string"}, "a column with the role 'time' is a timestamp"),

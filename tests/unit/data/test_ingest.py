@@ -41,7 +41,8 @@ def test_every_cell_arrives_as_it_was(tmp_path: Path) -> None:
     assert first["note"] == 'a "quoted" note, with comma'
     assert (first["_source"], first["_row"]) == (f"file://{tmp_path}/rows.csv", "1")
     assert second["age"] is None
-    assert (ref["rows"], ref["meta"]) == (2, {"rejected": 0, "files": 1})
+    assert (ref["rows"], ref["meta"]["rejected"], ref["meta"]["files"]) == (2, 0, 1)
+    assert ref["meta"]["source_columns"] == sorted(small.HEADER.split(","))
 
 
 def test_no_file_names_the_address_and_the_remedy(tmp_path: Path) -> None:

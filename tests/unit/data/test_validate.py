@@ -11,10 +11,10 @@ import pytest
 
 from llmops_tasks import artifacts, storage
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.data import tables
+from llmops_tasks.data import expectations, tables
 from llmops_tasks.data.ingest import ingest
 from llmops_tasks.data.validate import validate
-from llmops_tasks.errors import DataError
+from llmops_tasks.errors import ConfigError, DataError
 from tests.support import small
 
 SECRET = "zebrafish"
@@ -88,7 +88,7 @@ def test_the_good_rows_are_kept_and_typed(checked: tuple[ArtifactRef, str]) -> N
     assert frame["visit"].tolist() == [f"V{n}" for n in range(20)]
     assert frame["age"].dtype == "float64"
     assert str(frame["seen"].dtype).startswith("datetime64") and str(frame["seen"].dt.tz) == "UTC"
-    assert not [name for name in frame if name.startswith("_")]
+    assert frame["_row"].tolist() == [str(n) for n in range(1, 21)]  # where each came from stays with it
 
 
 def test_of_rows_with_the_same_id_the_first_is_kept(checked: tuple[ArtifactRef, str]) -> None:
@@ -174,3 +174,66 @@ def test_a_days_records_are_not_asked_for_labels(tmp_path: Path) -> None:
     ref = validate(usecase=usecase, records=records, labelled=False)
     assert ref["rows"] == 1
     assert "level" not in next(iter(tables.rows(artifacts.fetch(ref) / "records.parquet")))
+
+
+# ---------------------------------------------------------------- hand-written expectations, samples, changed sources
+
+MEAN = {"type": "expect_column_mean_to_be_between", "column": "age", "min_value": 30, "max_value": 50}
+
+
+def test_a_hand_written_expectation_that_holds_is_on_the_page(tmp_path: Path) -> None:
+    usecase, records = _validate(tmp_path, [_row(n) for n in range(9)], expectations=[MEAN])
+    page = artifacts.fetch(validate(usecase=usecase, records=records)) / "data_docs" / "index.html"
+    assert "mean must be greater than or equal to 30" in _text(page.read_text(encoding="utf-8"))
+
+
+def test_one_that_does_not_hold_stops_it_and_keeps_the_page(tmp_path: Path) -> None:
+    usecase, records = _validate(tmp_path, [_row(n) for n in range(9)], expectations=[MEAN | {"max_value": 39}])
+    with pytest.raises(
+        DataError, match=r"do not hold: \['expect_column_mean_to_be_between \(age\)'\]. See '.*/data_docs'"
+    ):
+        validate(usecase=usecase, records=records)
+    assert len(storage.find(f"{storage.store_uri()}/small/validated/*/data_docs/index.html")) == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"type": "expect_column_means_to_be_between"}, r"data.expectations.0.type: no expectation .* Did you mean"),
+        (
+            {"type": "expect_column_mean_to_be_between", "colum": "age"},
+            r"data.expectations.0: the arguments do not fit",
+        ),
+    ],
+)
+def test_an_expectation_that_cannot_be_is_a_mistake_in_the_use_case(
+    tmp_path: Path, entry: dict[str, Any], told: str
+) -> None:
+    usecase, records = _validate(tmp_path, [_row(0)], expectations=[entry])
+    with pytest.raises(ConfigError, match=told):
+        validate(usecase=usecase, records=records)
+
+
+def test_of_many_rows_a_sample_is_shown_and_all_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expectations, "SAMPLE", 10)
+    monkeypatch.setattr(tables, "BATCH", 7)  # rows of the sample come from every batch
+    lines = [_row(n, age="-1" if n == 23 else "40", visit="V3" if n == 24 else f"V{n}") for n in range(25)]
+    usecase, records = _validate(tmp_path, lines)
+    ref = validate(usecase=usecase, records=records)
+    page = (artifacts.fetch(ref) / "data_docs" / "index.html").read_text(encoding="utf-8")
+    assert "small: 9 of 25 rows, evenly spaced" in page
+    assert {row["row"] for row in _quarantine(ref)} == {24, 25}
+
+
+def test_a_column_of_another_type_is_told_as_such(tmp_path: Path) -> None:
+    usecase, records = _validate(tmp_path, [_row(n, age="forty") for n in range(9)])
+    with pytest.raises(DataError, match="~ age: number in the use case, text in the source"):
+        validate(usecase=usecase, records=records)
+
+
+def test_a_source_with_another_column_stops_with_the_difference(tmp_path: Path) -> None:
+    usecase, records = _validate(tmp_path, [_row(n) for n in range(9)])
+    validate(usecase=usecase, records=records)
+    small.csv(tmp_path, [_row(n) + ",west" for n in range(9)], header=small.HEADER + ",sex,wing")
+    with pytest.raises(DataError, match=r"\+ 'wing' is new"):
+        validate(usecase=usecase, records=ingest(usecase=usecase))

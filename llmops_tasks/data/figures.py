@@ -1,0 +1,73 @@
+"""A dataset in figures: what its manifest and its card say of it. No record is shown."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llmops_tasks import storage
+from llmops_tasks.config import UseCase
+from llmops_tasks.data import curate, tables
+from llmops_tasks.data.splits import SPLITS
+
+_WORDS = "select quantile_cont(len(string_split(text, ' ')), [0, 0.5, 0.95, 1]) from dataset"
+
+
+def figures(case: UseCase, path: Path) -> dict[str, Any]:
+    """Rows and labels by split, words a text, first and last time, languages, and the digest of the evaluation set."""
+    with tables.database() as db:
+        tables.view(db, path, "dataset")
+        counts = dict(db.execute("select split, count(*) from dataset group by split").fetchall())
+        (words,) = tables.one(db, _WORDS)
+        span = tables.one(db, "select epoch_us(min(time)), epoch_us(max(time)) from dataset")
+        found: dict[str, Any] = {
+            "splits": {name: counts.get(name, 0) for name in SPLITS},
+            "words": {
+                name: round(value, 1) for name, value in zip(("min", "median", "p95", "max"), words or [], strict=False)
+            },
+            "span": [_iso(moment) for moment in span],
+            "evaluation": {"rows": counts.get("test", 0), "sha256": _evaluation_digest(db)},
+        }
+        if case.task.type == "classification":
+            found["labels"] = _labels(db)
+        if case.data.curate.languages:
+            found["languages"] = _languages(db, case.data.curate.languages)
+    return found
+
+
+def _iso(microseconds: int | None) -> str | None:
+    return (
+        None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
+    )
+
+
+def _labels(db: Any) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {name: {} for name in SPLITS}
+    for part, label, count in db.execute(
+        "select split, label, count(*) n from dataset group by 1, 2 order by n desc, label"
+    ).fetchall():
+        found[part][label] = count
+    return found
+
+
+def _evaluation_digest(db: Any) -> str:
+    """SHA-256 over id, text and label of the test rows, ordered by id: the same digest is the same exam."""
+    total = hashlib.sha256()
+    cursor = db.execute("select record_id, text, label from dataset where split = 'test' order by record_id")
+    while found := cursor.fetchmany(tables.BATCH):
+        for row in found:
+            total.update(storage.canonical(row))
+    return total.hexdigest()
+
+
+def _languages(db: Any, expected: list[str]) -> dict[str, int]:
+    """Texts by language; those of no expected one are counted together."""
+    classify, counts = curate.language_of(), dict.fromkeys([*expected, "other"], 0)
+    cursor = db.execute("select text from dataset")
+    while found := cursor.fetchmany(tables.BATCH):
+        for (text,) in found:
+            language = classify(text)
+            counts[language if language in expected else "other"] += 1
+    return counts

@@ -1,0 +1,153 @@
+"""The use case's rules on columns, checked on batches of rows: what a cell must be, and the reason if it is not.
+
+Columns come as strings and leave typed. All checks of a batch are vectorised (pyarrow.compute); memory is that of
+one batch. What this does not do: look at more than one row at a time (duplicate ids are found by `validate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from llmops_tasks.config import Column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Decimal numbers as people write them; "nan" and "inf" are words here.
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One check: `bad(column)` is true where a cell breaks it; null cells are only the business of `required`."""
+
+    column: str
+    reason: str
+    bad: Callable[[Any], Any]
+
+
+class Rules:
+    """All rules of a use case, in the order in which their reasons are given."""
+
+    def __init__(self, columns: dict[str, Column], labels: list[str]) -> None:
+        self.columns = columns
+        self.rules = [rule for name, column in columns.items() for rule in _rules(name, column, labels)]
+
+    def check(self, batch: pa.Table) -> tuple[pa.Table, pa.Array]:
+        """Type a batch and judge every row.
+
+        Args:
+            batch: string columns with the use case's names; others are left out.
+
+        Returns:
+            The typed columns, and for every row the first reason why it is bad, or null.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        reasons = pa.nulls(batch.num_rows, pa.string())
+        typed: dict[str, Any] = {}
+        for name, column in self.columns.items():
+            typed[name], wrong = _typed(batch[name].combine_chunks(), column)
+            if wrong is not None:
+                reasons = _first(reasons, wrong, f"{name}: not a {column.type}")
+        for rule in self.rules:
+            reasons = _first(reasons, pc.fill_null(rule.bad(typed[rule.column]), False), rule.reason)
+        return pa.table(typed), reasons
+
+
+def _first(reasons: Any, bad: Any, reason: str) -> Any:
+    """The reasons so far, and this one where there was none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pc.any(bad).as_py():
+        return reasons
+    return pc.if_else(pc.and_(bad, reasons.is_null()), pa.scalar(reason), reasons)
+
+
+def _typed(cells: Any, column: Column) -> tuple[Any, Any]:
+    """The cells as the column's type, and where they are of another (None for strings)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if column.type == "string":
+        return cells.cast(pa.string()), None
+    if column.type == "number":
+        if not pa.types.is_string(cells.type):
+            return cells.cast(pa.float64()), None
+        trimmed = pc.utf8_trim_whitespace(cells)
+        right = _are_numbers(trimmed)
+        return pc.if_else(right, trimmed, None).cast(pa.float64()), pc.fill_null(pc.invert(right), False)
+    times = _times(cells)
+    return times, pc.and_(times.is_null(), cells.is_valid())
+
+
+def _are_numbers(cells: Any) -> Any:
+    """True where a cell is a number, null where it is null; only what is not all digits meets the pattern."""
+    import pyarrow.compute as pc
+
+    digits = pc.ascii_is_decimal(cells)
+    others = pc.fill_null(pc.invert(digits), False)
+    return pc.replace_with_mask(digits, others, pc.match_substring_regex(cells.filter(others), _NUMBER))
+
+
+def _times(cells: Any) -> Any:
+    """Points in time; the quick way where all cells are of one form, else one by one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    utc = pa.timestamp("us", tz="UTC")
+    for kind in (utc, pa.timestamp("us")):  # with a zone, without one
+        try:
+            times = cells.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        return times if kind == utc else pc.assume_timezone(times, "UTC")
+    return pa.array([_time(cell) for cell in cells.to_pylist()], utc)
+
+
+def _time(cell: str | datetime | None) -> datetime | None:
+    """ISO 8601; without a zone it is UTC."""
+    try:
+        time = cell if cell is None or isinstance(cell, datetime) else datetime.fromisoformat(cell.strip())
+        return time if time is None or time.tzinfo else time.replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _rules(name: str, column: Column, labels: list[str]) -> Iterator[Rule]:
+    import pyarrow.compute as pc
+
+    if column.required:
+        yield Rule(name, f"{name}: missing", lambda cells: cells.is_null())
+    if column.min is not None or column.max is not None:
+        yield Rule(name, f"{name}: not between {column.min} and {column.max}", _outside(column))
+    if column.values is not None:
+        yield Rule(name, f"{name}: unknown word", _not_in(column.values))
+    if column.role == "label" and labels:  # an answer that is written freely has no closed set
+        yield Rule(name, f"{name}: unknown label", _not_in(labels))
+    if column.max_length is not None:
+        longest = column.max_length
+        reason = f"{name}: longer than {longest} characters"
+        yield Rule(name, reason, lambda cells: pc.greater(pc.utf8_length(cells), longest))
+
+
+def _outside(column: Column) -> Callable[[Any], Any]:
+    import pyarrow.compute as pc
+
+    low = float("-inf") if column.min is None else column.min
+    high = float("inf") if column.max is None else column.max
+    return lambda cells: pc.or_(pc.less(cells, low), pc.greater(cells, high))
+
+
+def _not_in(words: list[str]) -> Callable[[Any], Any]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    known = pa.array(words, pa.string())
+    # a null cell is missing, not unknown
+    return lambda cells: pc.and_(pc.invert(pc.is_in(cells, value_set=known)), cells.is_valid())

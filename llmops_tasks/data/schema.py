@@ -1,0 +1,50 @@
+"""Has the source changed its columns? The first reading is kept; a later one that differs stops with the difference.
+
+What was agreed hangs on the use case's `data.columns`: naming a new column there (the role `ignore` will do) agrees
+to it. What this does not do: look at values; cells of another type are found by `validate`.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from llmops_tasks import storage
+from llmops_tasks.config import Data
+from llmops_tasks.errors import ConflictError, DataError
+
+
+def check(*, usecase: str, data: Data, found: list[str], labelled: bool) -> None:
+    """Compare the source's columns with those of the first reading under the same `data.columns`.
+
+    Args:
+        usecase: whose source it is.
+        data: its data section.
+        found: the source's columns.
+        labelled: a day's new records have their own agreement.
+
+    Raises:
+        DataError: with a line for every column that was renamed, added or has gone.
+    """
+    columns = data.model_dump(mode="json", include={"columns"})
+    uri = f"{storage.store_uri()}/{usecase}/schemas/{storage.digest([columns, labelled])[:32]}.json"
+    try:
+        storage.create(uri, storage.canonical(sorted(found)))
+    except ConflictError:  # it was agreed before
+        if lines := difference(storage.read_json(uri), sorted(found)):
+            raise DataError(
+                "The source's columns have changed, nothing is trained on them:\n"
+                + "\n".join(lines)
+                + "\nMend the source, or agree to the change in data.columns (role: ignore lets a column pass)."
+            ) from None
+
+
+def difference(before: list[str], now: list[str]) -> list[str]:
+    """In words, a line each: `renamed?`, `gone`, `added`."""
+    gone, added = [name for name in before if name not in now], [name for name in now if name not in before]
+    lines = []
+    for name in list(gone):
+        if near := difflib.get_close_matches(name, added, n=1, cutoff=0.6):
+            lines.append(f"~ '{name}' is now '{near[0]}'?")
+            gone.remove(name)
+            added.remove(near[0])
+    return [*lines, *(f"- '{name}' has gone" for name in gone), *(f"+ '{name}' is new" for name in added)]

@@ -1,0 +1,71 @@
+"""Watches a landing place in the triggerer, where it holds no worker slot, and tells Airflow of new files."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+from llmops_tasks import storage
+from llmops_tasks.config_data import expand
+from llmops_tasks.errors import StorageError
+
+log = logging.getLogger(__name__)
+_KEY = "landed"  # in Airflow's store of an asset's state
+
+
+class LandingTrigger(BaseEventTrigger):
+    """One event each time that the files at an address have changed and then stayed as they are for one look.
+
+    What was last told is kept in the asset's state, so that files which land while the triggerer is down are
+    told of when it is back. The files that are there at the very first look are where it begins: they are no
+    event. An address that cannot be listed is looked at again later.
+
+    Args:
+        usecase: whose landing place it is; each has a trigger, and a state, of its own.
+        uri: the source's address, with its variables and wildcards.
+        seconds: between two looks.
+    """
+
+    def __init__(self, usecase: str, uri: str, seconds: float) -> None:
+        super().__init__()
+        self.usecase, self.uri, self.seconds = usecase, uri, seconds
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """What the triggerer makes this anew from."""
+        arguments = {"usecase": self.usecase, "uri": self.uri, "seconds": self.seconds}
+        return "llmops_triggers.LandingTrigger", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look, compare, tell; for ever."""
+        told, before = await self._recalled(), None
+        while True:
+            now = await self._look()
+            if told is None and now is not None:
+                told = await self._remembered(now)
+            if now is not None and now != told and now == before:
+                yield TriggerEvent({"landed": now})
+                told = await self._remembered(now)  # afterwards: telling twice does no harm, not telling does
+            before = now
+            await asyncio.sleep(self.seconds)
+
+    async def _look(self) -> str | None:
+        """A digest of the files that are there; None if that cannot be seen."""
+        try:
+            return storage.digest(await asyncio.to_thread(storage.stamps, expand(self.uri)))
+        except StorageError as exc:
+            log.warning("cannot look at %s: %s", self.uri, exc)
+            return None
+
+    async def _recalled(self) -> str | None:
+        state = self.asset_state_store
+        stored = await state.aget(_KEY) if state is not None else None
+        return stored if isinstance(stored, str) else None
+
+    async def _remembered(self, now: str) -> str:
+        if self.asset_state_store is not None:
+            await self.asset_state_store.aset(_KEY, now)
+        return now

@@ -1,0 +1,55 @@
+"""A use case whose answers are text is trained and packaged; that it cannot be measured yet is said, not hidden."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llmops_tasks import artifacts, config
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.data.synthetic_faq import write
+from llmops_tasks.errors import InputError
+from llmops_tasks.evaluation.quality import evaluate
+from llmops_tasks.release.package import package
+from llmops_tasks.training.base_model import base_model
+from llmops_tasks.training.finetune import finetune
+
+
+def _dataset(folder: Path) -> ArtifactRef:
+    """The help desk's questions as `versions` would leave them."""
+    import pandas as pd
+
+    write(out=folder.as_uri(), questions=60, chats=1)
+    lines = (folder / "landing" / "faq.jsonl").read_text(encoding="utf-8").splitlines()
+    frame = pd.DataFrame([json.loads(line) for line in lines]).rename(columns={"prompt": "text"})
+    frame["label"] = frame["completion"]
+    frame["record_id"] = frame["group"] = [f"faq.jsonl#{number}" for number in range(len(frame))]
+    frame["split"] = ["train"] * 40 + ["validation"] * 10 + ["test"] * 10
+
+    def build(out: Path) -> dict[str, Any]:
+        frame.to_parquet(out / "data.parquet", index=False)
+        return {"rows": len(frame), "splits": {"train": 40, "validation": 10, "test": 10}, "parents": []}
+
+    return artifacts.publish(usecase="desk", kind="dataset", inputs={}, build=build)
+
+
+@pytest.mark.usefixtures("mlflow")
+def test_the_shipped_use_case_trains_and_is_packaged(tmp_path: Path, tiny_model: Path) -> None:
+    raw = yaml.safe_load(config.usecase_path("faq").read_text(encoding="utf-8"))
+    raw["base_model"] = {"uri": tiny_model.as_uri(), "licence": "none, random weights"}
+    raw["finetune"] |= {"top_layers": 1, "epochs": 2}
+    path = tmp_path / "desk.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    dataset, base = _dataset(tmp_path / "faq"), base_model(usecase=str(path))
+    trained = finetune(usecase=str(path), dataset=dataset, base=base)
+    assert (trained["rows"], trained["meta"]["steps"]) == (40, 10)
+    losses = json.loads((artifacts.fetch(trained) / "training.json").read_bytes())["losses"]
+    assert losses[-1] < losses[0]
+    release = package(usecase=str(path), trained=trained, base=base, dataset=dataset)
+    assert "| answers | free text |" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="Only classification is measured so far"):
+        evaluate(usecase=str(path), dataset=dataset, subject="candidate", model=release)
