@@ -170,7 +170,7 @@ def database() -> Iterator[Any]:
 
     with tempfile.TemporaryDirectory(dir=storage.home()) as spill:
         settings = {
-            "memory_limit": "256MB",
+            "memory_limit": "128MB",
             "threads": 1,
             "temp_directory": spill,
             "autoinstall_known_extensions": False,

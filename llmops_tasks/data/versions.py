@@ -35,20 +35,35 @@ _CODE = (
     cards.__file__,
     figures.__file__,
 )
-# Every row in its order; of rows with the same text and label the earliest.
+# Of every row what order and duplicates need; texts stay in their file, and memory small.
+_KEYS = """
+create table keys as select file_row_number as row, "time", record_id, "group", label, md5_number("text") as digest
+from rendered
+"""
+# Of rows with the same text and label the earliest, numbered in their order.
 _KEPT = """
-create table kept as select *, row_number() over (order by "time", record_id) - 1 as place from (
-  select * from rendered
-  qualify row_number() over (partition by "text", label order by "time", record_id) = 1)
+create table kept as select row, "group", row_number() over (order by "time", record_id) - 1 as place from (
+  from keys qualify row_number() over (partition by digest, label order by "time", record_id) = 1)
 """
 _RANKS = """
 create table ranks as select "group", row_number() over (order by min(place)) - 1 as rank from kept group by "group"
 """
+_PLACED = """
+select rendered.* exclude (file_row_number), place, rank from rendered
+join (select row, place, rank from kept join ranks using ("group")) on file_row_number = row order by place
+"""
+_CONFLICTS = "select count(*) from (select 1 from keys group by digest having min(label) <> max(label))"
 # Rows of different splits that share a band, the later one and the five earliest of each other split.
 _PAIRS = """
 select distinct b.place as later, a.place as earlier from bands b join (
   select * from bands qualify row_number() over (partition by band, hash, split order by place) <= 5
 ) a on a.band = b.band and a.hash = b.hash and a.split <> b.split and a.place < b.place order by 1, 2
+"""
+
+_TEXTS = """
+select later, earlier, l."text", e."text" from pairs
+join kept lk on lk.place = later join rendered l on l.file_row_number = lk.row
+join kept ek on ek.place = earlier join rendered e on e.file_row_number = ek.row order by later, earlier
 """
 
 
@@ -103,17 +118,16 @@ def _build_day(case: UseCase, records: ArtifactRef, date: str, out: Path) -> dic
 def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict[str, Any]:
     with artifacts.scratch() as work, tables.database() as db:
         short = _render(case, records, work / "rendered.parquet")
-        tables.view(db, work / "rendered.parquet", "rendered")
-        db.execute(_KEPT)
-        db.execute(_RANKS)
+        tables.view(db, work / "rendered.parquet", "rendered", file_row_number=True)
+        for step in (_KEYS, _KEPT, _RANKS):
+            db.execute(step)
         (before,) = tables.one(db, "select count(*) from rendered")
         (unique,) = tables.one(db, "select count(*) from kept")
         if unique == 0:
             raise DataError(f"No text of at least {case.data.curate.min_length} characters is left of {short} rows.")
         leaks = _near_duplicates(db, case, work / "bands.parquet")
         kept, made = _write(db, case, leaks, out / "data.parquet")
-        conflicts = "select count(*) from (select 1 from kept group by text having count(distinct label) > 1)"
-        (conflicting,) = tables.one(db, conflicts)
+        (conflicting,) = tables.one(db, _CONFLICTS)
     found = figures.figures(case, out / "data.parquet")
     dropped = {"too short": short, "exact duplicates": before - unique, "near duplicates": len(leaks)}
     if not all(found["splits"].values()):
@@ -191,8 +205,7 @@ def _placed(db: Any, case: UseCase) -> Iterator[tuple[pa.Table, list[str]]]:
     """All kept rows in order, and the split of each."""
     rule = case.data.split
     (groups,) = tables.one(db, "select count(*) from ranks")
-    rows = db.sql('select kept.*, rank from kept join ranks using ("group") order by place')
-    for batch in tables.batches(rows):
+    for batch in tables.batches(db.sql(_PLACED)):
         if rule.order == "time":
             yield batch, [splits.place(rank, groups, rule) for rank in batch["rank"].to_pylist()]
         else:
@@ -207,10 +220,9 @@ def _near_duplicates(db: Any, case: UseCase, path: Path) -> set[int]:
     _write_bands(db, case, path)
     tables.view(db, path, "bands")
     db.execute("create table pairs as " + _PAIRS)
-    texts = "select later, earlier, l.text, e.text from pairs join kept l on l.place = later join kept e on e.place = earlier"
     leaks: set[int] = set()
     # in order of the later row: what was dropped itself makes no other row a duplicate
-    cursor = db.execute(f"{texts} order by later, earlier")
+    cursor = db.execute(_TEXTS)
     while found := cursor.fetchmany(tables.BATCH):
         for later, earlier, text, other in found:
             if later not in leaks and earlier not in leaks and curate.jaccard(text, other) >= limit:
