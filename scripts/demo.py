@@ -28,7 +28,7 @@ from rich.table import Table
 USECASE = os.environ.get("LLMOPS_DEMO_USECASE", "triage")
 LIMIT = float(os.environ.get("LLMOPS_DEMO_MINUTES", "60")) * 60  # seconds; a busy machine takes long
 QUIET = 12  # seconds without a run until it is sure that no asset starts another
-GLANCE, GAZE = 2, 10  # seconds between two looks; while a model computes, every look takes from its two cores
+GLANCE, GAZE = 2, 15  # seconds between two looks; while a model computes, every look takes from its two cores
 SETTLE = 6  # seconds: Airflow 3.3 loses an answer that comes right after the question
 FINAL = ("success", "failed", "skipped", "upstream_failed", "removed")
 console = Console(width=None if sys.stdout.isatty() else 120)
