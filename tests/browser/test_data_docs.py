@@ -47,7 +47,14 @@ def proxy() -> Iterator[str]:
 
 
 def _chromium(profile: Path, proxy: str, *words: str) -> str:
-    quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    quiet = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]
     quiet += ["--disable-component-update", "--disable-sync", "--window-size=1200,1400", f"--user-data-dir={profile}"]
     command = [str(CHROMIUM), *quiet, f"--proxy-server={proxy}", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
