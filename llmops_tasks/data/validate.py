@@ -1,6 +1,6 @@
 """Every row is judged by the use case's rules, in one pass; bad rows go to quarantine with a reason.
 
-Memory is that of one batch, whatever the number of rows. Great Expectations then runs the same rules, and those that
+Rows pass in batches; ids that repeat are looked up by DuckDB within a memory limit. Great Expectations then runs the same rules, and those that
 people wrote, on a sample: its page (Data Docs) is for people, the quarantine holds what every row came to.
 """
 
