@@ -64,12 +64,12 @@ def ours(world: World, repetition: int) -> float:
     settings = world.case.finetune.model_copy(update={"seed": repetition, "batch_size": BATCH})
     torch.manual_seed(repetition)
     state = _prepare(model, settings)
-    run = f"bench{repetition}"  # an address of its own, so that no repetition profits from another's trunk
+    run = f"bench-{time.time_ns()}"  # an address of its own, so that no repetition profits from another's trunk
     started = time.perf_counter()
-    options = {"usecase": "bench", "model": state.model.get_base_model(), "cut": state.cut, "batch_size": BATCH}
-    hidden = trunk.activations(examples=train, model_sha256=f"{run}{id(model)}", **options)
+    options = {"model": state.model.get_base_model(), "shared": trunk.Shared(run, state.cut), "batch_size": BATCH}
+    hidden = trunk.activations(sequences=[example.tokens for example in train], **options)
     spent = time.perf_counter() - started
-    seen = trunk.activations(examples=held_out, model_sha256=run, **options)
+    seen = trunk.activations(sequences=[example.tokens for example in held_out], **options)
     total, step = MAX_EPOCHS * len(batch_plan([0] * len(train), BATCH, 0, 0)), 0
     for epoch in range(MAX_EPOCHS):
         started = time.perf_counter()

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from llmops_tasks import trunk
 from llmops_tasks.errors import InputError, did_you_mean
 
 
@@ -29,19 +30,26 @@ class Generator(Protocol):
 KINDS = {"transformers": "llmops_tasks.generation:LocalModel", "stub": "llmops_tasks.generation:Stub"}
 
 
-def open_generator(kind: str, folder: Path) -> Generator:
-    """Open the generator of this kind over a verified model folder."""
+def open_generator(kind: str, folder: Path, shared: trunk.Shared | None = None) -> Generator:
+    """Open the generator of this kind over a verified model folder.
+
+    Args:
+        kind: one of `KINDS`.
+        folder: of the model.
+        shared: keep what its lower layers make of the prompts to be scored, for it and all models with the same
+            lower layers; what is kept already is not computed again.
+    """
     if kind not in KINDS:
         raise InputError(f"No generator '{kind}'.{did_you_mean(kind, KINDS)} Known: {sorted(KINDS)}.")
     module, _, name = KINDS[kind].partition(":")
-    factory: Callable[[Path], Generator] = getattr(import_module(module), name)
-    return factory(folder)
+    factory: Callable[[Path, trunk.Shared | None], Generator] = getattr(import_module(module), name)
+    return factory(folder, shared)
 
 
 class LocalModel:
     """A model in safetensors, in fp32, in this process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shared: trunk.Shared | None = None) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -50,6 +58,7 @@ class LocalModel:
         self._model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
         ).eval()
+        self._shared = shared if trunk.can_cut(self._model) else None
 
     def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
         """See Generator. Prompts of like length share a batch; only last positions meet the vocabulary head."""
@@ -57,15 +66,24 @@ class LocalModel:
 
         first = [ids[0] for ids in self._tokenizer(answers, add_special_tokens=False)["input_ids"]]
         tokens = self._tokenizer(prompts, add_special_tokens=False)["input_ids"] if prompts else []
+        hidden = self._trunk(tokens, batch_size)
         order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
         result: dict[int, list[float]] = {}
         with torch.inference_mode():
             for at in range(0, len(order), batch_size):
                 chosen = order[at : at + batch_size]
-                logits = self._last_logits([torch.tensor(tokens[index]) for index in chosen])[:, first]
+                logits = self._last_logits([hidden[index] for index in chosen])[:, first]
                 rows = torch.softmax(logits.double(), dim=-1).tolist()
                 result |= dict(zip(chosen, rows, strict=True))
         return [result[index] for index in range(len(prompts))]
+
+    def _trunk(self, sequences: list[list[int]], batch_size: int) -> list[Any]:
+        """What enters the first layer that is not shared: states (time, width), or the tokens if none is."""
+        import torch
+
+        if self._shared is None:
+            return [torch.tensor(sequence) for sequence in sequences]
+        return trunk.activations(model=self._model, shared=self._shared, sequences=sequences, batch_size=batch_size)
 
     def _last_logits(self, batch: list[Any]) -> Any:
         """Logits (batch, vocabulary) after each sequence's last token. Padding is on the right, where
@@ -73,10 +91,14 @@ class LocalModel:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        padded = pad_sequence(batch, batch_first=True)
-        hidden = self._model.model(input_ids=padded, use_cache=False).last_hidden_state
-        last = torch.tensor([len(sequence) - 1 for sequence in batch])
-        return self._model.lm_head(hidden[torch.arange(len(batch)), last])
+        padded, last = pad_sequence(batch, batch_first=True), torch.tensor([len(sequence) - 1 for sequence in batch])
+        if self._shared is None:
+            hidden = self._model.model(input_ids=padded, use_cache=False).last_hidden_state
+            return self._model.lm_head(hidden[torch.arange(len(batch)), last])
+        decoder = self._model.model
+        counted = torch.arange(padded.shape[1]) == last.unsqueeze(1)
+        states = trunk.run_layers_at(decoder, padded, decoder.layers[self._shared.cut :], counted)
+        return self._model.lm_head(decoder.norm(states))
 
     def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
         """See Generator."""
@@ -101,7 +123,7 @@ class LocalModel:
 class Stub:
     """A double for tests: answers follow from the prompt's digest, no model is read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shared: trunk.Shared | None = None) -> None:
         self.folder = folder
 
     def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:

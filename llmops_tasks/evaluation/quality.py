@@ -12,7 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from llmops_tasks import artifacts, config, generation, storage
+from llmops_tasks import artifacts, config, generation, storage, trunk
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef, Comparison, Evidence, Report
 from llmops_tasks.errors import EvidenceError, InputError
@@ -56,7 +56,7 @@ def evaluate(
         "model": model["sha256"] if model else TFIDF_C,
         "split": split,
         "config": case.digest("task", "prompt", "evaluation"),
-        "code": storage.code_digest(__file__, templates.__file__, generation.__file__),
+        "code": _code(),
     }
     predict = partial(_by_model, case, name, model) if model else partial(_by_tfidf, case)
     build = partial(_build, case, dataset, split, predict)
@@ -64,6 +64,10 @@ def evaluate(
     subject_sha256 = model["sha256"] if model else ref["key"]
     report = {"subject": subject, "subject_sha256": subject_sha256, "dataset_sha256": dataset["sha256"], "split": split}
     return cast(Report, {**report, "n": ref["rows"], "metrics": ref["meta"]["metrics"], "predictions": ref})
+
+
+def _code() -> str:
+    return storage.code_digest(__file__, templates.__file__, generation.__file__, trunk.__file__)
 
 
 def _build(case: UseCase, dataset: ArtifactRef, split: str, predict: Callable[..., Any], out: Path) -> dict[str, Any]:
@@ -94,16 +98,25 @@ def _by_model(
     """Scores of every row, kept in shards of consecutive rows: what a grown dataset shares is not scored again."""
     prompts = [templates.render_prompt(case, text) for text in rows["text"]]
     answers = [label.text for label in case.task.labels]
-    opened = cache(lambda: open_generator("transformers", artifacts.fetch(model)))  # only if a shard is missing
+    opened = cache(partial(_open, case, usecase, model))  # only if a shard is missing
     result: list[list[float]] = []
     for start in range(0, len(prompts), SHARD):
         shard = prompts[start : start + SHARD]
         inputs = {"model": model["sha256"], "prompts": storage.digest(shard), "answers": answers}
-        inputs["code"] = storage.code_digest(__file__, templates.__file__, generation.__file__)
+        inputs["code"] = _code()
         build = partial(_score_shard, opened, shard, answers, case.evaluation.batch_size)
         ref = artifacts.publish(usecase=usecase, kind="scores", inputs=inputs, build=build)
         result += json.loads((artifacts.fetch(ref) / "scores.json").read_bytes())
     return result
+
+
+def _open(case: UseCase, usecase: str, model: ArtifactRef) -> Generator:
+    """What candidate, champion and base model have in common is run once for all of them."""
+    folder, shared = artifacts.fetch(model), None
+    if case.finetune.method == "lora":
+        layers = json.loads((folder / "config.json").read_bytes())["num_hidden_layers"]
+        shared = trunk.Shared(usecase, max(0, layers - case.finetune.top_layers))
+    return open_generator("transformers", folder, shared)
 
 
 def _score_shard(

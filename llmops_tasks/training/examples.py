@@ -11,6 +11,7 @@ from llmops_tasks.errors import ModelError, TrainingError
 from llmops_tasks.prompts import templates
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # torch's mask for positions without loss
@@ -74,3 +75,13 @@ def batch_plan(lengths: list[int], batch_size: int, seed: int, epoch: int) -> li
     batches = [part[at : at + batch_size] for part in pools for at in range(0, len(part), batch_size)]
     rng.shuffle(batches)
     return batches
+
+
+def pad(batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and labels of a batch as (batch, longest), padded on the right."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    tokens = pad_sequence([torch.tensor(example.tokens) for example in batch], batch_first=True)
+    labels = pad_sequence([torch.tensor(example.labels) for example in batch], batch_first=True, padding_value=IGNORED)
+    return tokens, labels

@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks import artifacts, config, storage, tracking
+from llmops_tasks import artifacts, config, storage, tracking, trunk
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, TrainingError
 from llmops_tasks.prompts import templates
-from llmops_tasks.training import checkpoints, trunk
-from llmops_tasks.training.examples import IGNORED, Example, batch_plan, encode, label_tokens
+from llmops_tasks.training import checkpoints
+from llmops_tasks.training.examples import IGNORED, Example, batch_plan, encode, label_tokens, pad
 
 if TYPE_CHECKING:
     import torch
@@ -142,17 +142,19 @@ def _prepare(model: Any, settings: Finetune) -> State:
     """Decide what is trained: LoRA matrices in the top layers, or everything."""
     import torch
 
-    layers, cut = model.config.num_hidden_layers, 0
+    cut = 0
     if settings.method == "lora":
         from peft import LoraConfig, get_peft_model
 
-        cut = max(0, layers - settings.top_layers)
+        layers = model.config.num_hidden_layers
+        first = max(0, layers - settings.top_layers)
+        cut = 0 if model.config.attention_dropout else first  # a layer that draws masks gives no output to keep
         lora = LoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
             target_modules=settings.target_modules,
-            layers_to_transform=list(range(cut, layers)),
+            layers_to_transform=list(range(first, layers)),
             task_type="CAUSAL_LM",
         )
         model = get_peft_model(model, lora)
@@ -217,11 +219,9 @@ def _inputs(job: Job, state: State, examples: list[Example]) -> list[torch.Tenso
     if state.cut == 0:
         return None
     return trunk.activations(
-        usecase=job.name,
         model=state.model.get_base_model(),
-        model_sha256=job.base["sha256"],
-        cut=state.cut,
-        examples=examples,
+        shared=trunk.Shared(job.name, state.cut),
+        sequences=[example.tokens for example in examples],
         batch_size=job.case.finetune.batch_size,
     )
 
@@ -233,7 +233,7 @@ def answer_logits(
     from torch.nn.utils.rnn import pad_sequence
 
     model = state.model.get_base_model() if hasattr(state.model, "get_base_model") else state.model
-    tokens, labels = trunk.pad(batch)
+    tokens, labels = pad(batch)
     states = model.model.embed_tokens(tokens) if hidden is None else pad_sequence(hidden, batch_first=True)
     counted = labels != IGNORED
     states = trunk.run_layers_at(model.model, states, model.model.layers[state.cut :], counted)

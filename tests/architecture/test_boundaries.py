@@ -25,6 +25,7 @@ COLUMNS = [
         "storage_s3",
         "artifacts",
         "tracking",
+        "trunk",
         "generation",
         "process",
     ),

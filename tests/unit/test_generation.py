@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from llmops_tasks import storage
 from llmops_tasks.errors import InputError
 from llmops_tasks.generation import Generator, open_generator
+from llmops_tasks.trunk import Shared
 
 ANSWERS = [" urgent", " less", " emergent"]
 
@@ -55,6 +57,15 @@ def test_scores_are_those_of_the_plain_model(tiny_model: Path, model: Generator,
         logits = AutoModelForCausalLM.from_pretrained(tiny_model)(**tokenizer(prompts[0], return_tensors="pt")).logits
     wanted = torch.softmax(logits[0, -1, first].double(), -1).tolist()
     assert model.scores(prompts[:1], ANSWERS, 1)[0] == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_shared_trunk_changes_no_score(tiny_model: Path, model: Generator, prompts: list[str], cut: int) -> None:
+    wanted = model.scores(prompts, ANSWERS, batch_size=4)
+    for _ in ("computed", "kept"):
+        shared = open_generator("transformers", tiny_model, Shared("tiny", cut)).scores(prompts, ANSWERS, batch_size=4)
+        assert [row == pytest.approx(other, abs=1e-5) for row, other in zip(shared, wanted, strict=True)] == [True] * 21
+        assert len(storage.find(f"{storage.store_uri()}/tiny/activations/*/hidden.safetensors")) == 1
 
 
 def test_no_prompts_get_no_answers(model: Generator) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llmops_tasks import storage
+from llmops_tasks import storage, trunk
 from llmops_tasks.errors import ModelError
-from llmops_tasks.training import trunk
-from llmops_tasks.training.examples import IGNORED, Example
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +21,13 @@ def model(tiny_model: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(tiny_model).eval()
 
 
-def _examples(count: int, seed: int = 0) -> list[Example]:
+def _sequences(count: int, seed: int = 0) -> list[list[int]]:
     rng = random.Random(seed)
-    lengths = [rng.randint(1, 40) for _ in range(count)]
-    return [Example([rng.randrange(1000) for _ in range(n)], [IGNORED] * n) for n in lengths]
+    return [[rng.randrange(1000) for _ in range(rng.randint(1, 40))] for _ in range(count)]
 
 
-def _activations(model: Any, examples: list[Example], cut: int, sha: str = "m") -> list[Any]:
-    return trunk.activations(usecase="tiny", model=model, model_sha256=sha, cut=cut, examples=examples, batch_size=4)
+def _activations(model: Any, sequences: list[list[int]], cut: int) -> list[Any]:
+    return trunk.activations(model=model, shared=trunk.Shared("tiny", cut), sequences=sequences, batch_size=4)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2])
@@ -37,14 +35,14 @@ def test_trunk_and_top_layers_are_the_whole_model(model: Any, cut: int) -> None:
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    examples = _examples(9)
-    hidden = _activations(model, examples, cut)
+    sequences = _sequences(9)
+    hidden = _activations(model, sequences, cut)
     with torch.inference_mode():
         padded = trunk.run_layers(model.model, pad_sequence(hidden, batch_first=True), model.model.layers[cut:])
-        for row, example in enumerate(examples):
+        for row, tokens in enumerate(sequences):
             alone = trunk.run_layers(model.model, hidden[row].unsqueeze(0), model.model.layers[cut:])
-            whole = model(torch.tensor([example.tokens])).logits[0]
-            for states in (padded[row, : len(example.tokens)], alone[0]):
+            whole = model(torch.tensor([tokens])).logits[0]
+            for states in (padded[row, : len(tokens)], alone[0]):
                 logits = model.lm_head(model.model.norm(states))
                 assert (logits - whole).abs().max() < 1e-5
 
@@ -81,11 +79,11 @@ def test_shards_are_used_again_when_records_are_appended(model: Any, monkeypatch
     import torch
 
     monkeypatch.setattr(trunk, "SHARD", 4)
-    first = _examples(10)
+    first = _sequences(10)
     before = _activations(model, first, 1)
     kept = set(storage.find(f"{storage.store_uri()}/tiny/activations/*/hidden.safetensors"))
     times = {uri: storage.local_path(uri).stat().st_mtime_ns for uri in kept}
-    after = _activations(model, first + _examples(3, seed=1), 1)
+    after = _activations(model, first + _sequences(3, seed=1), 1)
     now = set(storage.find(f"{storage.store_uri()}/tiny/activations/*/hidden.safetensors"))
     assert len(kept) == 3
     assert len(now - kept) == 2  # the last shard, now full, and a new one
@@ -93,17 +91,33 @@ def test_shards_are_used_again_when_records_are_appended(model: Any, monkeypatch
     assert all(torch.equal(one, two) for one, two in zip(before[:8], after, strict=False))
 
 
-def test_another_model_or_cut_has_shards_of_its_own(model: Any) -> None:
-    examples = _examples(2)
-    for sha, cut in (("m", 1), ("m", 2), ("n", 1)):
-        _activations(model, examples, cut, sha)
-    assert len(storage.find(f"{storage.store_uri()}/tiny/activations/*/hidden.safetensors")) == 3
+def _shards() -> int:
+    return len(storage.find(f"{storage.store_uri()}/tiny/activations/*/hidden.safetensors"))
 
 
-def test_batches_are_padded_on_the_right_without_loss() -> None:
-    tokens, labels = trunk.pad([Example([1, 2, 3], [IGNORED, IGNORED, 9]), Example([4], [8])])
-    assert tokens.tolist() == [[1, 2, 3], [4, 0, 0]]
-    assert labels.tolist() == [[IGNORED, IGNORED, 9], [8, IGNORED, IGNORED]]
+def test_a_cut_has_shards_of_its_own(model: Any) -> None:
+    for cut in (0, 1, 2):
+        _activations(model, _sequences(2), cut)
+    assert _shards() == 3
+
+
+def test_models_share_a_trunk_exactly_if_its_weights_and_settings_are_the_same(model: Any) -> None:
+    import torch
+
+    tuned, sequences = copy.deepcopy(model), _sequences(2)
+    with torch.no_grad():
+        tuned.model.layers[1].mlp.up_proj.weight += 1  # above the cut
+    _activations(model, sequences, 1)
+    _activations(tuned, sequences, 1)
+    assert _shards() == 1
+    with torch.no_grad():
+        tuned.model.layers[0].mlp.up_proj.weight[0, 0] += 1e-3
+    _activations(tuned, sequences, 1)
+    assert _shards() == 2
+    other = copy.deepcopy(model)
+    other.config.rms_norm_eps *= 2
+    _activations(other, sequences, 1)
+    assert _shards() == 3
 
 
 def test_a_model_that_cannot_be_cut_is_refused() -> None:
@@ -128,3 +142,17 @@ def test_a_model_that_cannot_be_cut_is_refused() -> None:
 
 def test_a_llama_can_be_cut(model: Any) -> None:
     trunk.check_architecture(model)
+
+
+def test_a_model_whose_layers_alone_give_something_else_is_refused() -> None:
+    """Granite scales its embeddings before the first layer: all parts have the names of a Llama's."""
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    plain, scaled = (
+        GraniteForCausalLM(GraniteConfig(**small, num_key_value_heads=1, vocab_size=20, embedding_multiplier=factor))
+        for factor in (1.0, 12.0)
+    )
+    assert trunk.can_cut(plain.eval())
+    with pytest.raises(ModelError, match=r"'granite' .* cannot be split"):
+        trunk.check_architecture(scaled.eval())

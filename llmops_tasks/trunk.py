@@ -1,21 +1,23 @@
-"""The frozen lower layers ("trunk"), run once over a dataset; their output is what the top layers train on.
+"""The frozen lower layers ("trunk"), run once over a dataset; their output is what the top layers work on.
 
 Sequences are padded on the right and attention is causal, so no real position ever sees padding and no
 mask is needed: results are those of the whole model. The output is kept in content-addressed shards of
-consecutive records, shared by epochs, runs and datasets that grow at their end. What this does not do:
-hold where the trunk changes (full fine-tuning, dropout below the cut).
+consecutive records, shared by epochs, runs, datasets that grow at their end, and every model with the same
+lower layers: a base model and what was fine-tuned from it above the cut. What this does not do: hold where
+the trunk changes (full fine-tuning, dropout below the cut).
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks import artifacts, storage
 from llmops_tasks.errors import ModelError
-from llmops_tasks.training.examples import Example
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +25,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SHARD = 128  # records
+# Settings that say where a model came from or how much of it there is, not what its lower layers compute.
+_ELSEWHERE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Where a trunk's output is kept, and how many layers it has."""
+
+    usecase: str
+    cut: int
 
 
 def run_layers(decoder: Any, hidden: torch.Tensor, layers: nn.ModuleList) -> torch.Tensor:
@@ -97,68 +109,88 @@ def _last_layer(layer: Any, hidden: torch.Tensor, counted: torch.Tensor, cos: to
 
 
 def check_architecture(model: Any) -> None:
-    """Refuse models whose layers cannot be run one by one with full causal attention.
+    """Refuse models whose layers cannot be run one by one.
 
     Raises:
         ModelError: naming what was found.
     """
-    decoder = getattr(model, "model", None)
-    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
-    if not hasattr(decoder, "layers") or not hasattr(decoder, "rotary_emb") or kinds != {"full_attention"}:
+    if not can_cut(model):
+        kinds = sorted(set(getattr(model.config, "layer_types", None) or ["full_attention"]))
         raise ModelError(
-            f"'{model.config.model_type}' with {sorted(kinds)} cannot be split. Allowed: decoders of the Llama kind "
+            f"'{model.config.model_type}' with {kinds} cannot be split. Allowed: decoders of the Llama kind "
             "(one rotary embedding, full attention in every layer)."
         )
 
 
-def pad(batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and labels of a batch as (batch, longest), padded on the right."""
+def can_cut(model: Any) -> bool:
+    """Do its layers, run one by one, give what the model gives? Tried on a few tokens: names promise too much."""
     import torch
-    from torch.nn.utils.rnn import pad_sequence
 
-    tokens = pad_sequence([torch.tensor(example.tokens) for example in batch], batch_first=True)
-    labels = pad_sequence([torch.tensor(example.labels) for example in batch], batch_first=True, padding_value=-100)
-    return tokens, labels
+    decoder: Any = getattr(model, "model", None)
+    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    parts = ("embed_tokens", "layers", "norm", "rotary_emb")
+    if kinds != {"full_attention"} or not all(hasattr(decoder, part) for part in parts):
+        return False
+    tokens = torch.arange(8).unsqueeze(0)
+    with torch.inference_mode():
+        whole = decoder(input_ids=tokens, use_cache=False).last_hidden_state
+        states = decoder.norm(run_layers(decoder, decoder.embed_tokens(tokens), decoder.layers))
+    return bool(torch.allclose(states, whole, rtol=1e-3, atol=1e-4, equal_nan=True))
 
 
-def activations(
-    *, usecase: str, model: Any, model_sha256: str, cut: int, examples: list[Example], batch_size: int
-) -> list[torch.Tensor]:
-    """Every example's hidden states entering layer `cut`: tensors (time, width), memory-mapped from the store."""
+def activations(*, model: Any, shared: Shared, sequences: list[list[int]], batch_size: int) -> list[torch.Tensor]:
+    """Every sequence's hidden states entering layer `shared.cut`: tensors (time, width), memory-mapped from the store.
+
+    Args:
+        model: a causal LM that passes `check_architecture`.
+        shared: where they are kept, and the cut.
+        sequences: token ids; none empty.
+        batch_size: of what must be computed.
+    """
     result: list[torch.Tensor] = []
-    for start in range(0, len(examples), SHARD):
-        shard = examples[start : start + SHARD]
-        inputs = {"model": model_sha256, "cut": cut, "tokens": [example.tokens for example in shard]}
-        build = partial(_run_shard, model, cut, shard, batch_size)
-        ref = artifacts.publish(usecase=usecase, kind="activations", inputs=inputs, build=build)
+    weights = _digest(model, shared.cut)
+    for start in range(0, len(sequences), SHARD):
+        shard = sequences[start : start + SHARD]
+        inputs = {"trunk": weights, "tokens": shard, "code": storage.code_digest(__file__)}
+        build = partial(_run_shard, model, shared.cut, shard, batch_size)
+        ref = artifacts.publish(usecase=shared.usecase, kind="activations", inputs=inputs, build=build)
         result += _read_shard(artifacts.fetch(ref), shard)
-        log.info("trunk: %d of %d records", min(start + SHARD, len(examples)), len(examples))
+        log.info("trunk: %d of %d records", min(start + SHARD, len(sequences)), len(sequences))
     return result
 
 
-def _run_shard(model: Any, cut: int, shard: list[Example], batch_size: int, out: Path) -> dict[str, Any]:
+def _digest(model: Any, cut: int) -> str:
+    """SHA-256 of all that a trunk's output follows from: settings, embeddings and the layers below the cut."""
+    import torch
+
+    settings = {name: value for name, value in model.config.to_dict().items() if name not in _ELSEWHERE}
+    whole = hashlib.sha256(storage.canonical({"settings": settings, "cut": cut}))
+    for part in (model.model.embed_tokens, *model.model.layers[:cut]):
+        for name, value in sorted(part.state_dict().items()):
+            whole.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            whole.update(value.detach().contiguous().view(torch.uint8).numpy().data)
+    return whole.hexdigest()
+
+
+def _run_shard(model: Any, cut: int, shard: list[list[int]], batch_size: int, out: Path) -> dict[str, Any]:
     import torch
     from safetensors.torch import save_file
+    from torch.nn.utils.rnn import pad_sequence
 
-    order = sorted(range(len(shard)), key=lambda index: len(shard[index].tokens))
+    order = sorted(range(len(shard)), key=lambda index: len(shard[index]))
     hidden: dict[int, torch.Tensor] = {}
     with torch.inference_mode():
         for at in range(0, len(order), batch_size):
             chosen = order[at : at + batch_size]
-            tokens, _ = pad([shard[index] for index in chosen])
+            tokens = pad_sequence([torch.tensor(shard[index]) for index in chosen], batch_first=True)
             states = run_layers(model.model, model.model.embed_tokens(tokens), model.model.layers[:cut])
-            hidden |= {index: states[row, : len(shard[index].tokens)] for row, index in enumerate(chosen)}
+            hidden |= {index: states[row, : len(shard[index])] for row, index in enumerate(chosen)}
     save_file({"hidden": torch.cat([hidden[index] for index in range(len(shard))])}, out / "hidden.safetensors")
-    return {"rows": len(shard), "tokens": sum(len(example.tokens) for example in shard)}
+    return {"rows": len(shard), "tokens": sum(map(len, shard))}
 
 
-def _read_shard(folder: Path, shard: list[Example]) -> list[torch.Tensor]:
+def _read_shard(folder: Path, shard: list[list[int]]) -> list[torch.Tensor]:
     from safetensors.torch import load_file
 
     flat = load_file(folder / "hidden.safetensors")["hidden"]
-    return list(flat.split([len(example.tokens) for example in shard]))
-
-
-def sequence_digest(examples: list[Example]) -> str:
-    """SHA-256 over all tokens and labels: what training sees."""
-    return storage.digest([[example.tokens, example.labels] for example in examples])
+    return list(flat.split(list(map(len, shard))))
