@@ -16,11 +16,11 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.harness import paired, report
-from llmops_tasks import artifacts, chain, config, storage
-from llmops_tasks.training import trunk
+from llmops_tasks import artifacts, chain, config, storage, trunk
 from llmops_tasks.training.base_model import base_model
 from llmops_tasks.training.examples import Example, batch_plan, encode
-from llmops_tasks.training.finetune import _prepare, _step, evaluate_loss, load_base
+from llmops_tasks.training.loop import mean_loss, step
+from llmops_tasks.training.methods import State, load_base, prepare
 
 TRAIN, HELD_OUT, BATCH, N = 120, 60, 8, 3
 MAX_EPOCHS = 12  # ours gives up after so many, and the ratio says so
@@ -50,9 +50,7 @@ class World:
 
     def loss(self, model: Any, held_out: list[Example]) -> float:
         """Held-out loss of a trained peer, by the same function as ours."""
-        from llmops_tasks.training.finetune import State
-
-        return evaluate_loss(State(model, {}, None, 0), held_out, None, BATCH)
+        return mean_loss(State(model, {}, None, 0), self.case.finetune, held_out, None)
 
 
 def ours(world: World, repetition: int) -> float:
@@ -63,21 +61,21 @@ def ours(world: World, repetition: int) -> float:
     train, held_out = world.encoded(tokenizer)
     settings = world.case.finetune.model_copy(update={"seed": repetition, "batch_size": BATCH})
     torch.manual_seed(repetition)
-    state = _prepare(model, settings)
+    state = prepare(model, settings)
     run = f"bench-{time.time_ns()}"  # an address of its own, so that no repetition profits from another's trunk
     started = time.perf_counter()
     options = {"model": state.model.get_base_model(), "shared": trunk.Shared(run, state.cut), "batch_size": BATCH}
     hidden = trunk.activations(sequences=[example.tokens for example in train], **options)
     spent = time.perf_counter() - started
     seen = trunk.activations(sequences=[example.tokens for example in held_out], **options)
-    total, step = MAX_EPOCHS * len(batch_plan([0] * len(train), BATCH, 0, 0)), 0
+    total, number = MAX_EPOCHS * len(batch_plan([0] * len(train), BATCH, 0, 0)), 0
     for epoch in range(MAX_EPOCHS):
         started = time.perf_counter()
         for batch in batch_plan([len(e.tokens) for e in train], BATCH, repetition, epoch):
-            _step(state, settings, step, total, [train[i] for i in batch], [hidden[i] for i in batch])
-            step += 1
+            step(state, settings, number, total, [train[i] for i in batch], [hidden[i] for i in batch])
+            number += 1
         spent += time.perf_counter() - started
-        if evaluate_loss(state, held_out, seen, BATCH) <= world.targets[repetition]:
+        if mean_loss(state, settings, held_out, seen) <= world.targets[repetition]:
             return spent
     return float("inf")
 

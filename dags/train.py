@@ -20,7 +20,7 @@ from llmops_dags.stage import DIGEST, model_task, optional, stage
 
 from llmops_tasks.config import UseCase
 from llmops_tasks.release.package import package
-from llmops_tasks.release.registry import register
+from llmops_tasks.release.registry import register, starting_point
 from llmops_tasks.training.base_model import base_model
 from llmops_tasks.training.finetune import CONTROLS, finetune
 
@@ -50,10 +50,15 @@ def dags(usecase: str, case: UseCase) -> None:
     chosen, event = options(), received(assets_of(usecase).dataset, field="dataset")
     dataset = event["dataset"]
     base = model_task(base_model)(usecase=usecase)
-    trained = model_task(finetune)(
-        usecase=usecase, dataset=dataset, base=base, control=chosen["control"], max_steps=chosen["max_steps"]
+    start = (
+        task(starting_point, multiple_outputs=True)(usecase=usecase, base=base)
+        if case.finetune.start != "base"
+        else base
     )
-    release = model_task(package)(usecase=usecase, trained=trained, base=base, dataset=dataset)
+    trained = model_task(finetune)(
+        usecase=usecase, dataset=dataset, base=start, control=chosen["control"], max_steps=chosen["max_steps"]
+    )
+    release = model_task(package)(usecase=usecase, trained=trained, base=start, dataset=dataset)
     candidate = task(register)(usecase=usecase, release=release)
     extra = {"sha256": release["sha256"], "version": candidate["version"], "candidate": candidate, "dataset": dataset}
     announced(assets_of(usecase).candidate, extra)

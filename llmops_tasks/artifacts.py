@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from llmops_tasks import storage
 from llmops_tasks.contracts import SCHEMA_VERSION, ArtifactRef
 from llmops_tasks.errors import ConflictError, IntegrityError, StorageError
 from llmops_tasks.storage import (
@@ -53,6 +54,12 @@ def at(uri: str) -> ArtifactRef | None:
     """The finished artifact at an address, or None."""
     manifest = f"{uri}/{MANIFEST}"
     return _ref(read_json(manifest)) if exists(manifest) else None
+
+
+def newest(usecase: str, kind: str) -> ArtifactRef | None:
+    """The artifact of a kind that was published last, or None."""
+    last = storage.newest(f"{store_uri()}/{usecase}/{kind}/*/{MANIFEST}")
+    return _ref(read_json(last)) if last else None
 
 
 def publish(

@@ -29,21 +29,23 @@ def _version(usecase: str, done: Results) -> Any:
 
 
 def _base(usecase: str, done: Results) -> Any:
+    from llmops_tasks.release.registry import starting_point
     from llmops_tasks.training.base_model import base_model
 
-    return base_model(usecase=usecase)
+    done["start"] = starting_point(usecase=usecase, base=(base := base_model(usecase=usecase)))
+    return base
 
 
 def _train(usecase: str, done: Results) -> Any:
     from llmops_tasks.training.finetune import finetune
 
-    return finetune(usecase=usecase, dataset=done["version"], base=done["base"], control=done["control"])
+    return finetune(usecase=usecase, dataset=done["version"], base=done["start"], control=done["control"])
 
 
 def _package(usecase: str, done: Results) -> Any:
     from llmops_tasks.release.package import package
 
-    return package(usecase=usecase, trained=done["train"], base=done["base"], dataset=done["version"])
+    return package(usecase=usecase, trained=done["train"], base=done["start"], dataset=done["version"])
 
 
 def _register(usecase: str, done: Results) -> Any:

@@ -18,10 +18,23 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from llmops_tasks.config_data import Column, Data, Section, Source, Split, expand
+from llmops_tasks.config_training import Finetune, Search
 from llmops_tasks.errors import ConfigError, InputError, did_you_mean
 from llmops_tasks.storage import digest
 
-__all__ = ["Column", "Data", "Section", "Source", "Split", "UseCase", "expand", "json_schema", "load"]
+__all__ = [
+    "Column",
+    "Data",
+    "Finetune",
+    "Search",
+    "Section",
+    "Source",
+    "Split",
+    "UseCase",
+    "expand",
+    "json_schema",
+    "load",
+]
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
 
 
@@ -74,29 +87,6 @@ class BaseModelChoice(Section):
         default=None, pattern="^[0-9a-f]{64}$", description="Of the GGUF file; checked before use."
     )
     licence: str
-
-
-class Finetune(Section):
-    """How it is trained."""
-
-    method: Literal["lora", "full"] = "lora"
-    rank: int = Field(default=16, gt=0)
-    alpha: int = Field(default=32, gt=0, description="Usually twice the rank.")
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    top_layers: int = Field(
-        default=12, gt=0, description="Layers trained, from the top. Those below run once a dataset."
-    )
-    target_modules: list[str] = Field(
-        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        description="Linear layers that get LoRA matrices.",
-    )
-    epochs: int = Field(default=4, gt=0)
-    batch_size: int = Field(default=16, gt=0)
-    learning_rate: float = Field(default=5e-4, gt=0, lt=1)
-    warmup: float = Field(default=0.05, ge=0, lt=1, description="Share of all steps.")
-    max_length: int = Field(default=256, gt=8, description="Tokens; longer prompts are cut at their beginning.")
-    checkpoint_every: int = Field(default=20, gt=0, description="Steps.")
-    seed: int = 7
 
 
 class Evaluation(Section):
@@ -173,6 +163,7 @@ class UseCase(Section):
     prompt: Prompt
     base_model: BaseModelChoice
     finetune: Finetune = Finetune()
+    search: Search | None = None
     evaluation: Evaluation = Evaluation()
     gate: Gate
     approval: Approval = Approval()

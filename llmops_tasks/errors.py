@@ -10,6 +10,7 @@ LLMOpsError
 │   └── ConflictError    the address is taken by another content
 ├── ModelError           a model cannot be loaded or does not fit the use case
 ├── TrainingError        training had to stop (NaN loss, nothing to learn from, ...)
+│   └── BudgetError      a run would cost more than it may; nothing was started
 ├── EvidenceError        a decision lacks the evidence it needs
 └── ReleaseError         a promotion, rollback or lookup is not allowed
 
@@ -64,6 +65,10 @@ class ModelError(LLMOpsError):
 
 class TrainingError(LLMOpsError):
     """Training had to stop."""
+
+
+class BudgetError(TrainingError):
+    """A run would cost more than it may; nothing was started."""
 
 
 class EvidenceError(LLMOpsError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ class Generator(Protocol):
         """Greedy continuations."""
 
 
+MEMBERS = "members"  # the folder of an ensemble's models
 # Names of the kinds, and where they are; loaded on first use.
 KINDS = {"transformers": "llmops_tasks.generation:LocalModel", "stub": "llmops_tasks.generation:Stub"}
 
@@ -43,6 +45,8 @@ def open_generator(kind: str, folder: Path, shared: trunk.Shared | None = None) 
         raise InputError(f"No generator '{kind}'.{did_you_mean(kind, KINDS)} Known: {sorted(KINDS)}.")
     module, _, name = KINDS[kind].partition(":")
     factory: Callable[[Path, trunk.Shared | None], Generator] = getattr(import_module(module), name)
+    if members := sorted((folder / MEMBERS).glob("*")):
+        return Ensemble([partial(factory, member, shared) for member in members])
     return factory(folder, shared)
 
 
@@ -118,6 +122,25 @@ class LocalModel:
                     output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
                 )
         return answers
+
+
+class Ensemble:
+    """Several models asked one after the other, so that only one is in memory; their scores are averaged.
+
+    Source: Lakshminarayanan et al. 2017, "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles".
+    """
+
+    def __init__(self, members: list[Callable[[], Generator]]) -> None:
+        self._members = members
+
+    def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
+        """See Generator."""
+        found = [member().scores(prompts, answers, batch_size) for member in self._members]
+        return [[sum(scores) / len(found) for scores in zip(*rows, strict=True)] for rows in zip(*found, strict=True)]
+
+    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
+        """Texts have no average."""
+        raise InputError("An ensemble weighs labels; it cannot write. Set finetune.members to 1 to generate.")
 
 
 class Stub:

@@ -130,6 +130,16 @@ def find(pattern: str) -> list[str]:
     return list(stamps(pattern))
 
 
+def newest(pattern: str) -> str | None:
+    """The object matching a pattern that was written last, or None."""
+    found = find(pattern)
+    return max(found, key=lambda uri: (_written(uri), uri)) if found else None
+
+
+def _written(uri: str) -> float:
+    return storage_s3.written(*_bucket_key(uri)) if is_s3(uri) else local_path(uri).stat().st_mtime
+
+
 def read_bytes(uri: str) -> bytes:
     """The whole object."""
     try:

@@ -133,6 +133,12 @@ def listed(bucket: str, prefix: str, first: bool = False) -> dict[str, str]:
         more["ContinuationToken"] = page["NextContinuationToken"]
 
 
+def written(bucket: str, key: str) -> float:
+    """When an object was written: seconds since 1970."""
+    found = _again(f"s3://{bucket}/{key}", partial(_client().head_object, Bucket=bucket, Key=key))
+    return float(found["LastModified"].timestamp())
+
+
 def ranges(bucket: str, key: str, replaced: type[StorageError] = StorageError) -> Iterator[bytes]:
     """An object's bytes, range by range.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,15 +58,18 @@ class Run:
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
         """Log figures at a step."""
-        for name, value in values.items():
-            self._api.log_metric(self.id, name, value, step=step)
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 1_000_000
+        self._api.log_batch(self.id, metrics=[Metric(name, value, now, step) for name, value in values.items()])
 
     def params(self, values: dict[str, Any]) -> None:
         """Log parameters; those of a continued run are there already."""
+        from mlflow.entities import Param
+
         known = self._api.get_run(self.id).data.params
-        for name, value in values.items():
-            if name not in known:
-                self._api.log_param(self.id, name, value)
+        new = [Param(name, str(value)) for name, value in values.items() if name not in known]
+        self._api.log_batch(self.id, params=new)
 
     def tags(self, values: dict[str, str]) -> None:
         """Set tags."""

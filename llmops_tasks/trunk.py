@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,36 +38,65 @@ class Shared:
     cut: int
 
 
-def run_layers(decoder: Any, hidden: torch.Tensor, layers: nn.ModuleList) -> torch.Tensor:
-    """Send hidden states of shape (batch, time, width) through some of a decoder's layers."""
-    import torch
+@dataclass(frozen=True)
+class Layout:
+    """How the records of a batch lie in its rows; by default one record a row, from its first token."""
 
-    positions = torch.arange(hidden.shape[1]).unsqueeze(0)
+    positions: torch.Tensor | None = None  # (rows, time) within the record
+    mask: torch.Tensor | None = None  # (rows, 1, time, time), true where a position may look; None: causal
+    recompute: bool = False  # keep no layer's inside for the backward pass: less memory, a third more time
+
+
+_ROWS = Layout()
+
+
+def run_layers(decoder: Any, hidden: torch.Tensor, layers: nn.ModuleList, layout: Layout = _ROWS) -> torch.Tensor:
+    """Send hidden states of shape (rows, time, width) through some of a decoder's layers."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    positions = _positions(hidden, layout)
     rotary = decoder.rotary_emb(hidden, positions)
+    options = {"attention_mask": layout.mask, "position_ids": positions, "position_embeddings": rotary}
     for layer in layers:
-        hidden = layer(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotary)
+        if layout.recompute and torch.is_grad_enabled():
+            hidden = checkpoint(layer, hidden, use_reentrant=False, **options)
+        else:
+            hidden = layer(hidden, **options)
     return hidden
 
 
-def run_layers_at(decoder: Any, hidden: torch.Tensor, layers: nn.ModuleList, counted: torch.Tensor) -> Any:
+def _positions(hidden: torch.Tensor, layout: Layout) -> torch.Tensor:
+    import torch
+
+    return (
+        torch.arange(hidden.shape[1], device=hidden.device).unsqueeze(0)
+        if layout.positions is None
+        else layout.positions
+    )
+
+
+def run_layers_at(
+    decoder: Any, hidden: torch.Tensor, layers: nn.ModuleList, counted: torch.Tensor, layout: Layout = _ROWS
+) -> Any:
     """Like `run_layers`, for some positions only: of the last layer nothing else is computed.
 
     Args:
         decoder: whose rotary embedding is used.
-        hidden: states of shape (batch, time, width).
+        hidden: states of shape (rows, time, width).
         layers: to run; at least one.
-        counted: (batch, time), true at the positions that are wanted.
+        counted: (rows, time), true at the positions that are wanted.
+        layout: of the records in the rows.
 
     Returns:
-        States of shape (counted positions, width), in order of record and time.
+        States of shape (counted positions, width), in order of row and time.
     """
-    import torch
-
-    hidden = run_layers(decoder, hidden, layers[:-1])
+    hidden = run_layers(decoder, hidden, layers[:-1], layout)
     if not _is_plain(layers[-1]):
-        return run_layers(decoder, hidden, layers[-1:])[counted]
-    rotary = decoder.rotary_emb(hidden, torch.arange(hidden.shape[1]).unsqueeze(0))
-    return _last_layer(layers[-1], hidden, counted, *rotary)
+        return run_layers(decoder, hidden, layers[-1:], layout)[counted]
+    cos, sin = decoder.rotary_emb(hidden, _positions(hidden, layout))
+    rows = hidden.shape[0]
+    return _last_layer(layers[-1], hidden, counted, cos.expand(rows, -1, -1), sin.expand(rows, -1, -1), layout.mask)
 
 
 def _is_plain(layer: Any) -> bool:
@@ -77,8 +107,15 @@ def _is_plain(layer: Any) -> bool:
     return parts == known and inside == {"q_proj", "k_proj", "v_proj", "o_proj"}
 
 
-def _last_layer(layer: Any, hidden: torch.Tensor, counted: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Any:
-    """One layer at the counted positions: they look at all keys up to their own place."""
+def _last_layer(
+    layer: Any,
+    hidden: torch.Tensor,
+    counted: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    mask: torch.Tensor | None,
+) -> Any:
+    """One layer at the counted positions: they look at all keys that they may see."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
     from transformers.models.llama.modeling_llama import rotate_half
@@ -98,8 +135,11 @@ def _last_layer(layer: Any, hidden: torch.Tensor, counted: torch.Tensor, cos: to
         return states * cos.unsqueeze(1) + rotate_half(states) * sin.unsqueeze(1)
 
     queries, keys = heads(attention.q_proj(at(normed))), heads(attention.k_proj(normed))
-    queries, keys = rotate(queries, cos[0][places], sin[0][places]), rotate(keys, cos, sin)
-    seen = torch.arange(hidden.shape[1]) <= places[:, None, :, None]
+    queries, keys = rotate(queries, at(cos), at(sin)), rotate(keys, cos, sin)
+    if mask is None:
+        seen = torch.arange(hidden.shape[1], device=hidden.device) <= places[:, None, :, None]
+    else:
+        seen = at(mask[:, 0]).unsqueeze(1)
     mixed = scaled_dot_product_attention(
         queries, keys, heads(attention.v_proj(normed)), attn_mask=seen, scale=attention.scaling, enable_gqa=True
     )
@@ -131,7 +171,7 @@ def can_cut(model: Any) -> bool:
     parts = ("embed_tokens", "layers", "norm", "rotary_emb")
     if kinds != {"full_attention"} or not all(hasattr(decoder, part) for part in parts):
         return False
-    tokens = torch.arange(8).unsqueeze(0)
+    tokens = torch.arange(8, device=model.device).unsqueeze(0)
     with torch.inference_mode():
         whole = decoder(input_ids=tokens, use_cache=False).last_hidden_state
         states = decoder.norm(run_layers(decoder, decoder.embed_tokens(tokens), decoder.layers))
@@ -148,15 +188,29 @@ def activations(*, model: Any, shared: Shared, sequences: list[list[int]], batch
         batch_size: of what must be computed.
     """
     result: list[torch.Tensor] = []
-    weights = _digest(model, shared.cut)
-    for start in range(0, len(sequences), SHARD):
-        shard = sequences[start : start + SHARD]
-        inputs = {"trunk": weights, "tokens": shard, "code": storage.code_digest(__file__)}
+    for inputs, shard in _shards(model, shared.cut, sequences):
         build = partial(_run_shard, model, shared.cut, shard, batch_size)
         ref = artifacts.publish(usecase=shared.usecase, kind="activations", inputs=inputs, build=build)
         result += _read_shard(artifacts.fetch(ref), shard)
-        log.info("trunk: %d of %d records", min(start + SHARD, len(sequences)), len(sequences))
+        log.info("trunk: %d of %d records", len(result), len(sequences))
     return result
+
+
+def missing(*, model: Any, shared: Shared, sequences: list[list[int]]) -> int:
+    """Tokens whose states are not kept yet."""
+    places = (
+        (artifacts.address(shared.usecase, "activations", storage.digest(inputs)), shard)
+        for inputs, shard in _shards(model, shared.cut, sequences)
+    )
+    return sum(sum(map(len, shard)) for place, shard in places if artifacts.at(place) is None)
+
+
+def _shards(model: Any, cut: int, sequences: list[list[int]]) -> Iterator[tuple[dict[str, Any], list[list[int]]]]:
+    """Consecutive sequences, with all that their states follow from."""
+    weights = _digest(model, cut)
+    for start in range(0, len(sequences), SHARD):
+        shard = sequences[start : start + SHARD]
+        yield {"trunk": weights, "tokens": shard, "code": storage.code_digest(__file__)}, shard
 
 
 def _digest(model: Any, cut: int) -> str:
@@ -168,7 +222,7 @@ def _digest(model: Any, cut: int) -> str:
     for part in (model.model.embed_tokens, *model.model.layers[:cut]):
         for name, value in sorted(part.state_dict().items()):
             whole.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            whole.update(value.detach().contiguous().view(torch.uint8).numpy().data)
+            whole.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return whole.hexdigest()
 
 
@@ -182,8 +236,8 @@ def _run_shard(model: Any, cut: int, shard: list[list[int]], batch_size: int, ou
     with torch.inference_mode():
         for at in range(0, len(order), batch_size):
             chosen = order[at : at + batch_size]
-            tokens = pad_sequence([torch.tensor(shard[index]) for index in chosen], batch_first=True)
-            states = run_layers(model.model, model.model.embed_tokens(tokens), model.model.layers[:cut])
+            tokens = pad_sequence([torch.tensor(shard[index]) for index in chosen], batch_first=True).to(model.device)
+            states = run_layers(model.model, model.model.embed_tokens(tokens), model.model.layers[:cut]).cpu()
             hidden |= {index: states[row, : len(shard[index])] for row, index in enumerate(chosen)}
     save_file({"hidden": torch.cat([hidden[index] for index in range(len(shard))])}, out / "hidden.safetensors")
     return {"rows": len(shard), "tokens": sum(map(len, shard))}

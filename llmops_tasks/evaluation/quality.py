@@ -114,7 +114,7 @@ def _open(case: UseCase, usecase: str, model: ArtifactRef) -> Generator:
     """What candidate, champion and base model have in common is run once for all of them."""
     folder, shared = artifacts.fetch(model), None
     if case.finetune.method == "lora":
-        layers = json.loads((folder / "config.json").read_bytes())["num_hidden_layers"]
+        layers = json.loads(next(folder.rglob("config.json")).read_bytes())["num_hidden_layers"]
         shared = trunk.Shared(usecase, max(0, layers - case.finetune.top_layers))
     return open_generator("transformers", folder, shared)
 

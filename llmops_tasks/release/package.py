@@ -13,6 +13,7 @@ from typing import Any
 from llmops_tasks import artifacts, config, storage
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.generation import MEMBERS
 
 log = logging.getLogger(__name__)
 
@@ -39,20 +40,11 @@ def package(*, usecase: str, trained: ArtifactRef, base: ArtifactRef, dataset: A
 def _build(
     case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef, dataset: ArtifactRef, out: Path
 ) -> dict[str, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     source, weights = artifacts.fetch(base), artifacts.fetch(trained)
-    start = source if trained["kind"] == "adapter" else weights
-    model = AutoModelForCausalLM.from_pretrained(
-        start, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
-    if trained["kind"] == "adapter":
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, weights, local_files_only=True).merge_and_unload(safe_merge=True)
-    model.save_pretrained(out, safe_serialization=True)
-    AutoTokenizer.from_pretrained(source, local_files_only=True).save_pretrained(out)
+    members = sorted((weights / MEMBERS).glob("*")) or [weights]
+    for number, member in enumerate(members):
+        folder = out if members == [weights] else out / MEMBERS / str(number)
+        _write_model(source, member, trained["kind"], folder)
     settings = {
         "usecase": name,
         "task": case.task.model_dump(mode="json"),
@@ -62,7 +54,26 @@ def _build(
     (out / "release.json").write_bytes(storage.canonical(settings))
     (out / "README.md").write_text(_card(case, name, trained, base, dataset), encoding="utf-8")
     stamps = {key: trained["meta"][key] for key in ("control", "smoke", "mlflow_run")}
-    return {"rows": 0, "dataset_sha256": dataset["sha256"], "base_sha256": base["sha256"], **stamps}
+    parents = [artifacts.parent(trained), artifacts.parent(base), artifacts.parent(dataset)]
+    digests = {"dataset_sha256": dataset["sha256"], "base_sha256": base["sha256"]}
+    return {"rows": 0, "members": len(members), "parents": parents, **digests, **stamps}
+
+
+def _write_model(source: Path, trained: Path, kind: str, out: Path) -> None:
+    """Merge an adapter into the weights that it was trained on, in fp32, or take weights as they are."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    start = source if kind == "adapter" else trained
+    model = AutoModelForCausalLM.from_pretrained(
+        start, dtype=torch.float32, use_safetensors=True, local_files_only=True
+    )
+    if kind == "adapter":
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, trained, local_files_only=True).merge_and_unload(safe_merge=True)
+    model.save_pretrained(out, safe_serialization=True)
+    AutoTokenizer.from_pretrained(source, local_files_only=True).save_pretrained(out)
 
 
 def _card(case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef, dataset: ArtifactRef) -> str:
@@ -77,7 +88,7 @@ def _card(case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef, dat
 |---|---|
 | owner | {case.owner} |
 | base model | {case.base_model.uri} (`{base["sha256"][:12]}`), licence {case.base_model.licence} |
-| method | {case.finetune.method}, seed {case.finetune.seed} |
+| method | {case.finetune.method}, seed {case.finetune.seed}, {meta["members"]} member(s), from {base["kind"]} |
 | dataset | `{dataset["sha256"][:12]}`: {dataset["meta"]["splits"]} rows |
 | trained on | {trained["rows"]} records, {meta["steps"]} steps |
 | loss | {meta["train_loss"]:.4f} at the end, {meta["held_out_loss"]:.4f} held out |

@@ -116,6 +116,23 @@ def champion(*, usecase: str, version: str | None = None) -> dict[str, Any]:
     }
 
 
+def starting_point(*, usecase: str, base: ArtifactRef) -> ArtifactRef:
+    """The weights that training starts from, as `finetune.start` says: the base model, or a champion's release.
+
+    Args:
+        usecase: name or YAML path.
+        base: the use case's base model; also where there is no champion yet.
+    """
+    start = config.load(usecase).finetune.start
+    if start == "base":
+        return base
+    whose = start.partition(":")[2] or usecase
+    found: ArtifactRef | None = champion(usecase=whose)["release"]
+    if found is None:
+        log.info("'%s' has no champion yet: training starts from the base model", config.usecase_name(whose))
+    return found or base
+
+
 def with_champion(*, usecase: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For answered days: {day, predictions, champion}, the champion being the version that answered."""
     return [

@@ -67,6 +67,11 @@ def resume(*, usecase: str, run: str, trained: dict[str, torch.Tensor], optimize
     return 0, []
 
 
+def exist(*, usecase: str, run: str) -> bool:
+    """Whether the run was begun."""
+    return bool(_found(folder_of(usecase, run)))
+
+
 def _restore(path: Path, trained: dict[str, torch.Tensor], optimizer: Any) -> None:
     import torch
     from safetensors.torch import load_file

@@ -11,7 +11,6 @@ from llmops_tasks.errors import ModelError, TrainingError
 from llmops_tasks.prompts import templates
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # torch's mask for positions without loss
@@ -51,6 +50,14 @@ def _example(prompt: list[int], answer: list[int], max_length: int) -> Example:
     return Example(tokens, [IGNORED] * (len(prompt) - 1) + answer)
 
 
+def blocks(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> list[Example]:
+    """Texts without answers, cut into blocks of at most `length` tokens: every position predicts the next token."""
+    tokens = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    end = [tokenizer.eos_token_id]
+    found = [(row + end)[at : at + length + 1] for row in tokens for at in range(0, len(row), length)]
+    return [Example(block[:-1], block[1:]) for block in found]
+
+
 def label_tokens(usecase: UseCase, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The first token of every label's text, in the order of the scale; they are what is scored.
 
@@ -75,13 +82,3 @@ def batch_plan(lengths: list[int], batch_size: int, seed: int, epoch: int) -> li
     batches = [part[at : at + batch_size] for part in pools for at in range(0, len(part), batch_size)]
     rng.shuffle(batches)
     return batches
-
-
-def pad(batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and labels of a batch as (batch, longest), padded on the right."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    tokens = pad_sequence([torch.tensor(example.tokens) for example in batch], batch_first=True)
-    labels = pad_sequence([torch.tensor(example.labels) for example in batch], batch_first=True, padding_value=IGNORED)
-    return tokens, labels

@@ -23,6 +23,7 @@ def small_dataset(rows: int = 24, held_out: int = 6) -> ArtifactRef:
     def build(out: Path) -> dict[str, Any]:
         frame = pd.DataFrame(
             {
+                "record_id": [f"r{n}" for n in range(rows + held_out)],
                 "text": [f"note number {n} " + "with pain " * (n % 5) for n in range(rows + held_out)],
                 "completion": [ANSWERS[n * n % 4] for n in range(rows + held_out)],
                 "split": ["train"] * rows + ["validation"] * held_out,

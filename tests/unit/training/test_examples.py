@@ -11,7 +11,7 @@ import pytest
 from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.errors import ModelError, TrainingError
-from llmops_tasks.training.examples import IGNORED, Example, batch_plan, encode, label_tokens, pad
+from llmops_tasks.training.examples import IGNORED, batch_plan, encode, label_tokens
 from tests.support import tiny
 
 
@@ -100,9 +100,3 @@ def test_records_of_like_length_share_a_batch() -> None:
     lengths = [n * 37 % 200 for n in range(512)]
     spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in batch_plan(lengths, 8, 1, 0)]
     assert sum(spread) / len(spread) < 40  # 155 if drawn at random
-
-
-def test_batches_are_padded_on_the_right_without_loss() -> None:
-    tokens, labels = pad([Example([1, 2, 3], [IGNORED, IGNORED, 9]), Example([4], [8])])
-    assert tokens.tolist() == [[1, 2, 3], [4, 0, 0]]
-    assert labels.tolist() == [[IGNORED, IGNORED, 9], [8, IGNORED, IGNORED]]

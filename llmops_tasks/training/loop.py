@@ -1,0 +1,196 @@
+"""Steps of training: gradients in parts, stops that stop, resume to the same bytes.
+
+Loss falls on the answers only, and the vocabulary head is computed only there. Dropout masks and the order of
+records follow from seed and step, so a resumed run goes on as if nothing had happened, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmops_tasks import trunk
+from llmops_tasks.config import Finetune
+from llmops_tasks.errors import TrainingError
+from llmops_tasks.training import processes
+from llmops_tasks.training.batches import assemble
+from llmops_tasks.training.examples import IGNORED, Example
+from llmops_tasks.training.methods import State, device
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+LOG_EVERY = 10  # steps
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Records, what the trunk made of them, and in which batches they are taken."""
+
+    examples: list[Example]
+    hidden: list[torch.Tensor] | None
+    plan: list[list[int]]  # one batch a step
+
+
+def run(
+    state: State, settings: Finetune, lesson: Lesson, done: int, after_step: Callable[[int, float, float], None]
+) -> None:
+    """Make the steps from `done` on; `after_step` gets the number of steps made, tokens/s and seconds left."""
+    started, tokens, total = time.monotonic(), 0, len(lesson.plan)
+    for number in range(done, total):
+        batch = lesson.plan[number]
+        examples = [lesson.examples[index] for index in batch]
+        state.losses.append(step(state, settings, number, total, examples, pick(lesson.hidden, batch)))
+        tokens += sum(len(example.tokens) for example in examples)
+        seconds = time.monotonic() - started
+        after_step(number + 1, tokens / seconds, (total - number - 1) * seconds / (number + 1 - done))
+
+
+def pick(hidden: list[torch.Tensor] | None, batch: list[int]) -> list[torch.Tensor] | None:
+    """The states of some records."""
+    return None if hidden is None else [hidden[index] for index in batch]
+
+
+def step(
+    state: State,
+    settings: Finetune,
+    number: int,
+    total: int,
+    examples: list[Example],
+    hidden: list[torch.Tensor] | None,
+) -> float:
+    """One optimizer step on one batch.
+
+    Returns:
+        The batch's mean loss per answer token (nats).
+
+    Raises:
+        TrainingError: if there is nothing to learn, or loss or gradient are out of bounds; no weight has changed then.
+    """
+    import torch
+
+    for group in state.optimizer.param_groups:
+        group["lr"] = settings.learning_rate * schedule(number, total, settings.warmup)
+    state.model.train()
+    loss = _gradients_or_less(state, settings, number, examples, hidden)
+    length = float(torch.nn.utils.clip_grad_norm_(state.trained.values(), 1.0))
+    _stop_if_ill(loss, length, number, settings)
+    state.optimizer.step()
+    return loss
+
+
+def _stop_if_ill(loss: float, length: float, number: int, settings: Finetune) -> None:
+    found = f"Loss is {loss:.4g} and the gradient's length {length:.4g} at step {number + 1}"
+    if not math.isfinite(loss) or not math.isfinite(length):
+        raise TrainingError(f"{found}: stopped, nothing is registered. Lower the learning rate.")
+    if length > settings.max_gradient:
+        raise TrainingError(
+            f"{found}, at most {settings.max_gradient:g} is allowed: stopped, nothing is registered. "
+            "Lower the learning rate, or raise max_gradient."
+        )
+
+
+def _gradients_or_less(
+    state: State, settings: Finetune, number: int, examples: list[Example], hidden: list[torch.Tensor] | None
+) -> float:
+    """The gradients of a batch; where memory runs out, once in parts half as large, from then on."""
+    try:
+        return _gradients(state, settings, number, examples, hidden)
+    except (RuntimeError, MemoryError) as exc:
+        if not _is_out_of_memory(exc):
+            raise
+    smaller = 2 * state.parts
+    if state.parts > settings.accumulate or smaller > settings.batch_size:
+        raise TrainingError(
+            f"Memory ran out at step {number + 1}, a batch of {settings.batch_size} in {state.parts} parts. "
+            "Lower batch_size or max_length, raise accumulate, or set recompute."
+        )
+    log.warning("memory ran out at step %d: batches are computed in %d parts from here on", number + 1, smaller)
+    state.parts = smaller
+    return _gradients_or_less(state, settings, number, examples, hidden)
+
+
+def _is_out_of_memory(exc: Exception) -> bool:
+    import torch
+
+    told = ("can't allocate memory", "not enough memory")  # of torch's allocator on CPUs, which has no class of its own
+    return isinstance(exc, MemoryError | torch.OutOfMemoryError) or any(words in str(exc) for words in told)
+
+
+def _gradients(
+    state: State, settings: Finetune, number: int, examples: list[Example], hidden: list[torch.Tensor] | None
+) -> float:
+    import torch
+
+    targets = sum(label != IGNORED for example in examples for label in example.labels)
+    if not targets:
+        raise TrainingError(f"No position carries loss at step {number + 1}: stopped. Check the records' answers.")
+    torch.manual_seed(settings.seed * 1_000_003 + number + processes.rank() * 7_919)
+    state.optimizer.zero_grad()
+    mine = list(range(processes.rank(), len(examples), processes.count()))
+    size = math.ceil(len(mine) / state.parts) or 1
+    total = 0.0
+    for at in range(0, len(mine), size):
+        part = mine[at : at + size]
+        loss = _loss(state, settings, [examples[i] for i in part], pick(hidden, part)) / targets
+        loss.backward()
+        total += float(loss.detach())
+    return processes.summed(total, state.trained.values())
+
+
+def _loss(state: State, settings: Finetune, examples: list[Example], hidden: list[torch.Tensor] | None) -> Any:
+    """The sum over answer tokens."""
+    import torch
+
+    logits, targets = answer_logits(state, settings, examples, hidden)
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+
+
+def answer_logits(
+    state: State, settings: Finetune, examples: list[Example], hidden: list[torch.Tensor] | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (answers, vocabulary) and targets (answers,) at the positions that carry loss."""
+    import torch
+
+    place, model = device(), state.base
+    batch = assemble(examples, hidden, settings.max_length if settings.packing else None, place)
+    layout = trunk.Layout(batch.positions, batch.mask, settings.recompute)
+    counted = batch.labels != IGNORED
+    with torch.autocast(place, torch.bfloat16, enabled=state.bf16):
+        states = model.model.embed_tokens(batch.tokens) if batch.states is None else batch.states
+        states = trunk.run_layers_at(model.model, states, model.model.layers[state.cut :], counted, layout)
+        return model.lm_head(model.model.norm(states)), batch.labels[counted]
+
+
+def schedule(number: int, total: int, warmup: float) -> float:
+    """Factor on the learning rate: a linear rise over the warm-up share, then a linear fall to 0."""
+    rise = max(1, round(total * warmup))
+    return min((number + 1) / rise, (total - number) / max(1, total - rise))
+
+
+def mean_loss(state: State, settings: Finetune, examples: list[Example], hidden: list[torch.Tensor] | None) -> float:
+    """Mean loss per answer token over records (nats)."""
+    import torch
+
+    state.model.eval()
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for at in range(0, len(examples), settings.batch_size):
+            part = list(range(at, min(at + settings.batch_size, len(examples))))
+            chosen = [examples[index] for index in part]
+            total += float(_loss(state, settings, chosen, pick(hidden, part)))
+            count += sum(label != IGNORED for example in chosen for label in example.labels)
+    return total / max(1, count)
+
+
+def threads() -> None:
+    """Give torch what OMP_NUM_THREADS says, by default every CPU."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))

@@ -1,0 +1,124 @@
+"""What is trained, and in which precision: LoRA matrices over a frozen base (in fp32 or 4 bits), or all weights."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops_tasks import trunk
+from llmops_tasks.config import Finetune
+from llmops_tasks.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class State:
+    """A training run under way."""
+
+    model: Any  # transformers' causal LM, with or without LoRA inside
+    trained: dict[str, torch.Tensor]  # name -> parameter
+    optimizer: Any
+    cut: int  # layers below run once
+    bf16: bool = False
+    parts: int = 1  # a batch is computed in so many
+    losses: list[float] = field(default_factory=list)
+
+    @property
+    def base(self) -> Any:
+        """The model without what peft puts around it."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+
+def device() -> str:
+    """Where models are trained."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def use_bf16(settings: Finetune) -> bool:
+    """Whether matrix products run in bfloat16. On processors without AVX512-BF16 or AMX that is several times slower."""
+    import torch
+
+    if settings.precision != "auto":
+        return settings.precision == "bf16"
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # no public way to ask
+
+
+def load_base(folder: Path, method: str = "lora") -> tuple[Any, Any]:
+    """A model and its tokenizer, from a verified folder: safetensors only, nothing downloaded.
+
+    Weights are fp32; with the method "qlora" those of linear layers are 4-bit normal floats (NF4, double quantised).
+
+    Raises:
+        ModelError: if its layers cannot be run one by one.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options: dict[str, Any] = {"quantization_config": _four_bits()} if method == "qlora" else {}
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        device_map={"": device()} if device() != "cpu" else None,
+        **options,
+    )
+    trunk.check_architecture(model)
+    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _four_bits() -> Any:
+    import importlib.util
+
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError("The method 'qlora' needs bitsandbytes. Run 'pip install bitsandbytes', or use 'lora'.")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+
+
+def prepare(model: Any, settings: Finetune) -> State:
+    """Put what is trained into the model, with its optimizer."""
+    import torch
+
+    cut = 0
+    if settings.method != "full":
+        layers = model.config.num_hidden_layers
+        first = max(0, layers - settings.top_layers)
+        cut = 0 if model.config.attention_dropout else first  # a layer that draws masks gives no output to keep
+        model = _with_lora(model, settings, list(range(first, layers)))
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=settings.learning_rate, weight_decay=0.0, fused=True)
+    bf16 = use_bf16(settings)
+    log.info("%d numbers are trained, products in %s on %s", sum(v.numel() for v in trained.values()), "bf16" if bf16 else "fp32", device())  # fmt: skip
+    return State(model, trained, optimizer, cut, bf16, settings.accumulate)
+
+
+def _with_lora(model: Any, settings: Finetune, layers: list[int]) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        layers_to_transform=layers,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, lora)

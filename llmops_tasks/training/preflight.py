@@ -1,0 +1,180 @@
+"""What a run will need, before it is begun: memory and disk from the model's settings, time from a probe.
+
+The probe makes three real steps on batches of the run's own, then puts weights and optimizer back.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llmops_tasks import trunk
+from llmops_tasks.config import Finetune
+from llmops_tasks.config_training import Budget
+from llmops_tasks.errors import BudgetError
+from llmops_tasks.training import loop
+from llmops_tasks.training.batches import assemble
+from llmops_tasks.training.curriculum import Curriculum
+from llmops_tasks.training.methods import State, device
+
+log = logging.getLogger(__name__)
+PROBES = 3  # steps
+MIB = 2**20
+PROCESS_MIB = 900  # Python with torch, transformers, peft and MLflow, before any weight
+KEPT_PER_LAYER = (
+    16  # numbers kept for the backward pass, per token, layer and unit of width; the inner width counts 5 times
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one member of a run will need."""
+
+    steps: int
+    tokens: int
+    seconds: float
+    memory_mib: float
+    disk_mib: float
+    price: float
+
+    def figures(self, prefix: str) -> dict[str, float]:
+        """As metrics."""
+        return {f"{prefix}.{name}": float(value) for name, value in asdict(self).items()}
+
+
+def estimate(state: State, settings: Finetune, taught: Curriculum, usecase: str) -> Estimate:
+    """Measure three steps and add up.
+
+    Args:
+        state: as prepared; it is the same afterwards.
+        settings: of the run.
+        taught: what the run will learn.
+        usecase: whose store may hold the trunk's output already.
+    """
+    tokens = sum(len(taught.examples[index].tokens) for batch in taught.plan for index in batch)
+    once = _once(state, taught, usecase)
+    trunk_speed, step_speed = _probe(state, settings, taught)
+    seconds = once / trunk_speed + tokens / step_speed
+    return Estimate(
+        steps=len(taught.plan),
+        tokens=tokens,
+        seconds=round(seconds, 1),
+        memory_mib=round(_memory(state, settings, taught)),
+        disk_mib=round(_disk(state, once)),
+        price=round(seconds / 3600 * settings.budget.price_per_hour * settings.processes, 4),
+    )
+
+
+def check(found: Estimate, budget: Budget, members: int = 1) -> None:
+    """Refuse what would cost more than it may.
+
+    Raises:
+        BudgetError: with the numbers.
+    """
+    asked = {
+        "minutes": (members * found.seconds / 60, budget.minutes),
+        "memory_gib": (found.memory_mib / 1024, budget.memory_gib),
+        "disk_gib": (members * found.disk_mib / 1024, budget.disk_gib),
+        "price": (members * found.price, budget.price),
+    }
+    over = [
+        f"{name} {need:.3g} of {limit:g}" for name, (need, limit) in asked.items() if limit is not None and need > limit
+    ]
+    if over:
+        raise BudgetError(
+            f"The run would need more than finetune.budget allows: {', '.join(over)}. Nothing was started. "
+            "Train less (epochs, top_layers, rows), or raise the budget."
+        )
+
+
+def spent() -> dict[str, float]:
+    """CPU seconds and memory peak of this process so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu_seconds": round(used.ru_utime + used.ru_stime, 1), "memory_mib": round(used.ru_maxrss / 1024)}
+
+
+# ---------------------------------------------------------------- the probe
+
+
+def _probe(state: State, settings: Finetune, taught: Curriculum) -> tuple[float, float]:
+    """Tokens per second of the trunk and of a step, each after one that is not counted."""
+    chosen = _typical(taught)
+    before = {name: value.detach().clone() for name, value in state.trained.items()}
+    trunk_seconds = step_seconds = 0.0
+    tokens = 0
+    for number, batch in enumerate([chosen[0], *chosen]):
+        examples = [taught.examples[index] for index in batch]
+        started = time.perf_counter()
+        hidden = _hidden(state, examples)
+        between = time.perf_counter()
+        loop.step(state, settings, number, max(2, len(taught.plan)), examples, hidden)
+        if number:
+            trunk_seconds += between - started
+            step_seconds += time.perf_counter() - between
+            tokens += sum(len(example.tokens) for example in examples)
+    _put_back(state, before)
+    return tokens / max(trunk_seconds, 1e-9), tokens / step_seconds
+
+
+def _typical(taught: Curriculum) -> list[list[int]]:
+    """Batches from the first, second and third part of all, in order of size: short, middling and long ones."""
+    size = {at: sum(len(taught.examples[index].tokens) for index in batch) for at, batch in enumerate(taught.plan)}
+    order = sorted(size, key=size.__getitem__)
+    return [taught.plan[order[(2 * part + 1) * len(order) // (2 * PROBES)]] for part in range(PROBES)]
+
+
+def _hidden(state: State, examples: list[Any]) -> list[Any] | None:
+    import torch
+
+    if state.cut == 0:
+        return None
+    tokens = assemble(examples, None, device=device()).tokens
+    with torch.inference_mode():
+        decoder = state.base.model
+        states = trunk.run_layers(decoder, decoder.embed_tokens(tokens), decoder.layers[: state.cut]).cpu()
+    return [row[: len(example.tokens)].clone() for row, example in zip(states, examples, strict=True)]
+
+
+def _put_back(state: State, before: dict[str, Any]) -> None:
+    import torch
+
+    with torch.no_grad():
+        for name, value in state.trained.items():
+            value.copy_(before[name])
+            value.grad = None
+    state.optimizer.state.clear()
+
+
+# ---------------------------------------------------------------- memory and disk
+
+
+def _memory(state: State, settings: Finetune, taught: Curriculum) -> Any:
+    """MiB at the peak: weights, what AdamW keeps, and what the largest part of a batch keeps for its backward pass."""
+    model = state.base.config
+    weights = sum(value.numel() * value.element_size() for value in state.model.parameters())
+    trained = sum(value.numel() for value in state.trained.values()) * 4 * 4  # gradient, two moments, the probe's copy
+    rows = max(1, settings.batch_size // settings.accumulate // settings.processes)
+    longest = max(len(example.tokens) for example in taught.examples)
+    layers = 1 if settings.recompute else model.num_hidden_layers - state.cut
+    inside = KEPT_PER_LAYER * model.hidden_size + 5 * model.intermediate_size
+    kept = rows * longest * layers * inside * 4
+    answers = max(sum(label >= 0 for label in example.labels) for example in taught.examples)
+    logits = 4 * rows * answers * model.vocab_size * 4
+    return PROCESS_MIB + (weights + trained + kept + logits) / MIB
+
+
+def _disk(state: State, once: int) -> Any:
+    """MiB that are written: the trunk's output, two checkpoints and one being written, the result."""
+    trained = sum(value.numel() for value in state.trained.values()) * 4
+    return (once * state.base.config.hidden_size * 4 + 3 * 3 * trained + trained) / MIB
+
+
+def _once(state: State, taught: Curriculum, usecase: str) -> int:
+    """Tokens that the trunk must still be run over."""
+    if state.cut == 0:
+        return 0
+    sequences = [example.tokens for example in taught.examples]
+    return trunk.missing(model=state.base, shared=trunk.Shared(usecase, state.cut), sequences=sequences)

@@ -1,0 +1,103 @@
+"""One run on several devices: every process takes its part of each batch, gradients are summed.
+
+What one process would do, several do together, up to the order of additions. Without a group of processes
+all functions here are those of a single one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _group() -> Any:
+    import torch.distributed
+
+    return torch.distributed if torch.distributed.is_available() and torch.distributed.is_initialized() else None
+
+
+def rank() -> int:
+    """Which process this is, from 0; the first one writes and reports."""
+    group = _group()
+    return group.get_rank() if group else 0
+
+
+def count() -> int:
+    """How many there are."""
+    group = _group()
+    return group.get_world_size() if group else 1
+
+
+def first_then_others(work: Callable[[], Any]) -> Any:
+    """Let the first process do it and keep it, then the others find it done."""
+    group = _group()
+    if group and rank():
+        group.barrier()
+    result = work()
+    if group and not rank():
+        group.barrier()
+    return result
+
+
+def summed(loss: float, parameters: Iterable[torch.Tensor]) -> float:
+    """Sum gradients, in place, and the loss over all processes."""
+    import torch
+
+    if not (group := _group()):
+        return loss
+    for value in parameters:
+        if value.grad is None:  # nothing of this batch came to this process
+            value.grad = torch.zeros_like(value)
+        group.all_reduce(value.grad)
+    whole = torch.tensor([loss], dtype=torch.float64)
+    group.all_reduce(whole)
+    return float(whole)
+
+
+def together(processes: int, work: Callable[[], Any]) -> Any:
+    """Run `work()` in so many fresh processes, by torch's elastic launcher (what `torchrun` runs).
+
+    Returns:
+        What the first one returned.
+
+    Raises:
+        TrainingError: if one of them failed; the others are ended.
+    """
+    import os
+    import secrets
+
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from llmops_tasks.errors import TrainingError
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    settings = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=secrets.token_hex(8),
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        max_restarts=0,
+        start_method="spawn",
+    )
+    try:
+        return elastic_launch(settings, _member)(work)[0]
+    except ChildFailedError as exc:
+        raise TrainingError(f"One of {processes} training processes failed. See the log above.") from exc
+
+
+def _member(work: Callable[[], Any]) -> Any:
+    import torch.distributed as group
+
+    from llmops_tasks.training.methods import device
+
+    group.init_process_group("nccl" if device() == "cuda" else "gloo")
+    try:
+        return work()
+    finally:
+        group.destroy_process_group()
