@@ -86,7 +86,7 @@ class Finetune(Section):
     )
     domain: Domain | None = None
     mix: dict[str, float] = Field(
-        default={}, description="Multi-task: records of other use cases for every one of its own, e.g. {reviews: 0.5}."
+        default={}, description="Multi-task: records of other use cases for every one of its own, e.g. {another: 0.5}."
     )
     continual: Continual | None = None
     members: int = Field(default=1, ge=1, le=16, description="Ensemble: so many seeds, their scores averaged.")

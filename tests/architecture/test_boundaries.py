@@ -21,6 +21,7 @@ COLUMNS = [
         "config",
         "config_data",
         "config_checks",
+        "config_training",
         "storage",
         "storage_s3",
         "artifacts",

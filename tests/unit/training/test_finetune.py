@@ -13,7 +13,7 @@ import pytest
 from llmops_tasks import artifacts, storage, tracking
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, ModelError, TrainingError
-from llmops_tasks.training import curriculum, loop
+from llmops_tasks.training import curriculum
 from llmops_tasks.training import finetune as room
 from llmops_tasks.training.base_model import base_model
 from llmops_tasks.training.finetune import finetune
@@ -193,12 +193,3 @@ def test_labels_that_cannot_be_told_apart_stop_it_before_anything_is_spent(train
 def test_arguments_that_make_no_sense_are_refused(training: Make, arguments: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="Allowed"):
         finetune(**training(), **arguments)
-
-
-def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
-    factors = [loop.schedule(step, 100, 0.1) for step in range(100)]
-    assert factors[0] == pytest.approx(0.1)
-    assert max(factors) == 1.0 == factors[9]
-    assert factors[:10] == sorted(factors[:10])
-    assert factors[10:] == sorted(factors[10:], reverse=True)
-    assert 0 < factors[-1] < 0.02

@@ -1,0 +1,209 @@
+"""Steps are the same however a batch is laid out and cut into parts; what goes wrong stops at once."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks.config import Finetune
+from llmops_tasks.errors import TrainingError
+from llmops_tasks.training import batches, loop, methods
+from llmops_tasks.training.examples import IGNORED, Example
+
+PLAIN = Finetune(top_layers=1, batch_size=8, max_length=64, learning_rate=0.01, precision="fp32")
+# Of very different lengths; answers of one, two and three tokens.
+LENGTHS = (3, 40, 9, 1, 22, 13, 30, 5)
+Run = tuple[float, dict[str, Any], dict[str, Any]]
+
+
+def _examples() -> list[Example]:
+    made = []
+    for number, length in enumerate(LENGTHS):
+        answers = 1 + number % min(3, length)
+        labels = [IGNORED] * (length - answers) + [(7 * number + n) % 900 for n in range(answers)]
+        made.append(Example([(31 * number + 17 * n) % 1000 for n in range(length)], labels))
+    return made
+
+
+@pytest.fixture(scope="module")
+def state(tiny_model: Path) -> methods.State:
+    """The tiny model with LoRA matrices that are not zero, as after some training."""
+    import torch
+
+    torch.manual_seed(0)
+    made = methods.prepare(methods.load_base(tiny_model)[0], PLAIN)
+    with torch.no_grad():
+        for value in made.trained.values():
+            value.add_(torch.randn_like(value) * 0.02)
+    return made
+
+
+def _step(state: methods.State, settings: Finetune, hidden: list[Any] | None = None, cut: int = 0) -> Run:
+    """Loss, gradients and weights of one step on a copy."""
+    own = methods.State(copy.deepcopy(state.model), {}, None, cut, settings.precision == "bf16", settings.accumulate)
+    import torch
+
+    own.trained = {name: value for name, value in own.model.named_parameters() if value.requires_grad}
+    own.optimizer = torch.optim.AdamW(own.trained.values(), lr=settings.learning_rate, weight_decay=0.0)
+    loss = loop.step(own, settings, 0, 10, _examples(), hidden)
+    gradients = {name: value.grad.clone() for name, value in own.trained.items() if value.grad is not None}
+    return loss, gradients, {name: value.detach().clone() for name, value in own.trained.items()}
+
+
+def _largest(one: dict[str, Any], two: dict[str, Any]) -> float:
+    assert set(one) == set(two) != set()
+    return max(float((one[name] - two[name]).abs().max()) for name in one)
+
+
+def _hidden(state: methods.State, cut: int) -> list[Any]:
+    import torch
+
+    from llmops_tasks import trunk
+
+    decoder = state.base.model
+    with torch.inference_mode():
+        rows = [decoder.embed_tokens(torch.tensor([example.tokens])) for example in _examples()]
+        return [trunk.run_layers(decoder, row, decoder.layers[:cut])[0].clone() for row in rows]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"packing": True}, {"packing": True, "max_length": 41}, {"accumulate": 3}, {"accumulate": 8}, {"recompute": True}],
+)
+@pytest.mark.parametrize("cut", [0, 1])
+def test_layout_parts_and_recomputing_change_neither_loss_nor_gradient(
+    state: methods.State, change: dict[str, Any], cut: int
+) -> None:
+    hidden = _hidden(state, cut) if cut else None
+    loss, gradients, _ = _step(state, PLAIN, hidden, cut)
+    other, others, _ = _step(state, PLAIN.model_copy(update=change), hidden, cut)
+    assert other == pytest.approx(loss, abs=1e-5)
+    assert _largest(gradients, others) < 1e-4
+    assert max(float(value.abs().max()) for value in gradients.values()) > 1e-3  # there is something to compare
+
+
+def test_a_kept_trunk_changes_neither_loss_nor_gradient(state: methods.State) -> None:
+    loss, gradients, _ = _step(state, PLAIN)
+    other, others, _ = _step(state, PLAIN, _hidden(state, 1), 1)
+    assert other == pytest.approx(loss, abs=1e-5)
+    assert _largest(gradients, others) < 1e-4
+
+
+def test_packed_records_share_rows_and_none_is_lost() -> None:
+    rows = batches.bins(list(LENGTHS), 41)
+    assert sorted(index for row in rows for index in row) == list(range(len(LENGTHS)))
+    assert all(sum(LENGTHS[index] for index in row) <= 41 for row in rows)
+    assert len(rows) == 4 < len(LENGTHS)
+    assert batches.bins([50, 2], 41) == [[0], [1]]  # too long a record has a row for itself
+
+
+def test_packed_records_do_not_see_each_other() -> None:
+    batch = batches.assemble(_examples(), None, 64)
+    assert batch.mask is not None and batch.positions is not None
+    labels = sum(label != IGNORED for example in _examples() for label in example.labels)
+    assert int((batch.labels != IGNORED).sum()) == labels
+    row = batch.mask[0, 0]
+    second = int((batch.positions[0] == 0).nonzero()[1])
+    assert not row[second:, :second].any() and not row.triu(1).any()
+    assert bool(row.diagonal().all())
+
+
+def test_bf16_computes_nearly_the_same(state: methods.State) -> None:
+    loss, _, _ = _step(state, PLAIN)
+    rounded, _, _ = _step(state, PLAIN.model_copy(update={"precision": "bf16"}))
+    assert rounded != loss
+    assert rounded == pytest.approx(loss, rel=0.02)
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+def _weights(state: methods.State) -> dict[str, Any]:
+    return {name: value.detach().clone() for name, value in state.trained.items()}
+
+
+@pytest.mark.parametrize("found", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_before_any_weight_changes(
+    state: methods.State, monkeypatch: pytest.MonkeyPatch, found: float
+) -> None:
+    before, whole = _weights(state), loop._loss
+    monkeypatch.setattr(loop, "_loss", lambda *given: whole(*given) * found)
+    with pytest.raises(TrainingError, match=r"Loss is (nan|inf) .* at step 4: stopped, nothing is registered"):
+        loop.step(state, PLAIN, 3, 10, _examples(), None)
+    assert _largest(before, _weights(state)) == 0
+
+
+def test_an_exploding_gradient_stops_before_any_weight_changes(state: methods.State) -> None:
+    before = _weights(state)
+    tight = PLAIN.model_copy(update={"max_gradient": 1e-6})
+    with pytest.raises(TrainingError, match=r"gradient's length .* at step 1, at most 1e-06 is allowed: stopped"):
+        loop.step(state, tight, 0, 10, _examples(), None)
+    assert _largest(before, _weights(state)) == 0
+
+
+def test_a_batch_without_any_answer_stops(state: methods.State) -> None:
+    masked = [Example(example.tokens, [IGNORED] * len(example.labels)) for example in _examples()]
+    with pytest.raises(TrainingError, match="No position carries loss at step 2"):
+        loop.step(state, PLAIN, 1, 10, masked, None)
+
+
+def _short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int, kind: type[Exception], words: str) -> list[int]:
+    """Memory is enough for so many records at once. Returns the sizes that were tried."""
+    whole, tried = loop._loss, []
+
+    def short(state: Any, settings: Any, examples: list[Example], hidden: Any) -> Any:
+        tried.append(len(examples))
+        if len(examples) > most:
+            raise kind(words)
+        return whole(state, settings, examples, hidden)
+
+    monkeypatch.setattr(loop, "_loss", short)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [(RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried ..."), (MemoryError, "")]
+)
+def test_when_memory_runs_out_batches_are_halved_once_and_it_is_said(
+    state: methods.State,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[Exception],
+    words: str,
+) -> None:
+    loss, gradients, _ = _step(state, PLAIN)
+    tried = _short_of_memory(monkeypatch, 4, kind, words)
+    with caplog.at_level(logging.WARNING):
+        other, others, _ = _step(state, PLAIN)
+    assert tried == [8, 4, 4]
+    assert "memory ran out at step 1: batches are computed in 2 parts from here on" in caplog.text
+    assert other == pytest.approx(loss, abs=1e-5) and _largest(gradients, others) < 1e-4
+
+
+def test_when_it_runs_out_again_the_error_says_what_to_do(
+    state: methods.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = _short_of_memory(monkeypatch, 3, MemoryError, "")
+    with pytest.raises(TrainingError, match=r"Memory ran out at step 1, a batch of 8 in 2 parts\. Lower batch_size"):
+        _step(state, PLAIN)
+    assert tried == [8, 4]
+
+
+def test_other_errors_are_not_taken_for_memory(state: methods.State, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = _short_of_memory(monkeypatch, 0, RuntimeError, "shapes do not fit")
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        _step(state, PLAIN)
+    assert tried == [8]
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
+    factors = [loop.schedule(step, 100, 0.1) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == 1.0 == factors[9]
+    assert factors[:10] == sorted(factors[:10])
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert 0 < factors[-1] < 0.02
