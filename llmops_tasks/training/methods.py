@@ -73,6 +73,11 @@ def load_base(folder: Path, method: str = "lora") -> tuple[Any, Any]:
         device_map={"": device()} if device() != "cpu" else None,
         **options,
     )
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            # bitsandbytes 0.50 repacks weights at the first forward pass in eval mode and keeps them so: gradients of
+            # later training steps then come out wrong, without an error.
+            layer.support_avx512bf16_for_cpu = False
     trunk.check_architecture(model)
     return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
 

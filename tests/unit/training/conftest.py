@@ -16,7 +16,7 @@ ANSWERS = (" urgent", " less", " emergent", " non")
 Training = dict[str, Any]
 
 
-def small_dataset(rows: int = 24, held_out: int = 6) -> ArtifactRef:
+def small_dataset(rows: int = 24, held_out: int = 6, usecase: str = "tiny") -> ArtifactRef:
     """A dataset as `versions` makes it, with the columns that training reads."""
     import pandas as pd
 
@@ -33,7 +33,7 @@ def small_dataset(rows: int = 24, held_out: int = 6) -> ArtifactRef:
         return {"rows": len(frame), "splits": {"train": rows, "validation": held_out, "test": 0}}
 
     inputs = {"rows": rows, "held_out": held_out}
-    return artifacts.publish(usecase="tiny", kind="dataset", inputs=inputs, build=build)
+    return artifacts.publish(usecase=usecase, kind="dataset", inputs=inputs, build=build)
 
 
 @pytest.fixture

@@ -1,0 +1,121 @@
+"""What is taught follows from the strategies of the use case, and its order from the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import artifacts, config
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.errors import DataError, TrainingError
+from llmops_tasks.training import curriculum
+from llmops_tasks.training.curriculum import Curriculum, Sources
+from llmops_tasks.training.examples import IGNORED
+from tests.support import tiny
+from tests.unit.training.conftest import small_dataset
+
+Make = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> Any:
+    """SmolLM2's."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+def _taught(arguments: dict[str, Any], tokenizer: Any, start: ArtifactRef | None = None) -> Curriculum:
+    case = config.load(arguments["usecase"])
+    found = curriculum.sources(case, "tiny", arguments["dataset"], start or arguments["base"])
+    return curriculum.curriculum(case, tokenizer, found, "none")
+
+
+def _release(dataset: ArtifactRef) -> ArtifactRef:
+    """As far as training asks: it names its dataset."""
+    return artifacts.publish(
+        usecase="tiny",
+        kind="release",
+        inputs={"dataset": dataset["sha256"]},
+        build=lambda _: {"parents": [artifacts.parent(dataset)]},
+    )
+
+
+def _other(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """A second use case with a dataset, and prompts of its own."""
+    folder = tmp_path / "usecases"
+    tiny.usecase(folder, tiny_model, "file:///none/*.csv", name="other", prompt={"template": "Other: {{ text }}\nIs:"})
+    monkeypatch.setenv("LLMOPS_USECASES", str(folder))
+    small_dataset(rows, 1, usecase="other")
+
+
+def test_a_task_alone_is_its_records_once_an_epoch(training: Make, tokenizer: Any) -> None:
+    taught = _taught(training(epochs=3), tokenizer)
+    assert taught.counts == {"own": 24}
+    assert len(taught.plan) == 3 * 6
+    for epoch in range(3):
+        seen = [index for batch in taught.plan[6 * epoch : 6 * epoch + 6] for index in batch]
+        assert sorted(seen) == list(range(24))
+    assert taught.plan[:6] != taught.plan[6:12]
+
+
+def test_texts_of_the_domain_come_first_and_every_token_of_them_counts(training: Make, tokenizer: Any) -> None:
+    taught = _taught(training(domain={"usecases": ["own"], "epochs": 2, "block": 9}), tokenizer)
+    blocks = taught.counts["texts"]
+    assert blocks > 24  # longer texts are several blocks
+    texts = taught.examples[:blocks]
+    assert all(IGNORED not in example.labels and len(example.tokens) <= 9 for example in texts)
+    assert all(example.labels[:-1] == example.tokens[1:] for example in texts)
+    whole = "".join(tokenizer.decode([*example.tokens, example.labels[-1]]) for example in texts)
+    assert "note number 3" in whole and "Priority" not in whole  # texts, not prompts
+    order = [index for batch in taught.plan for index in batch]
+    assert all(index < blocks for index in order[: 2 * blocks])
+    assert sorted(order[2 * blocks :]) == list(range(blocks, blocks + 24))
+
+
+def test_other_use_cases_are_mixed_in_by_weight_with_their_own_prompt(
+    training: Make, tokenizer: Any, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = training(mix={"other": 0.5})
+    _other(tmp_path, tiny_model, monkeypatch, rows=40)
+    taught = _taught(arguments, tokenizer)
+    assert taught.counts == {"own": 24, "other": 12}
+    texts = [tokenizer.decode(example.tokens) for example in taught.examples]
+    assert [text.startswith("Other: ") for text in texts] == [False] * 24 + [True] * 12
+    assert sorted(index for batch in taught.plan for index in batch) == list(range(36))
+    assert any(min(batch) < 24 <= max(batch) for batch in taught.plan)  # mixed, not one after the other
+
+
+def test_a_use_case_without_a_dataset_cannot_be_learnt_from(training: Make, tokenizer: Any) -> None:
+    with pytest.raises(DataError, match=r"'other' has no dataset yet, but 'tiny' is to learn from it"):
+        _taught(training(mix={"other": 0.5}), tokenizer)
+
+
+def test_going_on_means_new_records_and_a_share_of_known_ones(training: Make, tokenizer: Any) -> None:
+    seen = small_dataset(12, 6)
+    arguments = training(start="champion", continual={"replay": 0.25})
+    taught = _taught(arguments, tokenizer, _release(seen))
+    assert taught.counts == {"new": 12, "replayed": 4}  # a quarter of sixteen
+    numbers = [int(tokenizer.decode(example.tokens).split("number ")[1].split()[0]) for example in taught.examples]
+    assert numbers[:12] == list(range(12, 24))
+    assert set(numbers[12:]) < set(range(12)) and len(set(numbers[12:])) == 4
+
+
+def test_without_a_champion_going_on_begins_with_all_records(training: Make, tokenizer: Any) -> None:
+    taught = _taught(training(start="champion", continual={"replay": 0.25}), tokenizer)
+    assert taught.counts == {"own": 24}
+
+
+def test_nothing_new_is_said(training: Make, tokenizer: Any) -> None:
+    arguments = training(start="champion", continual={"replay": 0.25})
+    with pytest.raises(TrainingError, match="The champion has seen all records: nothing is new"):
+        _taught(arguments, tokenizer, _release(arguments["dataset"]))
+
+
+def test_what_is_learnt_from_names_the_result(training: Make, tmp_path: Path) -> None:
+    one, two = small_dataset(12, 6), small_dataset(13, 6)
+    digests = [Sources(one, seen, {}).digests() for seen in (None, two)]
+    assert digests[0] != digests[1] != Sources(one, two, {"other": two}).digests()

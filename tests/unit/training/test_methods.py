@@ -1,0 +1,174 @@
+"""Every method and strategy ends in something that can be packaged and asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from llmops_tasks import artifacts, storage
+from llmops_tasks.config import Finetune
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.errors import InputError, TrainingError
+from llmops_tasks.generation import open_generator
+from llmops_tasks.release.package import package
+from llmops_tasks.training import loop, methods
+from llmops_tasks.training.finetune import finetune
+
+pytestmark = pytest.mark.usefixtures("mlflow")
+Make = Callable[..., dict[str, Any]]
+PROMPTS = ["Note: with pain\nPriority:", "Note: note number 3\nPriority:"]
+ANSWERS = [" urgent", " less", " emergent", " non"]
+
+
+def _package(arguments: dict[str, Any], trained: ArtifactRef) -> ArtifactRef:
+    return package(usecase=arguments["usecase"], trained=trained, base=arguments["base"], dataset=arguments["dataset"])
+
+
+def _weights(ref: ArtifactRef, name: str = "adapter_model.safetensors") -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(artifacts.fetch(ref) / name)
+
+
+def _distance(one: dict[str, Any], two: dict[str, Any]) -> float:
+    assert set(one) == set(two) != set()
+    return max(float((one[name] - two[name]).abs().max()) for name in one)
+
+
+def test_precision_follows_the_hardware_and_the_use_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    assert [methods.use_bf16(Finetune(precision=name)) for name in ("auto", "fp32", "bf16")] == [False, False, True]
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert [methods.use_bf16(Finetune(precision=name)) for name in ("auto", "fp32", "bf16")] == [True, False, True]
+
+
+def test_over_four_bits_the_frozen_layers_are_small_and_the_loss_falls(training: Make) -> None:
+    import bitsandbytes
+
+    arguments = training(method="qlora", epochs=4, learning_rate=0.02, dropout=0.0)
+    folder = artifacts.fetch(arguments["base"])
+    layer = methods.load_base(folder, "qlora")[0].model.layers[0].mlp.up_proj
+    assert isinstance(layer, bitsandbytes.nn.Linear4bit)
+    assert layer.weight.numel() * layer.weight.element_size() * 2 == 64 * 128  # half a byte a weight
+    trained = finetune(**arguments)
+    losses = storage.read_json(f"{trained['uri']}/training.json")["losses"]
+    assert trained["kind"] == "adapter" and sum(losses[-3:]) < sum(losses[:3]) - 1
+    release = _package(arguments, trained)
+    assert _weights(release, "model.safetensors")["model.layers.1.mlp.up_proj.weight"].dtype.is_floating_point
+
+
+def test_an_ensemble_averages_its_members(training: Make) -> None:
+    arguments = training(members=3)
+    trained = finetune(**arguments)
+    alone = finetune(**training(seed=8))
+    second = _weights(trained, "members/1/adapter_model.safetensors")
+    assert _distance(second, _weights(alone)) == 0  # member 1 is what its seed alone gives
+    assert _distance(second, _weights(trained, "members/2/adapter_model.safetensors")) > 1e-3
+    release = _package(training(members=3), trained)
+    assert (trained["meta"]["members"], release["meta"]["members"]) == (3, 3)
+    folder = artifacts.fetch(release)
+    found = open_generator("transformers", folder).scores(PROMPTS, ANSWERS, 2)
+    rows = [open_generator("transformers", folder / "members" / str(n)).scores(PROMPTS, ANSWERS, 2) for n in range(3)]
+    for prompt in range(2):
+        means = [sum(row[prompt][answer] for row in rows) / 3 for answer in range(4)]
+        assert found[prompt] == pytest.approx(means, abs=1e-12)
+    with pytest.raises(InputError, match="cannot write"):
+        open_generator("transformers", folder).generate(PROMPTS, 2, 2)
+
+
+def test_the_cost_of_an_ensemble_is_that_of_all_members(training: Make) -> None:
+    one, three = finetune(**training())["meta"], finetune(**training(members=3))["meta"]
+    assert three["estimated.seconds"] > 1.5 * one["estimated.seconds"]
+    assert len(storage.find(f"{storage.store_uri()}/tiny/activations/*/*.safetensors")) == 2  # train, held out
+
+
+def test_training_can_start_from_a_release(training: Make) -> None:
+    """Transfer and going on: the release's weights, also below what is trained."""
+    first = training(learning_rate=0.02, dropout=0.0)
+    before = finetune(**first)
+    release = _package(first, before)
+    again = {**training(learning_rate=1e-6, dropout=0.0), "base": release}
+    trained = finetune(**again)
+    fresh = finetune(**training(learning_rate=1e-6, dropout=0.0))
+    assert trained["meta"]["held_out_loss"] == pytest.approx(before["meta"]["held_out_loss"], abs=1e-2)
+    assert trained["meta"]["held_out_loss"] < fresh["meta"]["held_out_loss"] - 0.5
+    assert trained["key"] != fresh["key"]
+
+
+def test_two_processes_do_what_one_does(training: Make) -> None:
+    one = finetune(**training(dropout=0.0))
+    two = finetune(**training(dropout=0.0, processes=2))
+    losses = [storage.read_json(f"{ref['uri']}/training.json")["losses"] for ref in (one, two)]
+    assert losses[1][0] == pytest.approx(losses[0][0], abs=1e-5)
+    assert losses[1] == pytest.approx(
+        losses[0], abs=2e-3
+    )  # additions in another order, and AdamW divides by small numbers
+    assert two["meta"]["held_out_loss"] == pytest.approx(one["meta"]["held_out_loss"], abs=2e-3)
+    assert two["key"] != one["key"]
+
+
+def test_a_process_that_fails_ends_the_run_and_nothing_is_published(training: Make) -> None:
+    arguments = training(processes=2, max_gradient=1.0001, learning_rate=0.9, epochs=5)
+    with pytest.raises(TrainingError, match="One of 2 training processes failed"):
+        finetune(**arguments)
+    assert storage.find(f"{storage.store_uri()}/tiny/adapter/*/*") == []
+
+
+@pytest.mark.parametrize("settings", [{"learning_rate": 2}, {"rang": 8}, {"method": "magic"}])
+def test_settings_of_a_search_are_checked(training: Make, settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"settings are wrong at \\['{next(iter(settings))}'\\]"):
+        finetune(**training(), settings=settings)
+
+
+def test_settings_of_a_search_take_the_place_of_the_use_cases(training: Make) -> None:
+    plain, other = finetune(**training()), finetune(**training(), settings={"rank": 4})
+    same = finetune(**training(rank=4))
+    assert other["sha256"] == same["sha256"] != plain["sha256"]
+
+
+def test_what_is_left_is_told_in_seconds_of_this_process() -> None:
+    told: list[tuple[int, float]] = []
+    plan = [[0]] * 10
+    lesson = loop.Lesson([loop.Example([1], [1])], None, plan)
+    with pytest.MonkeyPatch.context() as patch:
+        clock = iter(range(100))
+        patch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+        patch.setattr(loop, "step", lambda *_: 1.0)
+        loop.run(
+            methods.State(None, {}, None, 0), Finetune(), lesson, 6, lambda made, _, left: told.append((made, left))
+        )
+    assert told == [(7, 3.0), (8, 2.0), (9, 1.0), (10, 0.0)]  # a second a step, whatever was made before
+    assert math.isfinite(told[0][1])
+
+
+def test_gradients_over_four_bits_are_those_over_the_same_weights_in_fp32(training: Make) -> None:
+    """Through both layers: what a layer hands down must be right, too."""
+    import torch
+    from bitsandbytes.functional import dequantize_4bit
+
+    folder = artifacts.fetch(training()["base"])
+    settings = Finetune(top_layers=2, batch_size=4, precision="fp32")
+    four, plain = methods.load_base(folder, "qlora")[0], methods.load_base(folder)[0]
+    layers = {name: layer for name, layer in four.named_modules() if hasattr(layer, "quant_state")}
+    with torch.no_grad():
+        for name, layer in plain.named_modules():
+            if getattr(layers.get(name), "quant_state", None) is not None:
+                layer.weight.copy_(dequantize_4bit(layers[name].weight.data, layers[name].quant_state))
+    examples = [loop.Example([3 + n, 50, 7 * n], [loop.IGNORED, loop.IGNORED, 9 + n]) for n in range(3)]
+    found = []
+    for model in (four, plain):
+        torch.manual_seed(0)
+        state = methods.prepare(model, settings)
+        with torch.no_grad():
+            for value in state.trained.values():
+                value.normal_(std=0.02)
+        loop._gradients(state, settings, 0, examples, None)
+        found.append({name: value.grad.clone() for name, value in state.trained.items()})
+    assert len(layers) == 14
+    assert _distance(*found) < 1e-4 < max(float(value.abs().max()) for value in found[1].values())

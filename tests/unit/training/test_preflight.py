@@ -1,0 +1,101 @@
+"""What a run will need is known before its first step, and what is too much is not begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from llmops_tasks import artifacts, storage
+from llmops_tasks.config import Finetune
+from llmops_tasks.config_training import Budget
+from llmops_tasks.errors import BudgetError
+from llmops_tasks.training import loop, methods, preflight
+from llmops_tasks.training.curriculum import Curriculum
+from llmops_tasks.training.examples import IGNORED, Example, batch_plan
+from llmops_tasks.training.finetune import finetune
+
+Make = Callable[..., dict[str, Any]]
+SETTINGS = Finetune(top_layers=1, batch_size=4, dropout=0.1)
+
+
+@pytest.fixture
+def state(tiny_model: Any) -> methods.State:
+    """The tiny model before its first step."""
+    return methods.prepare(methods.load_base(tiny_model)[0], SETTINGS)
+
+
+def _taught(records: int = 40) -> Curriculum:
+    lengths = [5 + number % 30 for number in range(records)]
+    examples = [Example([7] * length, [IGNORED] * (length - 1) + [3]) for length in lengths]
+    return Curriculum(examples, batch_plan(lengths, 4, 7, 0), {"own": records})
+
+
+def test_the_probe_leaves_no_trace(state: methods.State) -> None:
+    import torch
+
+    before = {name: value.detach().clone() for name, value in state.trained.items()}
+    preflight.estimate(state, SETTINGS, _taught(), "tiny")
+    assert all(torch.equal(before[name], value) for name, value in state.trained.items())
+    assert not state.optimizer.state and not state.losses
+    assert all(value.grad is None for value in state.trained.values())
+
+
+def test_twice_the_records_need_twice_the_steps_and_tokens(state: methods.State) -> None:
+    one, two = (preflight.estimate(state, SETTINGS, _taught(records), "tiny") for records in (60, 120))
+    assert (two.steps, two.tokens) == (2 * one.steps, 2 * one.tokens)
+    assert two.seconds > one.seconds > 0
+    assert two.disk_mib >= one.disk_mib
+
+
+def test_batches_of_all_sizes_are_probed() -> None:
+    taught = _taught(60)
+    sizes = [sum(len(taught.examples[index].tokens) for index in batch) for batch in taught.plan]
+    probed = [sum(len(taught.examples[index].tokens) for index in batch) for batch in preflight._typical(taught)]
+    assert probed == sorted(probed)
+    assert min(sizes) <= probed[0] < probed[2] <= max(sizes)
+    assert sum(probed) / 3 == pytest.approx(sum(sizes) / len(sizes), rel=0.15)
+
+
+def test_a_price_follows_from_time_and_devices(state: methods.State) -> None:
+    dear = SETTINGS.model_copy(update={"budget": Budget(price_per_hour=3600.0), "processes": 2})
+    found = preflight.estimate(state, dear, _taught(), "tiny")
+    assert found.price == pytest.approx(2 * found.seconds, rel=0.05, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ({"minutes": 1.0}, "minutes 3 of 1"),
+        ({"memory_gib": 1.0}, "memory_gib 2 of 1"),
+        ({"disk_gib": 2.0}, "disk_gib 3 of 2"),
+        ({"price": 0.5}, "price 3 of 0.5"),
+    ],
+)
+def test_what_is_over_the_budget_is_refused_with_the_numbers(budget: dict[str, float], words: str) -> None:
+    found = preflight.Estimate(steps=1, tokens=1, seconds=60, memory_mib=2048, disk_mib=1024, price=1)
+    preflight.check(found, Budget(**dict.fromkeys(budget, 9.0)), members=3)
+    with pytest.raises(BudgetError, match=f"{words}.* Nothing was started"):
+        preflight.check(found, Budget(**budget), members=3)
+
+
+@pytest.mark.usefixtures("mlflow")
+def test_a_run_over_its_budget_makes_no_step_and_leaves_nothing(
+    training: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "run", lambda *_: pytest.fail("a step was made"))
+    with pytest.raises(BudgetError, match="memory_gib"):
+        finetune(**training(budget={"memory_gib": 0.1}))
+    assert storage.find(f"{storage.store_uri()}/tiny/adapter/*/*") == []
+
+
+@pytest.mark.usefixtures("mlflow")
+def test_estimate_and_actual_stand_side_by_side(training: Make) -> None:
+    ref = finetune(**training())
+    for name in ("seconds", "memory_mib"):
+        assert ref["meta"][f"estimated.{name}"] > 0 and ref["meta"][f"actual.{name}"] > 0
+    assert ref["meta"]["cpu_seconds_per_1000_records"] > 0
+    cheaper = finetune(**training(budget={"minutes": 60}))
+    assert cheaper == ref  # a budget changes nothing about the result
+    assert artifacts.fetch(ref)
