@@ -58,7 +58,7 @@ def dags(usecase: str, case: UseCase) -> None:
     good = task(validate)(usecase=usecase, records=records, labelled=False)
     anonymous = task(anonymize)(usecase=usecase, records=good)
     rendered = task(day)(usecase=usecase, records=anonymous, date=chosen["date"])
-    answered = model_task(predict)(usecase=usecase, day=rendered, champion=serving, requested=chosen["version"])
+    answered = model_task(predict, case)(usecase=usecase, day=rendered, champion=serving, requested=chosen["version"])
     extra = {"sha256": answered["sha256"], "day": rendered, "predictions": answered}
     announced(assets_of(usecase).predictions, extra)
 

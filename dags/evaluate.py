@@ -52,10 +52,10 @@ def dags(usecase: str, case: UseCase) -> None:
     event = received(assets_of(usecase).candidate, field="version")
     candidate, dataset = event["candidate"], event["dataset"]
     now = task(champion)(usecase=usecase)
-    base = model_task(base_model)(usecase=usecase)
+    base = model_task(base_model, case)(usecase=usecase)
     open_question = task.short_circuit(needs_verdict)(candidate=candidate, champion=now)
     plan = task(subjects)(usecase=usecase, candidate=candidate, champion=now, base=base)
-    measured = model_task(evaluate, map_index_template="{{ task.op_kwargs['subject'] }}")
+    measured = model_task(evaluate, case, map_index_template="{{ task.op_kwargs['subject'] }}")
     reports = measured.partial(usecase=usecase, dataset=dataset).expand_kwargs(plan)
     evidence = task(compare_all)(usecase=usecase, reports=reports)
     verdict = task(judge, task_id="gate")(usecase=usecase, evidence=evidence, candidate=candidate, champion=now)

@@ -2,7 +2,9 @@
 ### Train
 Fine-tunes the base model on a dataset version, merges, and registers the release as a candidate.
 
-`receive dataset → base model → fine-tune → package → register → announce`
+`receive dataset → base model → (starting point) → (search) → fine-tune → package → register → announce`
+
+A use case with a `search` tries settings first, one task a trial; a `start` other than the base model is resolved once.
 
 An interrupted fine-tuning continues from its newest verified checkpoint. Started by a new dataset, or by hand:
 the form takes an earlier dataset, a control run on shuffled labels, or a smoke run of a few steps. Control and
@@ -23,6 +25,7 @@ from llmops_tasks.release.package import package
 from llmops_tasks.release.registry import register, starting_point
 from llmops_tasks.training.base_model import base_model
 from llmops_tasks.training.finetune import CONTROLS, finetune
+from llmops_tasks.training.search import best, trial, trials
 
 PARAMS = {
     "dataset": optional(
@@ -44,21 +47,31 @@ def options() -> dict[str, Any]:
     return {"control": params["control"], "max_steps": params["max_steps"]}
 
 
+def _searched(usecase: str, case: UseCase, dataset: Any, start: Any) -> Any:
+    """Every trial is a task; what won goes into the fine-tuning."""
+    common = {"usecase": usecase, "dataset": dataset, "base": start}
+    tried = model_task(trial, case).partial(**common).expand(number=task(trials)(usecase=usecase))
+    return task(best, multiple_outputs=True)(**common, tried=tried)["settings"]
+
+
 @stage("train", schedule=lambda usecase, case: [assets_of(usecase).dataset], params=PARAMS, doc=__doc__)
 def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
     chosen, event = options(), received(assets_of(usecase).dataset, field="dataset")
     dataset = event["dataset"]
-    base = model_task(base_model)(usecase=usecase)
-    start = (
-        task(starting_point, multiple_outputs=True)(usecase=usecase, base=base)
-        if case.finetune.start != "base"
-        else base
+    base = model_task(base_model, case)(usecase=usecase)
+    start: Any = base
+    if case.finetune.start != "base":
+        start = task(starting_point, multiple_outputs=True)(usecase=usecase, base=base)
+    trained = model_task(finetune, case)(
+        usecase=usecase,
+        dataset=dataset,
+        base=start,
+        control=chosen["control"],
+        max_steps=chosen["max_steps"],
+        settings=_searched(usecase, case, dataset, start) if case.search else None,
     )
-    trained = model_task(finetune)(
-        usecase=usecase, dataset=dataset, base=start, control=chosen["control"], max_steps=chosen["max_steps"]
-    )
-    release = model_task(package)(usecase=usecase, trained=trained, base=start, dataset=dataset)
+    release = model_task(package, case)(usecase=usecase, trained=trained, base=start, dataset=dataset)
     candidate = task(register)(usecase=usecase, release=release)
     extra = {"sha256": release["sha256"], "version": candidate["version"], "candidate": candidate, "dataset": dataset}
     announced(assets_of(usecase).candidate, extra)

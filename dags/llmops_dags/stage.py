@@ -11,6 +11,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, ExceptionRetryPolicy, Param, 
 from llmops_links import LINKS
 
 from llmops_tasks import config, errors
+from llmops_tasks.config_training import Resources
 from llmops_tasks.process import isolated
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,20 @@ DATE = r"^\d{4}-\d{2}-\d{2}$"
 VERSION = r"^[0-9]{1,9}$"
 
 
-def model_task(verb: Callable[..., Any], **settings: Any) -> Any:
-    """A task for a verb that loads a model: in a process of its own, in the pool of such tasks."""
-    return task(isolated(verb), pool=COMPUTE, multiple_outputs=True, **settings)
+def model_task(verb: Callable[..., Any], case: config.UseCase, **settings: Any) -> Any:
+    """A task for a verb that loads a model: in a process of its own, in the pool of such tasks, where the use case says."""
+    return task(isolated(verb), pool=COMPUTE, multiple_outputs=True, **_place(case.finetune.resources), **settings)
+
+
+def _place(resources: Resources) -> dict[str, Any]:
+    """Celery's queue and Kubernetes' pod; other executors pass over both."""
+    place: dict[str, Any] = {"queue": resources.queue} if resources.queue else {}
+    if resources.pod:
+        # heavy, and only there with that executor
+        from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+
+        place["executor_config"] = {"pod_override": PodGenerator.deserialize_model_dict(resources.pod)}
+    return place
 
 
 def optional(pattern: str, title: str, description: str) -> Param:

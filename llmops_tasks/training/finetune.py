@@ -198,8 +198,8 @@ def _teach(
     run_id: str,
 ) -> dict[str, Any]:
     began = time.monotonic()
-    lesson = loop.Lesson(taught.examples, _hidden(job, state, settings, taught.examples), taught.plan)
-    seen = _hidden(job, state, settings, held_out)
+    lesson = loop.Lesson(taught.examples, hidden_states(job.name, state, settings, taught.examples), taught.plan)
+    seen = hidden_states(job.name, state, settings, held_out)
     resume = partial(checkpoints.resume, trained=state.trained, optimizer=state.optimizer)
     done, state.losses = processes.first_then_others(partial(resume, usecase=job.name, run=job.run(member)))
     loop.run(state, settings, lesson, done, partial(_after_step, job, member, state, settings, lesson, run_id))
@@ -218,14 +218,14 @@ def _teach(
     }
 
 
-def _hidden(job: Job, state: State, settings: Finetune, records: list[Example]) -> Any:
+def hidden_states(usecase: str, state: State, settings: Finetune, records: list[Example]) -> Any:
     """What enters the trained layers; None where there is no frozen trunk."""
     if state.cut == 0:
         return None
     compute = partial(
         trunk.activations,
         model=state.base,
-        shared=trunk.Shared(job.name, state.cut),
+        shared=trunk.Shared(usecase, state.cut),
         sequences=[example.tokens for example in records],
         batch_size=settings.batch_size,
     )

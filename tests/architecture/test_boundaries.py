@@ -36,7 +36,7 @@ COLUMNS = [
 ]
 HEAVY = (
     "torch", "transformers", "datasets", "peft", "mlflow", "great_expectations", "pandas", "numpy", "pyarrow",
-    "sklearn", "scipy", "boto3", "botocore", "safetensors", "gguf", "airflow",
+    "sklearn", "scipy", "boto3", "botocore", "safetensors", "gguf", "optuna", "trl", "accelerate", "bitsandbytes", "airflow",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -210,3 +210,43 @@ def test_parsing_all_dags_imports_no_heavy_module() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stderr[-2000:]
+
+
+def _made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **finetune: Any) -> Any:
+    """The train DAG of a use case with these settings."""
+    raw = yaml.safe_load(tiny.TRIAGE.read_text(encoding="utf-8"))
+    raw["finetune"] |= finetune.pop("finetune", {})
+    path = tmp_path / "special.yaml"
+    path.write_text(yaml.safe_dump(raw | finetune), encoding="utf-8")
+    monkeypatch.setenv("LLMOPS_USECASES", str(tmp_path))
+    made = load()
+    assert made.import_errors == {}
+    return made.dags["special.train"]
+
+
+def test_tasks_that_load_a_model_go_where_the_use_case_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = {"spec": {"nodeSelector": {"gpu": "a100"}, "containers": [{"name": "base", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}}  # fmt: skip
+    dag = _made(tmp_path, monkeypatch, finetune={"resources": {"queue": "gpu", "pod": pod}})
+    for name in ("base_model", "finetune", "package"):
+        task = dag.get_task(name)
+        assert (task.queue, task.pool) == ("gpu", "compute")
+        override = task.executor_config["pod_override"]
+        assert override.spec.node_selector == {"gpu": "a100"}
+        assert override.spec.containers[0].resources.limits == {"nvidia.com/gpu": "1"}
+    assert dag.get_task("register").queue == "default" and not dag.get_task("register").executor_config
+
+
+def test_a_search_is_a_task_a_trial_before_the_fine_tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
+    dag = _made(tmp_path, monkeypatch, search={"space": space, "trials": 3}, finetune={"start": "champion"})
+    assert dag.get_task("trial").is_mapped and dag.get_task("trial").pool == "compute"
+    assert dag.get_task("trial").upstream_task_ids >= {"trials", "starting_point"}
+    assert "best" in dag.get_task("finetune").upstream_task_ids
+    assert not set(load_plain().task_ids) & {"trial", "best", "starting_point"}
+
+
+def load_plain() -> Any:
+    """The train DAG of the shipped use case."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMOPS_USECASES", str(tiny.TRIAGE.parent))
+        return load().dags["triage.train"]

@@ -1,0 +1,209 @@
+"""A search for settings: Optuna proposes, each trial is one task, the smallest held-out loss wins.
+
+All trials share one journal file, so they may run at the same time, on one machine or on several that share a file
+system, and a search that was interrupted goes on where it was. A trial is cut short when it is worse than the
+median of the others at the same epoch. All trials share the trunk's output: none pays for it twice.
+Source: Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework".
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops_tasks import artifacts, config, storage
+from llmops_tasks.config import Search, UseCase
+from llmops_tasks.config_training import Range
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.errors import InputError, TrainingError
+from llmops_tasks.training import curriculum, loop, methods
+from llmops_tasks.training.examples import encode
+from llmops_tasks.training.finetune import hidden_states, with_settings
+
+if TYPE_CHECKING:
+    import optuna
+
+log = logging.getLogger(__name__)
+
+
+def trials(*, usecase: str) -> list[int]:
+    """The numbers of the trials: one mapped task each; none without a `search` in the use case."""
+    search = config.load(usecase).search
+    return list(range(search.trials)) if search else []
+
+
+def trial(*, usecase: str, dataset: ArtifactRef, base: ArtifactRef, number: int) -> dict[str, Any]:
+    """Train with settings that were not tried yet, on the train split, and look at the held-out loss.
+
+    Args:
+        usecase: name or YAML path, with a `search`.
+        dataset: from `versions`.
+        base: weights to start from.
+        number: of the trial; one that is finished is not made again.
+
+    Returns:
+        {number, state, loss, settings}; state is "complete", "pruned" (worse than others), "failed" or "over budget".
+    """
+    import optuna
+
+    case, name = config.load(usecase), config.usecase_name(usecase)
+    search = _search(case)
+    study = _study(case, name, dataset, base, number)
+    known = next((t for t in study.trials if t.user_attrs.get("number") == number and t.state.is_finished()), None)
+    if known is not None:
+        return _told(known, number)
+    if _minutes(study) > search.minutes:
+        return {"number": number, "state": "over budget", "loss": None, "settings": {}}
+    tried = study.ask()
+    tried.set_user_attr("number", number)
+    settings = {name: _suggest(tried, name, found) for name, found in sorted(search.space.items())}
+    try:
+        loss = _train(case, name, dataset, base, settings, tried)
+        study.tell(tried, loss)
+    except optuna.TrialPruned:
+        study.tell(tried, state=optuna.trial.TrialState.PRUNED)
+    except TrainingError as exc:  # settings that do not train are a result, too
+        log.warning("trial %d failed: %s", number, exc)
+        study.tell(tried, state=optuna.trial.TrialState.FAIL)
+    return _told(study.trials[tried.number], number)
+
+
+def best(*, usecase: str, dataset: ArtifactRef, base: ArtifactRef, tried: list[dict[str, Any]]) -> dict[str, Any]:
+    """The settings that won, and why: a table of all trials and how much each setting mattered.
+
+    Args:
+        usecase: name or YAML path.
+        dataset: that was searched on.
+        base: that was started from.
+        tried: what `trial` returned.
+
+    Returns:
+        {settings, loss, report}; settings are {} where nothing was searched.
+
+    Raises:
+        TrainingError: if no trial came to an end.
+    """
+    case, name = config.load(usecase), config.usecase_name(usecase)
+    if case.search is None:
+        return {"settings": {}, "loss": None, "report": None}
+    done = [result for result in tried if result["state"] == "complete"]
+    if not done:
+        raise TrainingError(
+            f"None of {len(tried)} trials came to an end. Give search.minutes more, or a smaller space."
+        )
+    winner = min(done, key=lambda result: (result["loss"], result["number"]))
+    study = _study(case, name, dataset, base)
+    inputs = {"study": study.study_name, "tried": tried}
+    report = artifacts.publish(usecase=name, kind="search", inputs=inputs, build=partial(_write, study, tried, winner))
+    log.info("trial %d won with a held-out loss of %.4f: %s", winner["number"], winner["loss"], winner["settings"])
+    return {"settings": {**winner["settings"]}, "loss": winner["loss"], "report": report}
+
+
+def _search(case: UseCase) -> Search:
+    if case.search is None:
+        raise InputError("The use case has no 'search'. Add one, with the space to look through.")
+    return case.search
+
+
+def _study(case: UseCase, usecase: str, dataset: ArtifactRef, base: ArtifactRef, number: int = 0) -> optuna.Study:
+    """The study of these inputs, begun or gone on with; every trial draws from a seed of its own."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    search = _search(case)
+    inputs = {"dataset": dataset["sha256"], "base": base["sha256"], "config": case.digest("task", "prompt", "finetune", "search")}  # fmt: skip
+    folder = storage.home() / "search"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    kept = optuna.storages.JournalStorage(JournalFileBackend(str(folder / f"{usecase}.journal")))
+    return optuna.create_study(
+        study_name=storage.digest(inputs)[:32],
+        storage=kept,
+        load_if_exists=True,
+        direction="minimize",
+        sampler=optuna.samplers.TPESampler(seed=search.seed + number, constant_liar=True),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
+    )
+
+
+def _minutes(study: optuna.Study) -> float:
+    spans = [t.datetime_complete - t.datetime_start for t in study.trials if t.datetime_complete and t.datetime_start]
+    return sum(span.total_seconds() for span in spans) / 60
+
+
+def _suggest(tried: optuna.Trial, name: str, found: Range) -> Any:
+    if found.choices is not None:
+        return tried.suggest_categorical(name, found.choices)
+    low, high = found.low or 0, found.high or 0
+    if isinstance(config.Finetune.model_fields[name].annotation, type) and config.Finetune.model_fields[name].annotation is int:  # fmt: skip
+        return tried.suggest_int(name, int(low), int(high), log=found.log)
+    return tried.suggest_float(name, low, high, log=found.log)
+
+
+def _train(
+    case: UseCase, usecase: str, dataset: ArtifactRef, base: ArtifactRef, settings: dict[str, Any], tried: optuna.Trial
+) -> float:
+    """Epoch by epoch; after each the pruner is asked."""
+    import optuna
+    import torch
+
+    case = with_settings(case, settings)
+    case = with_settings(case, {"epochs": _search(case).epochs})
+    loop.threads()
+    torch.manual_seed(case.finetune.seed)
+    model, tokenizer = methods.load_base(artifacts.fetch(base), case.finetune.method)
+    found = curriculum.sources(case, usecase, dataset, base)
+    taught = curriculum.curriculum(case, tokenizer, found, "none")
+    held_out = encode(case, tokenizer, curriculum.rows(dataset, "validation"))
+    state = methods.prepare(model, case.finetune)
+    lesson = loop.Lesson(taught.examples, hidden_states(usecase, state, case.finetune, taught.examples), taught.plan)
+    seen = hidden_states(usecase, state, case.finetune, held_out)
+    began, epoch = time.monotonic(), max(1, len(taught.plan) // case.finetune.epochs)
+    loss = float("inf")
+
+    def after_step(made: int, speed: float, left: float) -> None:
+        nonlocal loss
+        if made % epoch and made != len(taught.plan):
+            return
+        loss = loop.mean_loss(state, case.finetune, held_out, seen)
+        log.info("trial %d: loss %.4f after %d steps, %.0f s", tried.number, loss, made, time.monotonic() - began)
+        tried.report(loss, made)
+        if tried.should_prune():
+            raise optuna.TrialPruned
+
+    loop.run(state, case.finetune, lesson, 0, after_step)
+    return loss
+
+
+def _told(found: optuna.trial.FrozenTrial, number: int) -> dict[str, Any]:
+    state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(found.state.name, "failed")
+    loss = found.value if state == "complete" else None
+    return {"number": number, "state": state, "loss": loss, "settings": dict(found.params)}
+
+
+def _write(study: optuna.Study, tried: list[dict[str, Any]], winner: dict[str, Any], out: Path) -> dict[str, Any]:
+    names = sorted(winner["settings"])
+    lines = [f"# Search: trial {winner['number']} won with a held-out loss of {winner['loss']:.4f}", ""]
+    lines += [f"| trial | state | held-out loss | {' | '.join(names)} |", "|---" * (3 + len(names)) + "|"]
+    for result in sorted(tried, key=lambda result: (result["loss"] is None, result["loss"], result["number"])):
+        loss = "" if result["loss"] is None else f"{result['loss']:.4f}"
+        values = " | ".join(str(result["settings"].get(name, "")) for name in names)
+        lines.append(f"| {result['number']} | {result['state']} | {loss} | {values} |")
+    weights = _importance(study)
+    lines += ["", "How much of the differences each setting explains (fANOVA): " + (", ".join(f"{name} {share:.0%}" for name, share in weights.items()) or "too few trials to say") + "."]  # fmt: skip
+    (out / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {"rows": len(tried), "winner": winner, "importance": weights}
+
+
+def _importance(study: optuna.Study) -> dict[str, float]:
+    """Empty where trials are too few or too alike to tell."""
+    import optuna
+
+    try:
+        found = optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=7))  # fmt: skip
+    except (RuntimeError, ValueError):
+        return {}
+    return {name: round(float(share), 3) for name, share in found.items()}

@@ -1,0 +1,114 @@
+"""A search tries settings, cuts short what is worse, goes on where it was, and says why the winner won."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llmops_tasks import artifacts, storage
+from llmops_tasks.errors import InputError, TrainingError
+from llmops_tasks.training import loop, search
+
+pytestmark = pytest.mark.usefixtures("mlflow")
+Make = Callable[..., dict[str, Any]]
+SPACE = {"learning_rate": {"low": 1e-6, "high": 3e-2, "log": True}, "rank": {"low": 2, "high": 8}}
+
+
+@pytest.fixture
+def searching(training: Make) -> Callable[..., dict[str, Any]]:
+    """Arguments of `trial`, for a use case with a search."""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        arguments = training(dropout=0.0)
+        path = Path(arguments["usecase"])
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw["search"] = {"space": SPACE, "trials": 4} | changes
+        path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+        return arguments
+
+    return make
+
+
+def _all(arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    return [search.trial(**arguments, number=number) for number in search.trials(usecase=arguments["usecase"])]
+
+
+def test_the_smallest_held_out_loss_wins_and_the_report_says_why(searching: Make) -> None:
+    arguments = searching(trials=5)
+    tried = _all(arguments)
+    done = [result for result in tried if result["state"] == "complete"]
+    assert len(tried) == 5 and len(done) >= 3
+    assert len({result["settings"]["learning_rate"] for result in tried}) == 5
+    assert all(2 <= result["settings"]["rank"] <= 8 and isinstance(result["settings"]["rank"], int) for result in tried)
+    found = search.best(**arguments, tried=tried)
+    assert found["loss"] == min(result["loss"] for result in done)
+    text = (artifacts.fetch(found["report"]) / "report.md").read_text(encoding="utf-8")
+    assert text.startswith("# Search: trial") and text.count("\n| ") == 6
+    assert "learning_rate" in text.splitlines()[-1]
+    assert sum(found["report"]["meta"]["importance"].values()) == pytest.approx(1, abs=0.01)
+
+
+def test_a_finished_trial_is_not_made_again(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = searching()
+    once = search.trial(**arguments, number=0)
+    monkeypatch.setattr(loop, "run", lambda *_: pytest.fail("trained again"))
+    assert search.trial(**arguments, number=0) == once
+
+
+def test_an_interrupted_search_goes_on(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = searching()
+    first = search.trial(**arguments, number=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            search.trial(**arguments, number=1)
+    tried = _all(arguments)
+    assert tried[0] == first
+    assert [result["number"] for result in tried] == [0, 1, 2, 3]
+    assert {result["state"] for result in tried} <= {"complete", "pruned"}
+
+
+def test_a_trial_that_is_worse_than_the_others_is_cut_short(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = searching(epochs=3, trials=5)
+    losses = iter([1.0] * 9 + [9.0] + [1.0] * 3)  # the fourth is asked once, and no more
+    monkeypatch.setattr(loop, "mean_loss", lambda *_: next(losses))
+    tried = _all(arguments)
+    assert [result["state"] for result in tried] == ["complete"] * 3 + ["pruned", "complete"]
+
+
+def test_settings_that_do_not_train_are_a_result(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = searching()
+
+    def ill(*_: Any) -> float:
+        raise TrainingError("Loss is nan")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "step", ill)
+        assert search.trial(**arguments, number=0)["state"] == "failed"
+        with pytest.raises(TrainingError, match="None of 1 trials came to an end"):
+            search.best(**arguments, tried=[search.trial(**arguments, number=0)])
+    assert search.trial(**arguments, number=1)["state"] == "complete"
+
+
+def test_no_trial_begins_when_the_time_is_spent(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = searching(minutes=0.001)
+    assert search.trial(**arguments, number=0)["state"] == "complete"
+    monkeypatch.setattr(loop, "run", lambda *_: pytest.fail("trained"))
+    assert search.trial(**arguments, number=1)["state"] == "over budget"
+
+
+def test_trials_share_the_trunk(searching: Make) -> None:
+    _all(searching(trials=2))
+    assert len(storage.find(f"{storage.store_uri()}/tiny/activations/*/*.safetensors")) == 2  # train, held out
+
+
+def test_without_a_search_nothing_is_tried(training: Make) -> None:
+    arguments = training()
+    assert search.trials(usecase=arguments["usecase"]) == []
+    assert search.best(**arguments, tried=[])["settings"] == {}
+    with pytest.raises(InputError, match="has no 'search'"):
+        search.trial(**arguments, number=0)
