@@ -57,7 +57,7 @@ def dags(usecase: str, case: UseCase) -> None:
     plan = task(subjects)(usecase=usecase, candidate=candidate, champion=now, base=base)
     measured = model_task(evaluate, case, map_index_template="{{ task.op_kwargs['subject'] }}")
     reports = measured.partial(usecase=usecase, dataset=dataset).expand_kwargs(plan)
-    evidence = task(compare_all)(usecase=usecase, reports=reports)
+    evidence = task(compare_all)(usecase=usecase, reports=reports, champion=now)
     verdict = task(judge, task_id="gate")(usecase=usecase, evidence=evidence, candidate=candidate, champion=now)
     shown = task(table, task_id="gate_table")(verdict=verdict)
     entry = task(record_verdict)(usecase=usecase, verdict=verdict)

@@ -25,6 +25,7 @@ from llmops_tasks.release.package import package
 from llmops_tasks.release.registry import register, starting_point
 from llmops_tasks.training.base_model import base_model
 from llmops_tasks.training.finetune import CONTROLS, finetune
+from llmops_tasks.training.preferences import corrections, prefer
 from llmops_tasks.training.search import best, trial, trials
 
 PARAMS = {
@@ -63,14 +64,18 @@ def dags(usecase: str, case: UseCase) -> None:
     start: Any = base
     if case.finetune.start != "base":
         start = task(starting_point, multiple_outputs=True)(usecase=usecase, base=base)
-    trained = model_task(finetune, case)(
-        usecase=usecase,
-        dataset=dataset,
-        base=start,
-        control=chosen["control"],
-        max_steps=chosen["max_steps"],
-        settings=_searched(usecase, case, dataset, start) if case.search else None,
-    )
+    if case.finetune.preferences:
+        pairs = task(corrections, multiple_outputs=True)(usecase=usecase, dataset=dataset)
+        trained = model_task(prefer, case)(usecase=usecase, pairs=pairs, base=start)
+    else:
+        trained = model_task(finetune, case)(
+            usecase=usecase,
+            dataset=dataset,
+            base=start,
+            control=chosen["control"],
+            max_steps=chosen["max_steps"],
+            settings=_searched(usecase, case, dataset, start) if case.search else None,
+        )
     release = model_task(package, case)(usecase=usecase, trained=trained, base=start, dataset=dataset)
     candidate = task(register)(usecase=usecase, release=release)
     extra = {"sha256": release["sha256"], "version": candidate["version"], "candidate": candidate, "dataset": dataset}

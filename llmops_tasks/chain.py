@@ -61,7 +61,7 @@ def _evaluate(usecase: str, done: Results) -> Any:
     done["champion"] = champion(usecase=usecase)
     plan = subjects(usecase=usecase, candidate=done["register"], champion=done["champion"], base=done["base"])
     reports = [evaluate(usecase=usecase, dataset=done["version"], **subject) for subject in plan]
-    return compare_all(usecase=usecase, reports=reports)
+    return compare_all(usecase=usecase, reports=reports, champion=done["champion"])
 
 
 def _gate(usecase: str, done: Results) -> Any:

@@ -123,6 +123,9 @@ class Gate(Section):
     champion_margin: float = Field(
         default=0.0, ge=0, description="Worse than the champion by at most this, with certainty."
     )
+    max_forgetting: float | None = Field(
+        default=None, ge=0, description="Worse than the champion by at most this on the records of the champion's exam."
+    )
     min_n: int = Field(default=200, gt=0, description="Fewer records are no evidence.")
 
 

@@ -30,6 +30,15 @@ class Continual(Section):
     replay: float = Field(ge=0, lt=1, description="Share of records it has seen already among those trained on.")
 
 
+class Preferences(Section):
+    """Learn from corrected answers (DPO) in place of records."""
+
+    beta: float = Field(default=0.1, gt=0, description="How strongly the start holds: larger stays nearer to it.")
+    learning_rate: float = Field(default=5e-5, gt=0, lt=1)
+    epochs: int = Field(default=1, gt=0)
+    min_pairs: int = Field(default=20, ge=2, description="Fewer corrections are not worth a run.")
+
+
 class Budget(Section):
     """What a run may cost; over it, nothing is started. Empty: no limit."""
 
@@ -89,6 +98,7 @@ class Finetune(Section):
         default={}, description="Multi-task: records of other use cases for every one of its own, e.g. {another: 0.5}."
     )
     continual: Continual | None = None
+    preferences: Preferences | None = None
     members: int = Field(default=1, ge=1, le=16, description="Ensemble: so many seeds, their scores averaged.")
     processes: int = Field(default=1, ge=1, description="Devices; each takes its part of every batch.")
     budget: Budget = Budget()
@@ -98,6 +108,8 @@ class Finetune(Section):
     def _consistent(self) -> Finetune:
         if self.continual and self.start != "champion":
             raise ValueError("continual goes on from the champion: set start to 'champion'")
+        if self.preferences and (self.start == "base" or self.method == "full" or self.members > 1):
+            raise ValueError("preferences tune a champion with one LoRA adapter: set start to 'champion', members to 1")
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate is {self.accumulate}, but a batch has only {self.batch_size} records")
         if any(weight <= 0 for weight in self.mix.values()):
@@ -133,7 +145,7 @@ class Search(Section):
 
     @model_validator(mode="after")
     def _known(self) -> Search:
-        allowed = set(Finetune.model_fields) - {"start", "domain", "mix", "continual", "members", "processes", "budget", "resources"}  # fmt: skip
+        allowed = set(Finetune.model_fields) - {"start", "domain", "mix", "continual", "members", "processes", "preferences", "budget", "resources"}  # fmt: skip
         if unknown := sorted(set(self.space) - allowed):
             raise ValueError(f"space names {unknown}; what can be searched: {sorted(allowed)}")
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 SCHEMA_VERSION = 1
+EARLIER = "champion, on its own exam"  # the reference of a comparison on the records that the champion was tested on
 
 
 class ArtifactRef(TypedDict):

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmops_tasks import config, storage
 from llmops_tasks.config import Gate, Limit
-from llmops_tasks.contracts import Check, Comparison, Evidence, Interval, Report, Verdict
+from llmops_tasks.contracts import EARLIER, Check, Comparison, Evidence, Interval, Report, Verdict
 
 
 def judge(*, usecase: str, evidence: Evidence, candidate: dict[str, Any], champion: dict[str, Any]) -> Verdict:
@@ -56,6 +56,8 @@ def decide(
     checks += [_beats(name, references.get(name), 0.0, policy) for name in policy.beats]
     if has_champion:
         checks.append(_beats("champion", references.get("champion"), -policy.champion_margin, policy))
+    if has_champion and policy.max_forgetting is not None:
+        checks.append(_beats(EARLIER, references.get(EARLIER), -policy.max_forgetting, policy))
     if stamps.get("smoke"):
         checks.append(_marked("a smoke run", "trained for a few steps only, never to be promoted"))
     found = {check["verdict"] for check in checks}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from llmops_tasks import artifacts, config, generation, storage, trunk
 from llmops_tasks.config import UseCase
-from llmops_tasks.contracts import ArtifactRef, Comparison, Evidence, Report
+from llmops_tasks.contracts import EARLIER, ArtifactRef, Comparison, Evidence, Report
 from llmops_tasks.errors import EvidenceError, InputError
 from llmops_tasks.evaluation import metrics
 from llmops_tasks.generation import Generator, open_generator
@@ -154,21 +154,46 @@ def subjects(
     return [{"subject": name, "model": models[name]} for name in names]
 
 
-def compare_all(*, usecase: str, reports: list[Report]) -> Evidence:
-    """Compare the candidate with every other subject: all that the gate judges on."""
+def compare_all(*, usecase: str, reports: list[Report], champion: dict[str, Any] | None = None) -> Evidence:
+    """Compare the candidate with every other subject: all that the gate judges on.
+
+    Args:
+        usecase: name or YAML path; with `gate.max_forgetting`, the champion is met again on the records of its own exam.
+        reports: from `evaluate`.
+        champion: from `registry.champion`.
+    """
     # what a process cost is no evidence: only a report's own keys count
     reports = [cast(Report, {name: report[name] for name in Report.__annotations__}) for report in reports]  # type: ignore[literal-required]
     candidate = next(report for report in reports if report["subject"] == "candidate")
     others = [report for report in reports if report["subject"] != "candidate"]
     comparisons = [compare(usecase=usecase, candidate=candidate, reference=other) for other in others]
+    serving = next((report for report in others if report["subject"] == "champion"), None)
+    if serving and champion and config.load(usecase).gate.max_forgetting is not None:
+        earlier = _exam(champion["dataset"])
+        found = compare(usecase=usecase, candidate=candidate, reference=serving, only=earlier)
+        comparisons.append({**found, "reference": EARLIER})
     return {"reports": [candidate, *others], "comparisons": comparisons}
 
 
-def compare(*, usecase: str, candidate: Report, reference: Report) -> Comparison:
+def _exam(dataset: ArtifactRef) -> set[str]:
+    """The ids of the records that a dataset tests on."""
+    import pandas as pd
+
+    frame = pd.read_parquet(artifacts.fetch(dataset) / "data.parquet", columns=["record_id", "split"])
+    return set(frame.loc[frame["split"] == "test", "record_id"])
+
+
+def compare(*, usecase: str, candidate: Report, reference: Report, only: set[str] | None = None) -> Comparison:
     """Candidate minus reference in the gate's metric, on the same records, with a paired bootstrap interval.
 
+    Args:
+        usecase: name or YAML path.
+        candidate: from `evaluate`.
+        reference: from `evaluate`, on the same dataset and split.
+        only: the ids of the records that count; None: all.
+
     Raises:
-        EvidenceError: if the two were not measured on the same records.
+        EvidenceError: if the two were not measured on the same records, or none is left.
     """
     import pandas as pd
 
@@ -180,6 +205,12 @@ def compare(*, usecase: str, candidate: Report, reference: Report) -> Comparison
     if ours["record_id"].tolist() != theirs["record_id"].tolist():
         raise EvidenceError(
             f"'{candidate['subject']}' and '{reference['subject']}' were measured on different records."
+        )
+    if only is not None:
+        ours, theirs = (frame[frame["record_id"].isin(only)] for frame in (ours, theirs))
+    if ours.empty:
+        raise EvidenceError(
+            "No record of the champion's exam is among those measured. Measure on a dataset that has them."
         )
     metric = case.gate.metric
     difference = _figures(case, ours)[metric] - _figures(case, theirs)[metric]

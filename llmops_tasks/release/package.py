@@ -91,9 +91,16 @@ def _card(case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef, dat
 | method | {case.finetune.method}, seed {case.finetune.seed}, {meta["members"]} member(s), from {base["kind"]} |
 | dataset | `{dataset["sha256"][:12]}`: {dataset["meta"]["splits"]} rows |
 | trained on | {trained["rows"]} records, {meta["steps"]} steps |
-| loss | {meta["train_loss"]:.4f} at the end, {meta["held_out_loss"]:.4f} held out |
+| learnt | {_learnt(meta)} |
 | answers | {", ".join(label.name for label in case.task.labels) or "free text"} |
 
 How good it is stands in its evaluation reports; who approved it, in the ledger.
 It supports a person's decision and does not replace it.
 """
+
+
+def _learnt(meta: dict[str, Any]) -> str:
+    if "preferred.after" in meta:
+        before, after = meta["preferred.before"], meta["preferred.after"]
+        return f"corrected answers preferred in {before:.1%} of held-out pairs before, {after:.1%} after"
+    return f"loss {meta['train_loss']:.4f} at the end, {meta['held_out_loss']:.4f} held out"

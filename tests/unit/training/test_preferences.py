@@ -1,0 +1,103 @@
+"""What people corrected is preferred afterwards, also in pairs that were not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import artifacts, storage
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.errors import ConfigError, DataError, InputError
+from llmops_tasks.release.package import package
+from llmops_tasks.training.preferences import corrections, prefer
+
+pytestmark = pytest.mark.usefixtures("mlflow")
+Make = Callable[..., dict[str, Any]]
+SETTINGS = {"learning_rate": 5e-3, "epochs": 3, "min_pairs": 10}
+
+
+def _dataset(records: int = 60) -> ArtifactRef:
+    """Reviewed notes: pain is urgent, all others are not."""
+    import pandas as pd
+
+    def build(out: Path) -> dict[str, Any]:
+        frame = pd.DataFrame({"record_id": [f"r{n}" for n in range(records)]})
+        frame["text"] = [f"note {n} {'with pain' if n % 2 else 'for a refill'}" for n in range(records)]
+        frame["label"] = ["urgent" if n % 2 else "non-urgent" for n in range(records)]
+        frame["completion"] = frame["label"].map({"urgent": " urgent", "non-urgent": " non"})
+        frame["split"] = ["test" if n % 10 == 9 else "train" for n in range(records)]
+        frame.to_parquet(out / "data.parquet", index=False)
+        return {"rows": records, "splits": frame["split"].value_counts().to_dict()}
+
+    return artifacts.publish(usecase="tiny", kind="dataset", inputs={"records": records}, build=build)
+
+
+def _answer(date: str, records: range) -> None:
+    """A day on which every note was called emergent, one in three rightly reviewed as it was answered."""
+    import pandas as pd
+
+    def build(out: Path) -> dict[str, Any]:
+        truth = ["urgent" if n % 2 else "non-urgent" for n in records]
+        given = [label if n % 3 == 0 else "emergent" for n, label in zip(records, truth, strict=True)]
+        pd.DataFrame({"record_id": [f"r{n}" for n in records], "label": given}).to_parquet(out / "predictions.parquet")
+        return {"rows": len(records)}
+
+    at = f"{storage.store_uri()}/tiny/predictions/date={date}"
+    artifacts.publish(usecase="tiny", kind="predictions", inputs={"date": date}, build=build, at=at)
+
+
+def _pairs(usecase: str) -> ArtifactRef:
+    _answer("2026-03-01", range(40))
+    _answer("2026-03-02", range(40, 80))  # of these, twenty were reviewed
+    return corrections(usecase=usecase, dataset=_dataset())
+
+
+def test_pairs_are_the_answers_that_were_corrected(training: Make) -> None:
+    import pandas as pd
+
+    usecase = training(start="champion", preferences=SETTINGS)["usecase"]
+    pairs = _pairs(usecase)
+    frame = pd.read_parquet(artifacts.fetch(pairs) / "pairs.parquet").set_index("record_id")
+    wanted = {f"r{n}" for n in range(60) if n % 3 and n % 10 != 9}  # answered wrongly, and not of the exam
+    assert set(frame.index) == wanted
+    assert set(frame["rejected"]) == {" emergent"}
+    assert frame.loc["r1", "chosen"] == " urgent" and frame.loc["r2", "chosen"] == " non"
+    assert frame.loc["r1", "prompt"] == "Note: note 1 with pain\nPriority:"
+    assert set(frame["split"]) == {"train", "validation"}
+    assert corrections(usecase=usecase, dataset=_dataset()) == pairs
+
+
+def test_tuning_raises_the_held_out_preference_rate(training: Make) -> None:
+    arguments = training(start="champion", preferences=SETTINGS)
+    pairs = _pairs(arguments["usecase"])
+    tuned = prefer(usecase=arguments["usecase"], pairs=pairs, base=arguments["base"])
+    before, after = tuned["meta"]["preferred.before"], tuned["meta"]["preferred.after"]
+    assert tuned["kind"] == "adapter" and tuned["meta"]["held_out"] >= 5
+    assert before < 0.8 and after >= before + 0.2 and after > 0.9
+    release = package(usecase=arguments["usecase"], trained=tuned, base=arguments["base"], dataset=_dataset())
+    card = (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
+    assert "corrected answers preferred in" in card
+    assert prefer(usecase=arguments["usecase"], pairs=pairs, base=arguments["base"]) == tuned
+
+
+def test_too_few_corrections_are_said_with_their_number(training: Make) -> None:
+    usecase = training(start="champion", preferences=SETTINGS)["usecase"]
+    with pytest.raises(DataError, match=r"0 corrected answers among 0 reviewed ones; .* asks for 10"):
+        corrections(usecase=usecase, dataset=_dataset())
+    _answer("2026-03-01", range(9))
+    with pytest.raises(DataError, match="6 corrected answers among 9 reviewed ones"):
+        corrections(usecase=usecase, dataset=_dataset())
+
+
+def test_without_the_choice_nothing_is_tuned(training: Make) -> None:
+    with pytest.raises(InputError, match=r"has no 'finetune\.preferences'"):
+        corrections(usecase=training()["usecase"], dataset=_dataset())
+
+
+def test_preferences_need_a_champion_to_start_from(training: Make) -> None:
+    arguments = training(preferences=SETTINGS)
+    with pytest.raises(ConfigError, match="preferences tune a champion"):
+        corrections(usecase=arguments["usecase"], dataset=_dataset())
