@@ -270,6 +270,5 @@ def _save(job: Job, state: State, out: Path) -> None:
         return
     state.model.save_pretrained(out, safe_serialization=True)
     (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; `release.package` writes a true one
-    losses = [round(loss, 6) for loss in state.losses]
-    told = {"losses": losses, "control": job.control, "smoke": job.max_steps is not None}
+    told = {"losses": state.losses, "control": job.control, "smoke": job.max_steps is not None}
     (out / "training.json").write_bytes(storage.canonical(told))

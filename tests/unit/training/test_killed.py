@@ -1,0 +1,104 @@
+"""kill -9 in the midst of training, and in the midst of writing a checkpoint: a rerun ends in the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import storage
+from llmops_tasks.training.finetune import finetune
+
+pytestmark = pytest.mark.usefixtures("mlflow")
+Make = Callable[..., dict[str, Any]]
+ROOT = Path(__file__).parents[3]
+# Runs the fine-tuning and ends itself without warning: after so many steps, or in so many calls of fsync of its
+# second checkpoint, when some of its files are written and some are not.
+VICTIM = """
+import json, os, signal, sys
+arguments, place, count = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+from llmops_tasks import artifacts
+from llmops_tasks.training import checkpoints, finetune
+def end():
+    os.kill(os.getpid(), signal.SIGKILL)
+if place == "step":
+    whole = finetune._after_step
+    def after(*given):
+        whole(*given)
+        if given[-3] == count:
+            end()
+    finetune._after_step = after
+else:
+    save, fsync, seen = checkpoints.save, artifacts.fsync_path, []
+    def saving(**given):
+        if given["step"] == 4:
+            def sync(path):
+                seen.append(path)
+                if len(seen) == count:
+                    end()
+                fsync(path)
+            artifacts.fsync_path = sync
+        save(**given)
+    checkpoints.save = saving
+finetune.finetune(**arguments)
+"""
+
+
+def _kill(arguments: dict[str, Any], place: str, count: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", VICTIM, json.dumps(arguments), place, str(count)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+
+
+def _losses(ref: Any) -> list[float]:
+    found: list[float] = storage.read_json(f"{ref['uri']}/training.json")["losses"]
+    return found
+
+
+@pytest.fixture
+def whole(training: Make, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the same run gives that nobody ends, in a store of its own."""
+    with monkeypatch.context() as patch:
+        patch.setenv("LLMOPS_STORE", f"{storage.store_uri()}-undisturbed")
+        return finetune(**training(packing=True, accumulate=2))
+
+
+def test_killed_in_the_midst_of_an_epoch_and_of_a_checkpoint(training: Make, whole: Any) -> None:
+    """One home, killed three times: after an odd step, while a checkpoint is written, and again later."""
+    arguments = training(packing=True, accumulate=2)
+    _kill(arguments, "step", 3)
+    _kill(arguments, "checkpoint", 2)
+    folder = storage.local_path(f"{storage.store_uri()}/tiny/checkpoints")
+    torn = [path.name for path in folder.rglob(".step-000004.*")]
+    assert torn  # it was being written
+    assert {path.name for path in folder.glob("*/step-*")} == {"step-000002"}
+    _kill(arguments, "step", 5)
+    ref = finetune(**arguments)
+    assert _losses(ref) == _losses(whole) and len(_losses(ref)) == 6  # bit for bit, as JSON keeps every digit
+    assert ref["sha256"] == whole["sha256"]
+    assert ref["meta"]["resumed_after"] == 4
+    assert storage.find(f"{storage.store_uri()}/tiny/checkpoints/*/*/*") == []
+
+
+def test_transformers_own_choice_is_the_torn_one(tmp_path: Path) -> None:
+    """Why checkpoints are published here and not by a Trainer: its choice goes by names alone."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    for name, files in (("checkpoint-10", ("adapter_model.safetensors", "trainer_state.json")), ("checkpoint-20", ())):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_bytes(b"whole")
+    (tmp_path / "checkpoint-20" / "adapter_model.safetensors").write_bytes(b"wh")  # killed while writing
+    chosen = get_last_checkpoint(str(tmp_path))
+    assert chosen is not None and Path(chosen).name == "checkpoint-20"
