@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -176,13 +177,20 @@ def test_notes_become_an_approved_champion_even_if_training_is_killed_once(world
 
 
 def _kill_training_after_a_checkpoint(world: World) -> None:
+    _wait_for_a_checkpoint(world)
+    for pid in _training():
+        os.kill(pid, signal.SIGKILL)
+
+
+def _wait_for_a_checkpoint(world: World) -> None:
     checkpoints = world.home / "store" / "tiny" / "checkpoints"
     world.wait(lambda: list(checkpoints.glob("*/step-*/_manifest.json")) or None, 300, "a checkpoint")
-    listed = subprocess.run(
-        ["pgrep", "-f", "llmops_tasks training.finetune:finetune"], capture_output=True, text=True, check=True
-    )
-    for pid in listed.stdout.split():
-        os.kill(int(pid), signal.SIGKILL)
+
+
+def _training() -> list[int]:
+    """The processes in which a model is trained."""
+    command = ["pgrep", "-f", "llmops_tasks training.finetune:finetune"]
+    return list(map(int, subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()))
 
 
 def test_clearing_the_finished_training_does_no_work_twice(world: World) -> None:
@@ -199,9 +207,21 @@ def test_clearing_the_finished_training_does_no_work_twice(world: World) -> None
     assert after["cost"]["cpu_seconds"] < before["cost"]["cpu_seconds"]
 
 
+def test_a_training_that_is_cancelled_leaves_no_process_and_its_checkpoints(world: World) -> None:
+    run = world.api.trigger("tiny.train", {"control": "shuffled_labels"})
+    _wait_for_a_checkpoint(world)
+    assert _training()
+    task = f"/dags/tiny.train/dagRuns/{quote(run, safe='')}/taskInstances/finetune"
+    world.api.call("PATCH", task, {"new_state": "failed"})
+    world.wait(lambda: not _training() or None, 60, "the training's process to end")
+    assert world.finished("tiny.train", run)["package"] == "upstream_failed"
+    _wait_for_a_checkpoint(world)  # what was done is not lost: the run of the next test goes on from there
+
+
 def test_a_rejected_control_run_is_recorded_and_changes_nothing(world: World) -> None:
     run = world.api.trigger("tiny.train", {"control": "shuffled_labels"})
     assert world.finished("tiny.train", run)["announce_candidate"] == "success"
+    assert "resuming after step" in world.api.log("tiny.train", run, "finetune", 1)
     evaluate = world.started_by_asset("tiny.evaluate", 1)
     world.answer("tiny.evaluate", "Reject")
     states = world.finished("tiny.evaluate", evaluate)

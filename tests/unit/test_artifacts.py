@@ -232,3 +232,13 @@ def test_publishing_to_an_endpoint_that_refuses_names_it(closed_endpoint: str, m
     assert closed_endpoint in str(caught.value)
     assert not calls  # no work is spent that could not be kept
     assert time.monotonic() - started < 30
+
+
+def test_the_newest_of_a_kind_is_the_one_published_last(store: str) -> None:
+    assert artifacts.newest("demo", "records") is None
+    published = []
+    for number in (3, 1, 2):
+        published.append(_publish({"a": number}))
+        time.sleep(1.1 if store.startswith("s3") else 0.02)  # S3 tells whole seconds
+        assert artifacts.newest("demo", "records") == published[-1]
+    assert artifacts.newest("demo", "dataset") is None

@@ -156,3 +156,22 @@ def test_a_model_whose_layers_alone_give_something_else_is_refused() -> None:
     assert trunk.can_cut(plain.eval())
     with pytest.raises(ModelError, match=r"'granite' .* cannot be split"):
         trunk.check_architecture(scaled.eval())
+
+
+def test_kept_states_are_mapped_not_read(tmp_path: Path) -> None:
+    """So a dataset's states may be larger than memory: the system brings in what is touched."""
+    import torch
+    from safetensors.torch import save_file
+
+    sequences = [[0] * 100] * 300
+    save_file({"hidden": torch.ones(30_000, 576)}, tmp_path / "hidden.safetensors")  # 66 MiB
+    before = _anonymous_mib()
+    states = trunk._read_shard(tmp_path, sequences)
+    assert len(states) == 300 and states[7].shape == (100, 576)
+    assert _anonymous_mib() - before < 20
+
+
+def _anonymous_mib() -> float:
+    """Memory of this process that no file stands behind."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024

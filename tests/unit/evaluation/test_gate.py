@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llmops_tasks.config import Gate
+from llmops_tasks.contracts import EARLIER
 from llmops_tasks.evaluation import gate
 
 POLICY = Gate.model_validate(
@@ -193,3 +194,35 @@ def test_only_a_pass_is_put_to_a_person() -> None:
     evidence = _evidence()
     evidence["comparisons"].clear()
     assert not gate.passed(verdict=gate.decide(**evidence))
+
+
+def _earlier(evidence: Evidence, low: float, high: float) -> None:
+    evidence["policy"] = POLICY.model_copy(update={"max_forgetting": 0.05})
+    versus = {"reference": EARLIER, "metric": "quadratic_kappa", "n": 150, "difference": _figure(low, high)}
+    evidence["comparisons"].append(versus)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(-0.04, 0.1, "pass"), (-0.09, -0.01, "insufficient"), (-0.3, -0.1, "fail")],
+)
+def test_what_the_champion_knew_may_be_forgotten_only_so_far(low: float, high: float, verdict: str) -> None:
+    evidence = _evidence()
+    _champion(evidence, 0.0, 0.1)
+    _earlier(evidence, low, high)
+    assert gate.decide(**evidence)["verdict"] == verdict
+
+
+def test_forgetting_that_was_not_measured_does_not_pass() -> None:
+    evidence = _evidence()
+    _champion(evidence, 0.0, 0.1)
+    _earlier(evidence, 0.0, 0.1)
+    evidence["comparisons"].pop()
+    found = gate.decide(**evidence)
+    assert found["verdict"] == "insufficient" and EARLIER in found["reasons"][0]
+
+
+def test_without_a_champion_nothing_can_be_forgotten() -> None:
+    evidence = _evidence()
+    evidence["policy"] = POLICY.model_copy(update={"max_forgetting": 0.05})
+    assert gate.decide(**evidence)["verdict"] == "pass"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from llmops_tasks import artifacts, tracking
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import EvidenceError, IntegrityError, ReleaseError
 from llmops_tasks.release import ledger, registry
+from tests.support import tiny
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 DATASET = {"uri": "file:///data", "sha256": "d" * 64}
@@ -238,3 +241,30 @@ def test_figures_and_verdict_are_written_to_the_candidates_run() -> None:
         "candidate.accuracy.high": 0.6,
     }
     assert tracking.client().get_model_version("triage", "1").tags["gate"] == "fail"
+
+
+@pytest.fixture
+def starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """The path of a use case that starts from these weights, beside the shipped one."""
+
+    def make(start: str) -> str:
+        raw = yaml.safe_load(tiny.TRIAGE.read_text(encoding="utf-8"))
+        raw["finetune"]["start"] = start
+        for name in ("triage", "another"):
+            (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+        monkeypatch.setenv("LLMOPS_USECASES", str(tmp_path))
+        return str(tmp_path / "another.yaml")
+
+    return make
+
+
+@pytest.mark.parametrize(("start", "promoted"), [("base", False), ("champion", False), ("champion:triage", True)])
+def test_training_starts_from_the_weights_that_the_use_case_names(
+    starting: Callable[[str], str], start: str, promoted: bool
+) -> None:
+    usecase, base = starting(start), _release(99)
+    assert registry.starting_point(usecase=usecase, base=base) == base  # nobody is champion yet
+    candidate = _candidate(1)
+    _promote(candidate)
+    wanted = candidate["release"] if promoted else base
+    assert registry.starting_point(usecase=usecase, base=base) == wanted
