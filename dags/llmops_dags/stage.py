@@ -99,31 +99,35 @@ def stage(
     def build(wire: Callable[[str, config.UseCase], None]) -> dict[str, DAG]:
         dags = {}
         for usecase, case in valid_usecases().items():
-            if only not in (None, case.task.type):
-                continue
-            with DAG(
-                dag_id=f"{usecase}.{name}",
-                dag_display_name=f"{usecase}: {name.replace('_', ' ')}",
-                description=case.description,
-                doc_md=doc,
-                schedule=schedule(usecase, case),
-                start_date=None,  # a new use case waits for its next tick: nothing starts by itself for having appeared
-                catchup=False,
-                max_active_runs=1,
-                dagrun_timeout=timedelta(hours=case.approval.timeout_hours + 24),
-                is_paused_upon_creation=False,
-                params=dict(params),
-                tags={"llmops", usecase, name},
-                default_args={
-                    "owner": case.owner,
-                    "retries": 2,
-                    "retry_delay": timedelta(seconds=15),
-                    "retry_policy": RETRY_POLICY,
-                },
-            ) as made:
-                wire(usecase, case)
-                _add_links(made)
-            dags[made.dag_id] = made
+            if only in (None, case.task.type):
+                with _dag(
+                    name, usecase, case, schedule=schedule(usecase, case), params=dict(params), doc_md=doc
+                ) as made:
+                    wire(usecase, case)
+                    _add_links(made)
+                dags[made.dag_id] = made
         return dags
 
     return build
+
+
+def _dag(name: str, usecase: str, case: config.UseCase, **settings: Any) -> DAG:
+    """An empty DAG with the defaults of all stages."""
+    return DAG(
+        dag_id=f"{usecase}.{name}",
+        dag_display_name=f"{usecase}: {name.replace('_', ' ')}",
+        description=case.description,
+        start_date=None,  # a new use case waits for its next tick: nothing starts by itself for having appeared
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(hours=case.approval.timeout_hours + 24),
+        is_paused_upon_creation=False,
+        tags={"llmops", usecase, name},
+        default_args={
+            "owner": case.owner,
+            "retries": 2,
+            "retry_delay": timedelta(seconds=15),
+            "retry_policy": RETRY_POLICY,
+        },
+        **settings,
+    )

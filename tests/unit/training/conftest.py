@@ -16,7 +16,9 @@ ANSWERS = (" urgent", " less", " emergent", " non")
 Training = dict[str, Any]
 
 
-def small_dataset(rows: int = 24, held_out: int = 6, usecase: str = "tiny") -> ArtifactRef:
+def small_dataset(
+    rows: int = 24, held_out: int = 6, usecase: str = "tiny", answers: tuple[str, ...] = ANSWERS
+) -> ArtifactRef:
     """A dataset as `versions` makes it, with the columns that training reads."""
     import pandas as pd
 
@@ -25,7 +27,7 @@ def small_dataset(rows: int = 24, held_out: int = 6, usecase: str = "tiny") -> A
             {
                 "record_id": [f"r{n}" for n in range(rows + held_out)],
                 "text": [f"note number {n} " + "with pain " * (n % 5) for n in range(rows + held_out)],
-                "completion": [ANSWERS[n * n % 4] for n in range(rows + held_out)],
+                "completion": [answers[n * n % 4] for n in range(rows + held_out)],
                 "split": ["train"] * rows + ["validation"] * held_out,
             }
         )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, storage
+from llmops_tasks import artifacts, config, storage
 from llmops_tasks.config import Finetune
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, TrainingError
 from llmops_tasks.generation import open_generator
 from llmops_tasks.release.package import package
-from llmops_tasks.training import loop, methods
+from llmops_tasks.training import curriculum, loop, methods
+from llmops_tasks.training.examples import Example, blocks, encode
 from llmops_tasks.training.finetune import finetune
+from tests.support import tiny
+from tests.unit.training.conftest import small_dataset
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 Make = Callable[..., dict[str, Any]]
@@ -172,3 +176,43 @@ def test_gradients_over_four_bits_are_those_over_the_same_weights_in_fp32(traini
         found.append({name: value.grad.clone() for name, value in state.trained.items()})
     assert len(layers) == 14
     assert _distance(*found) < 1e-4 < max(float(value.abs().max()) for value in found[1].values())
+
+
+# ---------------------------------------------------------------- strategies show an effect
+
+
+def _loss_on(release: ArtifactRef, records: list[Example]) -> float:
+    state = methods.State(methods.load_base(artifacts.fetch(release))[0], {}, None, 0)
+    return loop.mean_loss(state, Finetune(batch_size=8, precision="fp32"), records, None)
+
+
+def _tokenizer(arguments: dict[str, Any]) -> Any:
+    return methods.load_base(artifacts.fetch(arguments["base"]))[1]
+
+
+def test_texts_of_the_domain_are_learnt(training: Make) -> None:
+    settings = {"learning_rate": 0.01, "dropout": 0.0}
+    tokenizer = _tokenizer(training())
+    texts = [row["text"] for row in curriculum.rows(training()["dataset"], "validation")]  # not those trained on
+    losses = []
+    for domain in (None, {"usecases": ["own"], "epochs": 4, "block": 32}):
+        arguments = training(**settings, domain=domain)
+        losses.append(_loss_on(_package(arguments, finetune(**arguments)), blocks(tokenizer, texts, 32)))
+    assert losses[1] < losses[0] - 0.5
+
+
+def test_other_use_cases_are_learnt_too(
+    training: Make, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "usecases"
+    path = tiny.usecase(
+        folder, tiny_model, "file:///none/*.csv", name="other", prompt={"template": "Other: {{ text }}\nIs:"}
+    )
+    monkeypatch.setenv("LLMOPS_USECASES", str(folder))
+    other = small_dataset(24, 6, "other", (" red", " green", " blue", " white"))
+    exam = encode(config.load(str(path)), _tokenizer(training()), curriculum.rows(other, "validation"))
+    losses = []
+    for mix in ({}, {"other": 1.0}):
+        arguments = training(learning_rate=0.02, dropout=0.0, epochs=2, mix=mix)
+        losses.append(_loss_on(_package(arguments, finetune(**arguments)), exam))
+    assert losses[1] < losses[0] - 0.5
