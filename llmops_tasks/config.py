@@ -17,11 +17,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from llmops_tasks.config_data import Column, Data, Section, Source, Split, expand
+from llmops_tasks.config_data import Column, Data, Landing, Section, Source, Split, expand
 from llmops_tasks.errors import ConfigError, InputError, did_you_mean
 from llmops_tasks.storage import digest
 
-__all__ = ["Column", "Data", "Section", "Source", "Split", "UseCase", "expand", "json_schema", "load"]
+__all__ = ["Column", "Data", "Landing", "Section", "Source", "Split", "UseCase", "expand", "json_schema", "load"]
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
 
 
