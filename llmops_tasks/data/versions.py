@@ -48,10 +48,12 @@ create table kept as select row, "group", row_number() over (order by "time", re
 _RANKS = """
 create table ranks as select "group", row_number() over (order by min(place)) - 1 as rank from kept group by "group"
 """
-_PLACED = """
-select rendered.* exclude (file_row_number), place, rank from rendered
-join (select row, place, rank from kept join ranks using ("group")) on file_row_number = row order by place
+_PLACES = 'create table places as select row, place, rank from kept join ranks using ("group")'
+_JOINED = """
+create table joined as select rendered.* exclude (file_row_number), place, rank
+from rendered join places on file_row_number = row
 """
+_PLACED = "from joined order by place"
 _CONFLICTS = "select count(*) from (select 1 from keys group by digest having min(label) <> max(label))"
 # Rows of different splits that share a band, the later one and the five earliest of each other split.
 _PAIRS = """
@@ -62,8 +64,7 @@ select distinct b.place as later, a.place as earlier from bands b join (
 
 _TEXTS = """
 select later, earlier, l."text", e."text" from pairs
-join kept lk on lk.place = later join rendered l on l.file_row_number = lk.row
-join kept ek on ek.place = earlier join rendered e on e.file_row_number = ek.row order by later, earlier
+join joined l on l.place = later join joined e on e.place = earlier order by later, earlier
 """
 
 
@@ -106,7 +107,7 @@ def day(*, usecase: str, records: ArtifactRef, date: str) -> ArtifactRef:
 
 def _build_day(case: UseCase, records: ArtifactRef, date: str, out: Path) -> dict[str, Any]:
     names = ["record_id", "time", "text", *case.monitoring.columns]
-    with artifacts.scratch() as work, tables.database() as db, tables.TableWriter(out / "data.parquet") as writer:
+    with artifacts.scratch() as work, tables.database() as db, tables.Writer(out / "data.parquet") as writer:
         dropped = _render(case, records, work / "rendered.parquet", answers=False)
         tables.view(db, work / "rendered.parquet", "rendered")
         rows = db.sql('from rendered order by "time", record_id')
@@ -119,17 +120,17 @@ def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict
     with artifacts.scratch() as work, tables.database() as db:
         short = _render(case, records, work / "rendered.parquet")
         tables.view(db, work / "rendered.parquet", "rendered", file_row_number=True)
-        for step in (_KEYS, _KEPT, _RANKS):
+        for step in (_KEYS, _KEPT, _RANKS, _PLACES, _JOINED):
             db.execute(step)
         (before,) = tables.one(db, "select count(*) from rendered")
         (unique,) = tables.one(db, "select count(*) from kept")
         if unique == 0:
             raise DataError(f"No text of at least {case.data.curate.min_length} characters is left of {short} rows.")
-        leaks = _near_duplicates(db, case, work / "bands.parquet")
+        leaks = _near_duplicates(db, case, unique, work / "bands.parquet")
         kept, made = _write(db, case, leaks, out / "data.parquet")
         (conflicting,) = tables.one(db, _CONFLICTS)
     found = figures.figures(case, out / "data.parquet")
-    dropped = {"too short": short, "exact duplicates": before - unique, "near duplicates": len(leaks)}
+    dropped = {"too short": short, "exact duplicates": before - unique, "near duplicates": int(leaks.sum())}
     if not all(found["splits"].values()):
         raise DataError(f"A split would be empty: {found['splits']} rows. Bring more groups, or change data.split.")
     log.info("dataset: %s rows, dropped: %s", found["splits"], dropped)
@@ -155,18 +156,10 @@ def _render(case: UseCase, records: ArtifactRef, path: Path, answers: bool = Tru
     Returns:
         How many were dropped because their text is too short.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    seen = 0
-    with (
-        pq.ParquetFile(artifacts.fetch(records) / "records.parquet") as file,
-        tables.TableWriter(path) as writer,
-    ):
-        for batch in file.iter_batches(batch_size=tables.BATCH):
-            seen += batch.num_rows
-            writer.add(_rendered(case, pa.Table.from_batches([batch]), answers))
-    return seen - writer.rows
+    with tables.Writer(path) as writer:
+        for batch in tables.read(artifacts.fetch(records) / "records.parquet"):
+            writer.add(_rendered(case, batch, answers))
+    return records["rows"] - writer.rows
 
 
 def _rendered(case: UseCase, batch: pa.Table, answers: bool) -> pa.Table:
@@ -212,21 +205,22 @@ def _placed(db: Any, case: UseCase) -> Iterator[tuple[pa.Table, list[str]]]:
             yield batch, [splits.place_by_digest(group, rule) for group in batch["group"].to_pylist()]
 
 
-def _near_duplicates(db: Any, case: UseCase, path: Path) -> set[int]:
-    """Places of rows that nearly repeat an earlier one of another split: what is tested on was not trained on."""
-    limit = case.data.curate.near_duplicates
+def _near_duplicates(db: Any, case: UseCase, rows: int, path: Path) -> Any:
+    """For every place, does the row nearly repeat an earlier one of another split? What is tested on was not trained on."""
+    import numpy as np
+
+    limit, leaks = case.data.curate.near_duplicates, np.zeros(rows, dtype=bool)
     if limit is None:
-        return set()
+        return leaks
     _write_bands(db, case, path)
     tables.view(db, path, "bands")
     db.execute("create table pairs as " + _PAIRS)
-    leaks: set[int] = set()
     # in order of the later row: what was dropped itself makes no other row a duplicate
     cursor = db.execute(_TEXTS)
     while found := cursor.fetchmany(tables.BATCH):
         for later, earlier, text, other in found:
-            if later not in leaks and earlier not in leaks and curate.jaccard(text, other) >= limit:
-                leaks.add(later)
+            if not (leaks[later] or leaks[earlier]) and curate.jaccard(text, other) >= limit:
+                leaks[later] = True
     return leaks
 
 
@@ -234,7 +228,7 @@ def _write_bands(db: Any, case: UseCase, path: Path) -> None:
     import numpy as np
     import pyarrow as pa
 
-    with tables.TableWriter(path) as writer:
+    with tables.Writer(path) as writer:
         for batch, parts in _placed(db, case):
             hashes = np.array(list(curate.bands(batch["text"].to_pylist())), dtype=np.int64)
             count = curate.BANDS
@@ -247,15 +241,15 @@ def _write_bands(db: Any, case: UseCase, path: Path) -> None:
             writer.add(pa.table(columns))
 
 
-def _write(db: Any, case: UseCase, leaks: set[int], path: Path) -> tuple[int, int]:
+def _write(db: Any, case: UseCase, leaks: Any, path: Path) -> tuple[int, int]:
     """Write the dataset; returns how many records it has, and how many of them are made up."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     rule, train = case.data.augment, list[dict[str, Any]]()
-    with tables.TableWriter(path) as writer:
+    with tables.Writer(path) as writer:
         for batch, parts in _placed(db, case):
-            kept = pa.array([place not in leaks for place in batch["place"].to_pylist()])
+            kept = pa.array(~leaks[batch["place"].to_numpy()])
             table = _timed(batch).append_column("split", pa.array(parts, pa.string()))
             table = table.append_column("augmented", pa.array([""] * len(parts), pa.string()))
             table = table.select([*COLUMNS, *case.monitoring.columns]).filter(kept)
