@@ -102,8 +102,11 @@ class Writer:
 
 
 @contextmanager
-def database() -> Iterator[Any]:
+def database(rows: int = 0) -> Iterator[Any]:
     """A DuckDB connection for sorting and joining what does not fit into memory; it spills into a private folder.
+
+    Args:
+        rows: how many are sorted. From some four million on DuckDB gets 16 bytes for each, as it merges more runs.
 
     Raises:
         OSError: if the disk is full.
@@ -112,8 +115,9 @@ def database() -> Iterator[Any]:
 
     with artifacts.scratch() as spill:
         settings = {
-            "memory_limit": "64MB",
+            "memory_limit": f"{max(64, rows // 62_500)}MB",
             "threads": 1,
+            "partitioned_write_flush_threshold": BATCH,
             "temp_directory": str(spill),
             "autoinstall_known_extensions": False,
         }

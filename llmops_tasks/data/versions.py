@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,36 +36,43 @@ _CODE = (
     cards.__file__,
     figures.__file__,
 )
-# Of every row what order and duplicates need; texts stay in their file, and memory small.
+PART = 500_000  # rows that are put in order at once
+# Of every row what order and duplicates need, in fixed widths; texts stay in their file, and memory small.
 _KEYS = """
-create table keys as select file_row_number as row, "time", record_id, "group", label, md5_number("text") as digest
-from rendered
+create table keys as select file_row_number as row, "time", record_id, md5_number("group") as "group", label,
+md5_number("text") as digest from rendered
 """
-# Of rows with the same text and label the earliest, numbered in their order.
-_KEPT = """
-create table kept as select row, "group", row_number() over (order by "time", record_id) - 1 as place from (
-  from keys qualify row_number() over (partition by digest, label order by "time", record_id) = 1)
+# Of rows with the same text and label the earliest.
+_FIRSTS = """
+create table firsts as select row, "time", record_id, "group" from keys
+semi join (select arg_min(row, ("time", record_id)) as row from keys group by digest, label) using (row)
 """
-_RANKS = """
-create table ranks as select "group", row_number() over (order by min(place)) - 1 as rank from kept group by "group"
+# A new table's rowid counts its rows in the order in which they came: here a row's place, and a group's rank.
+_KEPT = 'create table kept as select row, "group" from firsts order by "time", record_id'
+_RANKS = 'create table ranks as select "group" from kept group by "group" order by min(rowid)'
+_PLACES = """
+create table places as select row, kept.rowid as place, ranks.rowid as rank from kept join ranks using ("group")
 """
-_PLACES = 'create table places as select row, place, rank from kept join ranks using ("group")'
-_JOINED = """
-create table joined as select rendered.* exclude (file_row_number), place, rank
+# Sorting whole rows takes memory for every run that it merges; so they are split by place first.
+_PARTS = """
+select rendered.* exclude (file_row_number), place, rank, place // $rows as part
 from rendered join places on file_row_number = row
 """
-_PLACED = "from joined order by place"
+_PLACED = "from placed where part = $part order by place"
 _CONFLICTS = "select count(*) from (select 1 from keys group by digest having min(label) <> max(label))"
-# Rows of different splits that share a band, the later one and the five earliest of each other split.
-_PAIRS = """
-select distinct b.place as later, a.place as earlier from bands b join (
-  select * from bands qualify row_number() over (partition by band, hash, split order by place) <= 5
-) a on a.band = b.band and a.hash = b.hash and a.split <> b.split and a.place < b.place order by 1, 2
+# Rows that are alike in a band with others, few of all; then those of different splits: the later one and the five
+# earliest of each other split.
+_ALIKE = """
+create or replace table alike as from band semi join (select hash from band group by hash having count(*) > 1) using (hash)
 """
-
+_PAIRS = """
+insert into pairs select b.place, a.place from alike b join (
+  from alike qualify row_number() over (partition by hash, split order by place) <= 5
+) a on a.hash = b.hash and a.split <> b.split and a.place < b.place
+"""
 _TEXTS = """
-select later, earlier, l."text", e."text" from pairs
-join joined l on l.place = later join joined e on e.place = earlier order by later, earlier
+select later, earlier, l."text", e."text" from (select distinct later, earlier from pairs)
+join placed l on l.place = later join placed e on e.place = earlier order by later, earlier
 """
 
 
@@ -117,15 +125,13 @@ def _build_day(case: UseCase, records: ArtifactRef, date: str, out: Path) -> dic
 
 
 def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict[str, Any]:
-    with artifacts.scratch() as work, tables.database() as db:
+    with artifacts.scratch() as work, tables.database(records["rows"]) as db:
         short = _render(case, records, work / "rendered.parquet")
         tables.view(db, work / "rendered.parquet", "rendered", file_row_number=True)
-        for step in (_KEYS, _KEPT, _RANKS, _PLACES, _JOINED):
-            db.execute(step)
         (before,) = tables.one(db, "select count(*) from rendered")
-        (unique,) = tables.one(db, "select count(*) from kept")
-        if unique == 0:
+        if before == 0:
             raise DataError(f"No text of at least {case.data.curate.min_length} characters is left of {short} rows.")
+        unique = _place(db, work / "parts")
         leaks = _near_duplicates(db, case, unique, work / "bands.parquet")
         kept, made = _write(db, case, leaks, out / "data.parquet")
         (conflicting,) = tables.one(db, _CONFLICTS)
@@ -194,11 +200,22 @@ def _answers(case: UseCase, batch: pa.Table) -> tuple[list[str], list[str]]:
 # ---------------------------------------------------------------- order, duplicates, splits
 
 
+def _place(db: Any, folder: Path) -> int:
+    """Drop exact duplicates and give every row its place, part by part; returns how many rows are left."""
+    for step in (_KEYS, _FIRSTS, _KEPT, _RANKS, _PLACES):
+        db.execute(step)
+    parts = db.sql(_PARTS, params={"rows": PART})
+    parts.write_parquet(str(folder), partition_by=["part"], row_group_size=tables.BATCH)
+    tables.view(db, folder / "*" / "*.parquet", "placed", hive_partitioning=True)
+    return int(tables.one(db, "select count(*) from kept")[0])
+
+
 def _placed(db: Any, case: UseCase) -> Iterator[tuple[pa.Table, list[str]]]:
     """All kept rows in order, and the split of each."""
     rule = case.data.split
-    (groups,) = tables.one(db, "select count(*) from ranks")
-    for batch in tables.batches(db.sql(_PLACED)):
+    rows, groups = (tables.one(db, f"select count(*) from {table}")[0] for table in ("kept", "ranks"))  # noqa: S608
+    parts = (db.sql(_PLACED, params={"part": part}) for part in range(-(-rows // PART)))
+    for batch in chain.from_iterable(map(tables.batches, parts)):
         if rule.order == "time":
             yield batch, [splits.place(rank, groups, rule) for rank in batch["rank"].to_pylist()]
         else:
@@ -213,8 +230,7 @@ def _near_duplicates(db: Any, case: UseCase, rows: int, path: Path) -> Any:
     if limit is None:
         return leaks
     _write_bands(db, case, path)
-    tables.view(db, path, "bands")
-    db.execute("create table pairs as " + _PAIRS)
+    _find_pairs(db, path)
     # in order of the later row: what was dropped itself makes no other row a duplicate
     cursor = db.execute(_TEXTS)
     while found := cursor.fetchmany(tables.BATCH):
@@ -231,14 +247,21 @@ def _write_bands(db: Any, case: UseCase, path: Path) -> None:
     with tables.Writer(path) as writer:
         for batch, parts in _placed(db, case):
             hashes = np.array(list(curate.bands(batch["text"].to_pylist())), dtype=np.int64)
-            count = curate.BANDS
-            columns = {
-                "place": np.repeat(batch["place"].to_numpy(), count),
-                "split": np.repeat(np.array([SPLITS.index(part) for part in parts], dtype=np.int8), count),
-                "band": np.tile(np.arange(count, dtype=np.int8), len(parts)),
-                "hash": hashes.reshape(-1),
-            }
-            writer.add(pa.table(columns))
+            numbers = pa.array([SPLITS.index(part) for part in parts], pa.int8())
+            bands = {f"band{band}": hashes[:, band] for band in range(curate.BANDS)}
+            writer.add(pa.table({"place": batch["place"], "split": numbers, **bands}))
+
+
+def _find_pairs(db: Any, path: Path) -> None:
+    """Candidates, band by band: as much memory as for the rows of one."""
+    from duckdb import ColumnExpression
+
+    db.execute("create table pairs (later bigint, earlier bigint)")
+    bands = db.read_parquet(str(path))
+    for band in range(curate.BANDS):
+        bands.select("place", "split", ColumnExpression(f"band{band}").alias("hash")).create_view("band", replace=True)
+        db.execute(_ALIKE)
+        db.execute(_PAIRS)
 
 
 def _write(db: Any, case: UseCase, leaks: Any, path: Path) -> tuple[int, int]:
