@@ -58,7 +58,7 @@ def ours(world: World) -> float:
     for at in range(0, ROWS, tables.BATCH):
         _, reasons = judge.check(world.table.slice(at, tables.BATCH))
         bad += (np.flatnonzero(reasons.is_valid()) + at).tolist()
-    world.found["ours"] = {*bad, *validate.duplicates(world.path, "visit").tolist()}
+    world.found["ours"] = {*bad, *validate.duplicates(world.path, "visit", ROWS).tolist()}
     return time.perf_counter() - started
 
 

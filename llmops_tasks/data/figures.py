@@ -18,9 +18,9 @@ _WORDS = "select len(string_split(text, ' ')) as words, count(*) from dataset gr
 _SHARES = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
 
 
-def figures(case: UseCase, path: Path) -> dict[str, Any]:
+def figures(case: UseCase, path: Path, rows: int) -> dict[str, Any]:
     """Rows and labels by split, words a text, first and last time, languages, and the digest of the evaluation set."""
-    with tables.database() as db:
+    with tables.database(rows) as db:
         tables.view(db, path, "dataset")
         counts = dict(db.execute("select split, count(*) from dataset group by split").fetchall())
         span = tables.one(db, "select epoch_us(min(time)), epoch_us(max(time)) from dataset")

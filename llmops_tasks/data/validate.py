@@ -1,7 +1,8 @@
 """Every row is judged by the use case's rules, in one pass; bad rows go to quarantine with a reason.
 
-Rows pass in batches; ids that repeat are looked up by DuckDB within a memory limit. Great Expectations then runs the same rules, and those that
-people wrote, on a sample: its page (Data Docs) is for people, the quarantine holds what every row came to.
+Rows pass in batches; ids that repeat are looked up by DuckDB within a memory limit. Great Expectations then runs
+the same rules, and those that people wrote, on a sample: its page (Data Docs) is for people, the quarantine holds
+what every row came to.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ def _build(usecase: str, case: config.UseCase, records: ArtifactRef, labelled: b
         if labelled or column.role not in ("label", "leakage")
     }
     labels = [value for label in case.task.labels for value in label.values]
-    checked = _Pass(rules.Rules(columns, labels), duplicates(source / "records.parquet", case.data.one("id")))
+    checked = _Pass(
+        rules.Rules(columns, labels), duplicates(source / "records.parquet", case.data.one("id"), records["rows"])
+    )
     counts = Counter[str]()
     with tables.Writer(out / "quarantine.parquet", tables.REJECTED) as quarantine:
         for rejected in tables.read(source / "rejected.parquet"):
@@ -112,13 +115,13 @@ def _build(usecase: str, case: config.UseCase, records: ArtifactRef, labelled: b
     }
 
 
-def duplicates(path: Path, column: str) -> Any:
-    """Positions of rows whose id stood in an earlier row, in order; of rows with the same id the first is kept."""
+def duplicates(path: Path, column: str, rows: int) -> Any:
+    """Positions of those `rows` whose id stood in an earlier row, in order; of rows with the same id the first is kept."""
     from duckdb import ColumnExpression
 
-    with tables.database() as db:
-        rows = db.read_parquet(str(path), file_row_number=True)
-        rows.select(
+    with tables.database(rows) as db:
+        records = db.read_parquet(str(path), file_row_number=True)
+        records.select(
             ColumnExpression(column).alias("id"), ColumnExpression("file_row_number").alias("place")
         ).create_view("ids")
         db.execute(_REPEATED)

@@ -115,11 +115,11 @@ def day(*, usecase: str, records: ArtifactRef, date: str) -> ArtifactRef:
 
 def _build_day(case: UseCase, records: ArtifactRef, date: str, out: Path) -> dict[str, Any]:
     names = ["record_id", "time", "text", *case.monitoring.columns]
-    with artifacts.scratch() as work, tables.database() as db, tables.Writer(out / "data.parquet") as writer:
+    rows = records["rows"]
+    with artifacts.scratch() as work, tables.database(rows) as db, tables.Writer(out / "data.parquet") as writer:
         dropped = _render(case, records, work / "rendered.parquet", answers=False)
         tables.view(db, work / "rendered.parquet", "rendered")
-        rows = db.sql('from rendered order by "time", record_id')
-        for batch in tables.batches(rows):
+        for batch in tables.batches(db.sql('from rendered order by "time", record_id')):
             writer.add(_timed(batch).select(names))
     return {"rows": writer.rows, "date": date, "too_short": dropped, "parents": [artifacts.parent(records)]}
 
@@ -135,7 +135,7 @@ def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict
         leaks = _near_duplicates(db, case, unique, work / "bands.parquet")
         kept, made = _write(db, case, leaks, out / "data.parquet")
         (conflicting,) = tables.one(db, _CONFLICTS)
-    found = figures.figures(case, out / "data.parquet")
+    found = figures.figures(case, out / "data.parquet", kept)
     dropped = {"too short": short, "exact duplicates": before - unique, "near duplicates": int(leaks.sum())}
     if not all(found["splits"].values()):
         raise DataError(f"A split would be empty: {found['splits']} rows. Bring more groups, or change data.split.")
