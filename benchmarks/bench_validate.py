@@ -58,7 +58,7 @@ def ours(world: World) -> float:
     for at in range(0, ROWS, tables.BATCH):
         _, reasons = judge.check(world.table.slice(at, tables.BATCH))
         bad += (np.flatnonzero(reasons.is_valid()) + at).tolist()
-    world.found["ours"] = {*bad, *validate._duplicates(world.path, "visit")}
+    world.found["ours"] = {*bad, *validate.duplicates(world.path, "visit", ROWS).tolist()}
     return time.perf_counter() - started
 
 
@@ -67,8 +67,8 @@ def great_expectations(world: World) -> float:
     started = time.perf_counter()
     suite = expectations.suite(world.case.data.columns, world.labels)
     assert len(suite) == records.RULES
-    result: Any = expectations._checked(world.frame, [rule for _, rule in suite])
-    bad = {row for item in result.results for row in expectations._rows("", item) or []}
+    result: Any = expectations.checked(world.frame, [rule for _, rule in suite])
+    bad = {row for item in result.results for row in expectations.broken_rows("", item) or []}
     world.found["theirs"] = bad | world.untyped
     return time.perf_counter() - started
 

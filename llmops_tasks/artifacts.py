@@ -8,12 +8,14 @@ conditional PUT. What this module does not do: update or delete.
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,6 +39,8 @@ from llmops_tasks.storage import (
 )
 
 log = logging.getLogger(__name__)
+STALE = 24 * 3600  # seconds after which what a killed process left is removed
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk says that is full, for this user or this file
 MANIFEST = "_manifest.json"  # readers of Parquet folders pass over names with an underscore
 
 
@@ -95,7 +99,7 @@ def _built(build: Callable[[Path], dict[str, Any]], folder: Path, uri: str) -> d
     try:
         return build(folder)
     except OSError as exc:
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if exc.errno not in FULL:
             raise
         raise StorageError(
             f"Cannot make '{uri}': {exc.strerror} at '{home()}'. Free space, or set LLMOPS_HOME."
@@ -138,6 +142,7 @@ def _publish_files(folder: Path, manifest: dict[str, Any]) -> None:
     staged = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sweep(target.parent.glob(".*.tmp"))
         (folder / MANIFEST).write_bytes(canonical(manifest))
         shutil.move(folder, staged)  # a rename when home and store share a file system
         for path in [*staged.rglob("*"), staged]:
@@ -167,17 +172,42 @@ def _publish_s3(folder: Path, manifest: dict[str, Any]) -> None:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A private folder (mode 0700) under `LLMOPS_HOME`, removed afterwards."""
-    try:
-        root = home() / "tmp"
-        root.mkdir(mode=0o700, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=root))
-    except OSError as exc:
-        raise StorageError(f"Cannot write below '{home()}': {exc.strerror}. Free space or mend permissions.") from exc
-    try:
+    """A private folder (mode 0700) under `LLMOPS_HOME`, removed afterwards; a killed process's, by others a day later."""
+    with ExitStack() as stack:
+        try:
+            root = home() / "tmp"
+            root.mkdir(mode=0o700, exist_ok=True)
+            _sweep(root.iterdir())
+            outer = Path(tempfile.mkdtemp(dir=root))
+            stack.callback(shutil.rmtree, outer, ignore_errors=True)
+            stack.enter_context(_held(outer))
+            (folder := outer / "work").mkdir(mode=0o700)
+        except OSError as exc:
+            raise StorageError(
+                f"Cannot write below '{home()}': {exc.strerror}. Free space or mend permissions."
+            ) from exc
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Lock a folder for as long as this process lives; a training may take longer than a day.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+    """
+    with (folder / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _sweep(folders: Iterable[Path]) -> None:
+    """Remove what is a day old and held by nobody."""
+    for folder in folders:
+        with suppress(OSError):  # in use, or another sweeper was quicker
+            if time.time() - folder.stat().st_mtime > STALE:
+                with _held(folder):
+                    shutil.rmtree(folder)
 
 
 def fetch(ref: ArtifactRef) -> Path:

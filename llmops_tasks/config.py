@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from llmops_tasks.config_data import Column, Data, Section, Source, Split, expand
+from llmops_tasks.config_data import Column, Data, Landing, Section, Source, Split, expand
 from llmops_tasks.config_training import Finetune, Search
 from llmops_tasks.errors import ConfigError, InputError, did_you_mean
 from llmops_tasks.storage import digest
@@ -26,6 +26,7 @@ __all__ = [
     "Column",
     "Data",
     "Finetune",
+    "Landing",
     "Search",
     "Section",
     "Source",

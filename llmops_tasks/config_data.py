@@ -39,14 +39,6 @@ class Source(Section):
     encoding: str = "utf-8"
     decimal: Literal[".", ","] = "."
     null_values: list[str] = [""]
-    incremental: Literal["none", "objects", "watermark"] = Field(
-        default="none",
-        description="objects: a file that was read before is not read again. watermark: of the time column, only "
-        "rows later than the latest one read before are new. What was read before stays in the dataset.",
-    )
-    watch_seconds: int | None = Field(
-        default=None, ge=5, description="Look for new files this often, and start prepare_data when there are some."
-    )
 
     @field_validator("uri")
     @classmethod
@@ -56,6 +48,19 @@ class Source(Section):
         except InputError as exc:
             raise ValueError(str(exc)) from exc
         return uri
+
+
+class Landing(Source):
+    """A source that grows. A day's batch does not: it is read whole, at its schedule."""
+
+    incremental: Literal["none", "objects", "watermark"] = Field(
+        default="none",
+        description="objects: a file that was read before is not read again. watermark: of the time column, only "
+        "rows later than the latest one read before are new. What was read before stays in the dataset.",
+    )
+    watch_seconds: int | None = Field(
+        default=None, ge=5, description="Look for new files this often, and start prepare_data when there are some."
+    )
 
 
 Kind = Literal["name", "phone", "email", "record_number", "address", "date", "url"]
@@ -142,7 +147,7 @@ class Augment(Section):
 class Data(Section):
     """From a source to a dataset."""
 
-    source: Source
+    source: Landing
     columns: dict[str, Column] = Field(min_length=2)
     text: str = Field(description="Jinja template: what the model reads of a row. Only columns with the role input.")
     completion: str | None = Field(default=None, description="Generation only: the column with the answer.")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from airflow.sdk import Asset
 
-from llmops_tasks.config import Source
+from llmops_tasks.config import Landing
 
 
 class Assets(NamedTuple):
@@ -24,7 +24,7 @@ def assets_of(usecase: str) -> Assets:
     return Assets(*(Asset(name=f"{usecase}.{what}", group="llmops") for what in Assets._fields))
 
 
-def landing_of(usecase: str, source: Source) -> Asset | None:
+def landing_of(usecase: str, source: Landing) -> Asset | None:
     """The place where files land, watched by the triggerer; None where nobody asked for that."""
     if source.watch_seconds is None:
         return None

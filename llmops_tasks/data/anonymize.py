@@ -84,16 +84,10 @@ def pseudonym(value: str, key: bytes) -> str:
 
 
 def _build(data: Data, records: ArtifactRef, key: bytes, out: Path) -> dict[str, Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     counts: Counter[str] = Counter()
-    with (
-        pq.ParquetFile(artifacts.fetch(records) / "records.parquet") as file,
-        tables.TableWriter(out / "records.parquet") as writer,
-    ):
-        for batch in file.iter_batches(batch_size=tables.BATCH):
-            writer.add(_anonymous(data, pa.Table.from_batches([batch]), key, counts))
+    with tables.Writer(out / "records.parquet") as writer:
+        for batch in tables.read(artifacts.fetch(records) / "records.parquet"):
+            writer.add(_anonymous(data, batch, key, counts))
     log.info("anonymized %d records, masked %s", writer.rows, dict(counts))
     return {"rows": writer.rows, "masked": dict(counts), "parents": [artifacts.parent(records)]}
 

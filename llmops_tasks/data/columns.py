@@ -73,6 +73,8 @@ def _examined(values: Iterable[str | None]) -> tuple[int, str]:
     joined = "".join(filter(None, values))
     if len(joined) > MAX_CELL and max(map(len, filter(None, values))) > MAX_CELL:
         return 0, f"a cell of more than {MAX_CELL} characters"
+    if "\0" in joined:  # databases refuse it
+        return 0, "a NUL character"
     try:
         if not joined.isascii():
             joined.encode()

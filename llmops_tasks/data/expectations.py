@@ -93,14 +93,15 @@ def run(
     Raises:
         DataError: if an expectation cannot run on these columns.
     """
-    result = _checked(frame, [*(rule for _, rule in rules), *more])
+    result = checked(frame, [*(rule for _, rule in rules), *more])
     data_docs.write(result, title, docs)
     by_key = {_key(item.expectation_config.type, item.expectation_config.kwargs): item for item in result.results}
     named = [*rules, *((f"{rule.expectation_type} ({getattr(rule, 'column', 'table')})", rule) for rule in more)]
-    return {reason: rows for reason, rule in named if (rows := _rows(reason, by_key[_key_of(rule)])) is not None}
+    return {reason: rows for reason, rule in named if (rows := broken_rows(reason, by_key[_key_of(rule)])) is not None}
 
 
-def _checked(frame: pd.DataFrame, expectations: list[Any]) -> Any:
+def checked(frame: pd.DataFrame, expectations: list[Any]) -> Any:
+    """Great Expectations' own result of checking a frame with typed columns and ROW."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     import great_expectations as gx
@@ -117,7 +118,7 @@ def _checked(frame: pd.DataFrame, expectations: list[Any]) -> Any:
     return check.run(batch_parameters={"dataframe": frame}, result_format=_RESULT_FORMAT)
 
 
-def _rows(reason: str, result: Any) -> list[int] | None:
+def broken_rows(reason: str, result: Any) -> list[int] | None:
     """The rows that break an expectation; empty for one that is not about rows; None if it holds."""
     if result.exception_info.get("raised_exception"):
         raise DataError(f"The check '{reason}' could not run. Check the column's name and type in the use case.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +14,19 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.data import curate, tables
 from llmops_tasks.data.splits import SPLITS
 
-_WORDS = "select quantile_cont(len(string_split(text, ' ')), [0, 0.5, 0.95, 1]) from dataset"
+_WORDS = "select len(string_split(text, ' ')) as words, count(*) from dataset group by 1 order by 1"
+_SHARES = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
 
 
-def figures(case: UseCase, path: Path) -> dict[str, Any]:
+def figures(case: UseCase, path: Path, rows: int) -> dict[str, Any]:
     """Rows and labels by split, words a text, first and last time, languages, and the digest of the evaluation set."""
-    with tables.database() as db:
+    with tables.database(rows) as db:
         tables.view(db, path, "dataset")
         counts = dict(db.execute("select split, count(*) from dataset group by split").fetchall())
-        (words,) = tables.one(db, _WORDS)
         span = tables.one(db, "select epoch_us(min(time)), epoch_us(max(time)) from dataset")
         found: dict[str, Any] = {
             "splits": {name: counts.get(name, 0) for name in SPLITS},
-            "words": {
-                name: round(value, 1) for name, value in zip(("min", "median", "p95", "max"), words or [], strict=False)
-            },
+            "words": _quantiles(db.execute(_WORDS).fetchall()),
             "span": [_iso(moment) for moment in span],
             "evaluation": {"rows": counts.get("test", 0), "sha256": _evaluation_digest(db)},
         }
@@ -35,6 +35,12 @@ def figures(case: UseCase, path: Path) -> dict[str, Any]:
         if case.data.curate.languages:
             found["languages"] = _languages(db, case.data.curate.languages)
     return found
+
+
+def _quantiles(counts: list[tuple[int, int]]) -> dict[str, int]:
+    """Of values in order, and how often each occurs: the least one that a share of them does not exceed."""
+    ends = list(accumulate(count for _, count in counts))
+    return {name: counts[bisect_left(ends, share * ends[-1])][0] for name, share in _SHARES.items() if counts}
 
 
 def _iso(microseconds: int | None) -> str | None:

@@ -16,10 +16,10 @@ from typing import Any
 
 from llmops_tasks import storage
 from llmops_tasks.config import Source
+from llmops_tasks.data import tables
 from llmops_tasks.errors import SourceError
 
 MAX_CELL = 1 << 20  # characters; a larger cell is set aside
-READ_ROWS = 10_000  # of Parquet, at a time
 # Number in the file from 1, values by name, the reason if there are none, and what `original` makes bytes of.
 Row = tuple[int, dict[str, Any] | None, str, Any]
 
@@ -86,8 +86,7 @@ def _csv(source: Source, uri: str, stream: Any) -> Iterator[Row]:
 
 def _quoted(source: Source, stream: Any) -> Iterator[list[str]]:
     csv.field_size_limit(MAX_CELL * 8)
-    text = _decoded(source, stream, newline="")
-    return csv.reader((line.replace("\0", "\ufffd") for line in text), delimiter=source.delimiter)
+    return csv.reader(_decoded(source, stream, newline=""), delimiter=source.delimiter)
 
 
 def _split(source: Source, stream: Any) -> Iterator[list[str]]:
@@ -98,7 +97,7 @@ def _split(source: Source, stream: Any) -> Iterator[list[str]]:
 
 
 def _bare(line: str) -> str:
-    return line.removesuffix("\n").removesuffix("\r").replace("\0", "\ufffd")
+    return line.removesuffix("\n").removesuffix("\r")
 
 
 def _check_delimiter(source: Source, uri: str, header: list[str]) -> None:
@@ -230,14 +229,9 @@ def _value(event: str, value: Any, events: Iterator[tuple[str, Any]]) -> Any:
 
 def _parquet(source: Source, uri: str, stream: Any) -> Iterator[Row]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    number = 0
     try:
-        file = pq.ParquetFile(pa.PythonFile(stream, mode="r"))
-        for batch in file.iter_batches(batch_size=READ_ROWS):
-            for values in batch.to_pylist():
-                number += 1
-                yield number, values, "", values
+        for number, values in enumerate(tables.rows(pa.PythonFile(stream, mode="r")), start=1):
+            yield number, values, "", values
     except pa.ArrowInvalid as exc:
         raise SourceError(f"'{uri}' is not a Parquet file, or damaged. Check it, and the use case's format.") from exc

@@ -23,7 +23,6 @@ from llmops_tasks.errors import InputError, SourceError, StorageError
 
 __all__ = ["MAX_CELL", "ingest"]
 log = logging.getLogger(__name__)
-_REJECTED = {"source": "string", "row": "int64", "reason": "string", "sha256": "string"}
 
 
 def ingest(*, usecase: str, date: str | None = None) -> ArtifactRef:
@@ -43,7 +42,7 @@ def ingest(*, usecase: str, date: str | None = None) -> ArtifactRef:
     case, name = config.load(usecase), config.usecase_name(usecase)
     source = _source(case, date)
     stamps = storage.stamps(config.expand(source.uri))
-    if date is None and source.incremental != "none":
+    if date is None and case.data.source.incremental != "none":
         return _increments(case, name, source, stamps)
     if not stamps:
         raise _nothing(source)
@@ -96,13 +95,15 @@ def _checked(source: Source, figures: dict[str, Any]) -> dict[str, Any]:
 
 def _writers(data: Data, out: Path) -> tuple[tables.Writer, tables.Writer]:
     good = tables.Writer(out / "records.parquet", dict.fromkeys(columns.names(data), "string"))
-    return good, tables.Writer(out / "rejected.parquet", _REJECTED)
+    return good, tables.Writer(out / "rejected.parquet", tables.REJECTED)
 
 
 def _read(
     data: Data, source: Source, stamps: dict[str, str], labelled: bool, out: Path, newer: landing.Newer | None = None
 ) -> dict[str, Any]:
     """Files into the two tables; with `newer`, only the rows that it keeps."""
+    import pyarrow as pa
+
     good, bad = _writers(data, out)
     header = set[str]()
     with good, bad:
@@ -110,8 +111,7 @@ def _read(
             rows = formats.rows(source, uri)
             for batch in columns.batches(data, source, uri, rows, labelled, _rejecting(source, uri, bad), header):
                 kept = newer.keep(batch) if newer else batch
-                if kept[0]:
-                    good.add_columns(kept)
+                good.add(pa.table(dict(zip(good.schema.names, kept, strict=True)), schema=good.schema))
     _unchanged(stamps)
     figures: dict[str, Any] = {"rows": good.rows, "rejected": bad.rows, "files": len(stamps)}
     figures["source_columns"] = sorted(header)
@@ -121,7 +121,7 @@ def _read(
 def _rejecting(source: Source, uri: str, bad: tables.Writer) -> columns.Reject:
     def reject(number: int, reason: str, row: Any) -> None:
         sha256 = storage.digest(formats.original(source, row))
-        bad.add({"source": uri, "row": number, "reason": reason, "sha256": sha256})
+        bad.add_row({"source": uri, "row": number, "reason": reason, "sha256": sha256})
 
     return reject
 
@@ -164,8 +164,17 @@ def _joined(data: Data, parts: list[landing.Entry], out: Path) -> dict[str, Any]
     with good, bad:
         for entry in parts:
             folder = artifacts.fetch(entry["part"])
-            good.add_file(folder / "records.parquet")
-            bad.add_file(folder / "rejected.parquet")
+            _append(good, folder / "records.parquet")
+            _append(bad, folder / "rejected.parquet")
     header = {name for entry in parts for name in entry["part"]["meta"]["source_columns"]}
     files = len({entry["uri"] for entry in parts})
     return {"rows": good.rows, "rejected": bad.rows, "files": files, "source_columns": sorted(header)}
+
+
+def _append(writer: tables.Writer, path: Path) -> None:
+    """A part's rows; columns that it was read without are empty, those that are no longer asked for left out."""
+    import pyarrow as pa
+
+    for table in tables.read(path):
+        whole = pa.concat_tables([writer.schema.empty_table(), table], promote_options="default")
+        writer.add(whole.select(writer.schema.names))

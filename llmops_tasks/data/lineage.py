@@ -90,7 +90,7 @@ def source_rows(*, usecase: str, version: str) -> ArtifactRef:
 def _origins(ref: ArtifactRef, checked: ArtifactRef, column: str, out: Path) -> dict[str, Any]:
     from duckdb import ColumnExpression
 
-    with tables.database() as db, tables.TableWriter(out / "origins.parquet") as writer:
+    with tables.database(ref["rows"]) as db, tables.Writer(out / "origins.parquet") as writer:
         tables.view(db, artifacts.fetch(ref) / "data.parquet", "dataset")
         rows = db.read_parquet(str(artifacts.fetch(checked) / "records.parquet"))
         names = {"record_id": column, "source": "_source", "row": "_row"}

@@ -53,13 +53,13 @@ class Rules:
         for name, column in self.columns.items():
             typed[name], wrong = _typed(batch[name].combine_chunks(), column)
             if wrong is not None:
-                reasons = _first(reasons, wrong, f"{name}: not a {column.type}")
+                reasons = first(reasons, wrong, f"{name}: not a {column.type}")
         for rule in self.rules:
-            reasons = _first(reasons, pc.fill_null(rule.bad(typed[rule.column]), False), rule.reason)
+            reasons = first(reasons, pc.fill_null(rule.bad(typed[rule.column]), False), rule.reason)
         return pa.table(typed), reasons
 
 
-def _first(reasons: Any, bad: Any, reason: str) -> Any:
+def first(reasons: Any, bad: Any, reason: str) -> Any:
     """The reasons so far, and this one where there was none."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -1,93 +1,89 @@
-"""Parquet files of the data room, written in batches so that memory stays flat.
+"""Parquet files of the data room, read and written in batches so that memory stays flat.
 
 The same rows in the same batches give the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import errno
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from llmops_tasks import storage
-from llmops_tasks.errors import StorageError
+from llmops_tasks import artifacts
 
 BATCH = 10_000  # rows
+BATCH_BYTES = 1 << 25  # a batch of long texts ends earlier
 ORIGIN = ("_source", "_row")  # where a row came from
+REJECTED = {"source": "string", "row": "int64", "reason": "string", "sha256": "string"}  # of a row set aside
+
+
+def read(source: Any) -> Iterator[Any]:
+    """A Parquet file (a path or a stream), as Arrow tables of at most BATCH rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(source) as file:
+        for group in range(file.num_row_groups):  # a reader of all groups keeps the bytes of each until the last
+            for batch in file.iter_batches(batch_size=BATCH, row_groups=[group]):
+                yield pa.Table.from_batches([batch])
+
+
+def rows(source: Any) -> Iterator[dict[str, Any]]:
+    """The same, row by row."""
+    for table in read(source):
+        yield from table.to_pylist()
 
 
 class Writer:
-    """Rows into a Parquet file.
+    """Tables or rows of one schema into a Parquet file, in row groups of about BATCH rows or BATCH_BYTES.
 
     Args:
-        schema: names of columns to Arrow's names of types. None: the first batch of rows decides; then an
-            empty file is a valid one without columns.
+        schema: names of columns to Arrow's names of types. None: the first table decides.
     """
 
     def __init__(self, path: Path, schema: Mapping[str, str] | None = None) -> None:
-        self.path, self.rows = path, 0
-        self._buffer: list[dict[str, Any]] = []
-        self._given = schema
-        self._writer: Any = None
+        import pyarrow as pa
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Append one row, a dict with the same keys as the others."""
-        self._buffer.append(dict(row))
-        self.rows += 1
-        if len(self._buffer) >= BATCH:
+        self.path, self.rows = path, 0
+        self.schema: Any = schema and pa.schema([(name, pa.type_for_alias(kind)) for name, kind in schema.items()])
+        self._file: Any = None
+        self._tables: list[Any] = []
+        self._rows: list[Mapping[str, Any]] = []
+        self._held, self._bytes = 0, 0
+
+    def add(self, table: Any) -> None:
+        """Append an Arrow table."""
+        self.schema = self.schema or table.schema
+        self.rows += table.num_rows
+        self._tables.append(table)
+        self._held, self._bytes = self._held + table.num_rows, self._bytes + table.nbytes
+        if self._held >= BATCH or self._bytes >= BATCH_BYTES:
             self._flush()
 
-    def add_columns(self, columns: Sequence[Sequence[Any]]) -> None:
-        """Append a batch, given as one list of values for each column of the schema."""
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """Append one row of the schema that was given."""
+        self._rows.append(row)
+        if len(self._rows) >= BATCH:
+            self._add_rows()
+
+    def _add_rows(self) -> None:
         import pyarrow as pa
 
-        self._open()
-        self._write(pa.table(list(map(pa.array, columns, self._schema.types)), schema=self._schema))
-        self.rows += len(columns[0])
-
-    def add_file(self, path: Path) -> None:
-        """Append another Parquet file; columns it does not have are empty, those that are not in the schema left out."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self._open()
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH):
-                arrays = [
-                    batch.column(field.name) if field.name in batch.schema.names else pa.nulls(len(batch), field.type)
-                    for field in self._schema
-                ]
-                self._write(pa.table(arrays, schema=self._schema))
-                self.rows += len(batch)
+        rows, self._rows = self._rows, []
+        self.add(pa.Table.from_pylist(rows, schema=self.schema))
 
     def _flush(self) -> None:
         import pyarrow as pa
-
-        self._open()
-        self._write(pa.Table.from_pylist(self._buffer, schema=self._schema))
-        self._buffer = []
-
-    def _open(self) -> None:
-        if self._writer is not None:
-            return
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if self._given is not None:
-            self._schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in self._given.items()])
-        else:  # a column that is empty in the first batch holds strings
-            table = pa.Table.from_pylist(self._buffer)
-            self._schema = pa.schema(
-                [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in table.schema]
-            )
-        with _writing(self.path):
-            self._writer = pq.ParquetWriter(self.path, self._schema)
-
-    def _write(self, table: Any) -> None:
-        with _writing(self.path):
-            self._writer.write_table(table)
+        if self._file is None:
+            self._file = pq.ParquetWriter(self.path, self.schema)
+        self._file.write_table(pa.concat_tables(self._tables))
+        self._tables, self._held, self._bytes = [], 0, 0
 
     def __enter__(self) -> Writer:
         return self
@@ -95,93 +91,52 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and (self._buffer or self._writer is None):
-            self._flush()
-        if self._writer is not None:
-            with _writing(self.path):
-                self._writer.close()
-
-
-class _writing:
-    """A full disk is the store's problem, which may pass; it is not the rows'."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if isinstance(error, OSError):
-            raise StorageError(
-                f"Cannot write '{self._path}': {error.strerror or error}. Free space or mend permissions."
-            ) from error
-
-
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """All rows of a Parquet file, batch by batch."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH):
-            yield from batch.to_pylist()
-
-
-def write(path: Path, table: list[dict[str, Any]]) -> int:
-    """Write rows to a Parquet file; returns how many."""
-    with Writer(path) as writer:
-        for row in table:
-            writer.add(row)
-    return writer.rows
-
-
-class TableWriter:
-    """Arrow tables of one schema into a Parquet file; the first decides the schema."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.rows = path, 0
-        self._writer: Any = None
-
-    def add(self, table: Any) -> None:
-        """Append a table."""
-        import pyarrow.parquet as pq
-
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self.path, table.schema)
-        self._writer.write_table(table)
-        self.rows += table.num_rows
-
-    def __enter__(self) -> TableWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        if kind is None:
+            self._add_rows()
+            if self._held or self._file is None:
+                self._flush()
+        if self._file is not None:
+            self._file.close()
+        if kind is not None:
+            self.path.unlink(missing_ok=True)
 
 
 @contextmanager
-def database() -> Iterator[Any]:
-    """A DuckDB connection for sorting and joining what does not fit into memory; it spills into a private folder."""
-    import tempfile
+def database(rows: int = 0) -> Iterator[Any]:
+    """A DuckDB connection for sorting and joining what does not fit into memory; it spills into a private folder.
 
+    Args:
+        rows: how many are sorted. From some four million on DuckDB gets 16 bytes for each, as it merges more runs.
+
+    Raises:
+        OSError: if the disk is full.
+    """
     import duckdb
 
-    with tempfile.TemporaryDirectory(dir=storage.home()) as spill:
+    with artifacts.scratch() as spill:
         settings = {
-            "memory_limit": "128MB",
+            "memory_limit": f"{max(64, rows // 62_500)}MB",
             "threads": 1,
-            "temp_directory": spill,
+            "partitioned_write_flush_threshold": BATCH,
+            "temp_directory": str(spill),
             "autoinstall_known_extensions": False,
         }
         db = duckdb.connect(config=settings)
         try:
             yield db
-        except duckdb.IOException as exc:
-            raise StorageError(f"Cannot write to '{spill}': is the disk full? Free space, or set LLMOPS_HOME.") from exc
+        except (duckdb.OperationalError, OSError) as exc:  # the latter out of Arrow's hands
+            if code := _full(str(exc)):
+                raise OSError(code, os.strerror(code), str(spill)) from exc
+            raise
         finally:
             db.close()
+
+
+def _full(message: str) -> int | None:
+    """How the system calls a full disk that DuckDB tells of; it holds its spill folder to the space that was free."""
+    if "max_temp_directory_size" in message:
+        return errno.ENOSPC
+    return next((code for code in artifacts.FULL if os.strerror(code) in message), None)
 
 
 def view(db: Any, path: Path, name: str, **options: Any) -> None:

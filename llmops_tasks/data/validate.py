@@ -1,7 +1,8 @@
 """Every row is judged by the use case's rules, in one pass; bad rows go to quarantine with a reason.
 
-Rows pass in batches; ids that repeat are looked up by DuckDB within a memory limit. Great Expectations then runs the same rules, and those that
-people wrote, on a sample: its page (Data Docs) is for people, the quarantine holds what every row came to.
+Rows pass in batches; ids that repeat are looked up by DuckDB within a memory limit. Great Expectations then runs
+the same rules, and those that people wrote, on a sample: its page (Data Docs) is for people, the quarantine holds
+what every row came to.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _REPEATED = "create table repeated as select id, min(place) as first from ids where id is not null group by id having count(*) > 1"
-_LATER = "select place from ids join repeated using (id) where place > first"
+_LATER = "select place from ids join repeated using (id) where place > first order by place"
 RETYPED = 0.5  # a column of which more cells than this share are not of its type has another type
 
 
@@ -92,13 +93,16 @@ def _build(usecase: str, case: config.UseCase, records: ArtifactRef, labelled: b
         if labelled or column.role not in ("label", "leakage")
     }
     labels = [value for label in case.task.labels for value in label.values]
-    checked = _Pass(rules.Rules(columns, labels), _duplicates(source / "records.parquet", case.data.one("id")))
-    rejected = list(tables.rows(source / "rejected.parquet"))
-    with tables.Writer(out / "quarantine.parquet") as quarantine:
-        for row in rejected:
-            quarantine.add(row)
-        checked.run(source / "records.parquet", out / "records.parquet", quarantine)
-    counts = Counter(row["reason"] for row in rejected) + checked.reasons
+    checked = _Pass(
+        rules.Rules(columns, labels), duplicates(source / "records.parquet", case.data.one("id"), records["rows"])
+    )
+    counts = Counter[str]()
+    with tables.Writer(out / "quarantine.parquet", tables.REJECTED) as quarantine:
+        for rejected in tables.read(source / "rejected.parquet"):
+            quarantine.add(rejected)
+            counts.update(rejected["reason"].to_pylist())
+        checked.run(source / "records.parquet", out / "records.parquet", quarantine, records["rows"])
+    counts += checked.reasons
     broken = _report(usecase, case.data, columns, labels, checked, out / "data_docs")
     log.info("validated: %d good rows, %d in quarantine", checked.good, counts.total())
     return {
@@ -111,64 +115,58 @@ def _build(usecase: str, case: config.UseCase, records: ArtifactRef, labelled: b
     }
 
 
-def _duplicates(path: Path, column: str) -> set[int]:
-    """Positions of rows whose id stood in an earlier row; of rows with the same id the first is kept."""
+def duplicates(path: Path, column: str, rows: int) -> Any:
+    """Positions of those `rows` whose id stood in an earlier row, in order; of rows with the same id the first is kept."""
     from duckdb import ColumnExpression
 
-    with tables.database() as db:
-        rows = db.read_parquet(str(path), file_row_number=True)
-        rows.select(
+    with tables.database(rows) as db:
+        records = db.read_parquet(str(path), file_row_number=True)
+        records.select(
             ColumnExpression(column).alias("id"), ColumnExpression("file_row_number").alias("place")
         ).create_view("ids")
         db.execute(_REPEATED)
-        some = tables.one(db, "select count(*) from repeated")[0]
-        return {place for (place,) in db.execute(_LATER).fetchall()} if some else set()
+        return db.execute(_LATER).fetchnumpy()["place"]
 
 
 class _Pass:
     """One pass over all rows: typed good rows out, bad rows to quarantine, every n-th row into the sample."""
 
-    def __init__(self, judge: rules.Rules, duplicates: set[int]) -> None:
+    def __init__(self, judge: rules.Rules, duplicates: Any) -> None:
         self.judge, self.duplicates = judge, duplicates
         self.rows = self.good = 0
         self.reasons: Counter[str] = Counter()
         self.sample: list[pa.Table] = []
         self._duplicate = next(f"{n}: duplicate" for n, c in judge.columns.items() if c.role == "id")
 
-    def run(self, source: Path, target: Path, quarantine: tables.Writer) -> None:
+    def run(self, source: Path, target: Path, quarantine: tables.Writer, rows: int) -> None:
         """Read, judge, write."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(source) as file, tables.TableWriter(target) as good:
-            step = -(-file.metadata.num_rows // expectations.SAMPLE) or 1
-            for batch in file.iter_batches(batch_size=tables.BATCH):
-                raw = pa.Table.from_batches([batch])
+        step = -(-rows // expectations.SAMPLE) or 1
+        with tables.Writer(target) as good:
+            for raw in tables.read(source):
                 typed, reasons = self.judge.check(raw)
-                reasons = self._with_duplicates(reasons)
+                reasons = rules.first(reasons, self._repeated(raw.num_rows), self._duplicate)
                 good.add(_origin(typed, raw).filter(reasons.is_null()))
                 self._set_aside(raw, reasons, quarantine)
                 self._remember(typed, step)
                 self.rows += raw.num_rows
             self.good = good.rows
 
-    def _with_duplicates(self, reasons: Any) -> Any:
+    def _repeated(self, count: int) -> Any:
+        """Of the next rows, which have an id that stood in an earlier one?"""
+        import numpy as np
         import pyarrow as pa
 
-        inside = sorted(row - self.rows for row in self.duplicates if self.rows <= row < self.rows + len(reasons))
-        if not inside:
-            return reasons
-        words = reasons.to_pylist()
-        for row in inside:
-            words[row] = words[row] or self._duplicate
-        return pa.array(words, pa.string())
+        start, end = np.searchsorted(self.duplicates, (self.rows, self.rows + count))
+        found = np.zeros(count, dtype=bool)
+        found[self.duplicates[start:end] - self.rows] = True
+        return pa.array(found)
 
     def _set_aside(self, raw: Any, reasons: Any, quarantine: tables.Writer) -> None:
         """Who is set aside and why; the row itself stays in the source, found by file, number and digest."""
         bad = reasons.is_valid()
         for row, reason in zip(raw.filter(bad).to_pylist(), reasons.filter(bad).to_pylist(), strict=True):
             source, number = row.pop("_source"), int(row.pop("_row"))
-            quarantine.add({"source": source, "row": number, "reason": reason, "sha256": storage.digest(row)})
+            quarantine.add_row({"source": source, "row": number, "reason": reason, "sha256": storage.digest(row)})
             self.reasons[reason] += 1
 
     def _remember(self, typed: Any, step: int) -> None:

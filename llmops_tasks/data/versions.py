@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,35 +36,43 @@ _CODE = (
     cards.__file__,
     figures.__file__,
 )
-# Of every row what order and duplicates need; texts stay in their file, and memory small.
+PART = 500_000  # rows that are put in order at once
+# Of every row what order and duplicates need, in fixed widths; texts stay in their file, and memory small.
 _KEYS = """
-create table keys as select file_row_number as row, "time", record_id, "group", label, md5_number("text") as digest
-from rendered
+create table keys as select file_row_number as row, "time", record_id, md5_number("group") as "group", label,
+md5_number("text") as digest from rendered
 """
-# Of rows with the same text and label the earliest, numbered in their order.
-_KEPT = """
-create table kept as select row, "group", row_number() over (order by "time", record_id) - 1 as place from (
-  from keys qualify row_number() over (partition by digest, label order by "time", record_id) = 1)
+# Of rows with the same text and label the earliest.
+_FIRSTS = """
+create table firsts as select row, "time", record_id, "group" from keys
+semi join (select arg_min(row, ("time", record_id)) as row from keys group by digest, label) using (row)
 """
-_RANKS = """
-create table ranks as select "group", row_number() over (order by min(place)) - 1 as rank from kept group by "group"
+# A new table's rowid counts its rows in the order in which they came: here a row's place, and a group's rank.
+_KEPT = 'create table kept as select row, "group" from firsts order by "time", record_id'
+_RANKS = 'create table ranks as select "group" from kept group by "group" order by min(rowid)'
+_PLACES = """
+create table places as select row, kept.rowid as place, ranks.rowid as rank from kept join ranks using ("group")
 """
-_PLACED = """
-select rendered.* exclude (file_row_number), place, rank from rendered
-join (select row, place, rank from kept join ranks using ("group")) on file_row_number = row order by place
+# Sorting whole rows takes memory for every run that it merges; so they are split by place first.
+_PARTS = """
+select rendered.* exclude (file_row_number), place, rank, place // $rows as part
+from rendered join places on file_row_number = row
 """
+_PLACED = "from placed where part = $part order by place"
 _CONFLICTS = "select count(*) from (select 1 from keys group by digest having min(label) <> max(label))"
-# Rows of different splits that share a band, the later one and the five earliest of each other split.
-_PAIRS = """
-select distinct b.place as later, a.place as earlier from bands b join (
-  select * from bands qualify row_number() over (partition by band, hash, split order by place) <= 5
-) a on a.band = b.band and a.hash = b.hash and a.split <> b.split and a.place < b.place order by 1, 2
+# Rows that are alike in a band with others, few of all; then those of different splits: the later one and the five
+# earliest of each other split.
+_ALIKE = """
+create or replace table alike as from band semi join (select hash from band group by hash having count(*) > 1) using (hash)
 """
-
+_PAIRS = """
+insert into pairs select b.place, a.place from alike b join (
+  from alike qualify row_number() over (partition by hash, split order by place) <= 5
+) a on a.hash = b.hash and a.split <> b.split and a.place < b.place
+"""
 _TEXTS = """
-select later, earlier, l."text", e."text" from pairs
-join kept lk on lk.place = later join rendered l on l.file_row_number = lk.row
-join kept ek on ek.place = earlier join rendered e on e.file_row_number = ek.row order by later, earlier
+select later, earlier, l."text", e."text" from (select distinct later, earlier from pairs)
+join placed l on l.place = later join placed e on e.place = earlier order by later, earlier
 """
 
 
@@ -106,30 +115,28 @@ def day(*, usecase: str, records: ArtifactRef, date: str) -> ArtifactRef:
 
 def _build_day(case: UseCase, records: ArtifactRef, date: str, out: Path) -> dict[str, Any]:
     names = ["record_id", "time", "text", *case.monitoring.columns]
-    with artifacts.scratch() as work, tables.database() as db, tables.TableWriter(out / "data.parquet") as writer:
+    rows = records["rows"]
+    with artifacts.scratch() as work, tables.database(rows) as db, tables.Writer(out / "data.parquet") as writer:
         dropped = _render(case, records, work / "rendered.parquet", answers=False)
         tables.view(db, work / "rendered.parquet", "rendered")
-        rows = db.sql('from rendered order by "time", record_id')
-        for batch in tables.batches(rows):
+        for batch in tables.batches(db.sql('from rendered order by "time", record_id')):
             writer.add(_timed(batch).select(names))
     return {"rows": writer.rows, "date": date, "too_short": dropped, "parents": [artifacts.parent(records)]}
 
 
 def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict[str, Any]:
-    with artifacts.scratch() as work, tables.database() as db:
+    with artifacts.scratch() as work, tables.database(records["rows"]) as db:
         short = _render(case, records, work / "rendered.parquet")
         tables.view(db, work / "rendered.parquet", "rendered", file_row_number=True)
-        for step in (_KEYS, _KEPT, _RANKS):
-            db.execute(step)
         (before,) = tables.one(db, "select count(*) from rendered")
-        (unique,) = tables.one(db, "select count(*) from kept")
-        if unique == 0:
+        if before == 0:
             raise DataError(f"No text of at least {case.data.curate.min_length} characters is left of {short} rows.")
-        leaks = _near_duplicates(db, case, work / "bands.parquet")
+        unique = _place(db, work / "parts")
+        leaks = _near_duplicates(db, case, unique, work / "bands.parquet")
         kept, made = _write(db, case, leaks, out / "data.parquet")
         (conflicting,) = tables.one(db, _CONFLICTS)
-    found = figures.figures(case, out / "data.parquet")
-    dropped = {"too short": short, "exact duplicates": before - unique, "near duplicates": len(leaks)}
+    found = figures.figures(case, out / "data.parquet", kept)
+    dropped = {"too short": short, "exact duplicates": before - unique, "near duplicates": int(leaks.sum())}
     if not all(found["splits"].values()):
         raise DataError(f"A split would be empty: {found['splits']} rows. Bring more groups, or change data.split.")
     log.info("dataset: %s rows, dropped: %s", found["splits"], dropped)
@@ -155,18 +162,10 @@ def _render(case: UseCase, records: ArtifactRef, path: Path, answers: bool = Tru
     Returns:
         How many were dropped because their text is too short.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    seen = 0
-    with (
-        pq.ParquetFile(artifacts.fetch(records) / "records.parquet") as file,
-        tables.TableWriter(path) as writer,
-    ):
-        for batch in file.iter_batches(batch_size=tables.BATCH):
-            seen += batch.num_rows
-            writer.add(_rendered(case, pa.Table.from_batches([batch]), answers))
-    return seen - writer.rows
+    with tables.Writer(path) as writer:
+        for batch in tables.read(artifacts.fetch(records) / "records.parquet"):
+            writer.add(_rendered(case, batch, answers))
+    return records["rows"] - writer.rows
 
 
 def _rendered(case: UseCase, batch: pa.Table, answers: bool) -> pa.Table:
@@ -201,32 +200,43 @@ def _answers(case: UseCase, batch: pa.Table) -> tuple[list[str], list[str]]:
 # ---------------------------------------------------------------- order, duplicates, splits
 
 
+def _place(db: Any, folder: Path) -> int:
+    """Drop exact duplicates and give every row its place, part by part; returns how many rows are left."""
+    for step in (_KEYS, _FIRSTS, _KEPT, _RANKS, _PLACES):
+        db.execute(step)
+    parts = db.sql(_PARTS, params={"rows": PART})
+    parts.write_parquet(str(folder), partition_by=["part"], row_group_size=tables.BATCH)
+    tables.view(db, folder / "*" / "*.parquet", "placed", hive_partitioning=True)
+    return int(tables.one(db, "select count(*) from kept")[0])
+
+
 def _placed(db: Any, case: UseCase) -> Iterator[tuple[pa.Table, list[str]]]:
     """All kept rows in order, and the split of each."""
     rule = case.data.split
-    (groups,) = tables.one(db, "select count(*) from ranks")
-    for batch in tables.batches(db.sql(_PLACED)):
+    rows, groups = (tables.one(db, f"select count(*) from {table}")[0] for table in ("kept", "ranks"))  # noqa: S608
+    parts = (db.sql(_PLACED, params={"part": part}) for part in range(-(-rows // PART)))
+    for batch in chain.from_iterable(map(tables.batches, parts)):
         if rule.order == "time":
             yield batch, [splits.place(rank, groups, rule) for rank in batch["rank"].to_pylist()]
         else:
             yield batch, [splits.place_by_digest(group, rule) for group in batch["group"].to_pylist()]
 
 
-def _near_duplicates(db: Any, case: UseCase, path: Path) -> set[int]:
-    """Places of rows that nearly repeat an earlier one of another split: what is tested on was not trained on."""
-    limit = case.data.curate.near_duplicates
+def _near_duplicates(db: Any, case: UseCase, rows: int, path: Path) -> Any:
+    """For every place, does the row nearly repeat an earlier one of another split? What is tested on was not trained on."""
+    import numpy as np
+
+    limit, leaks = case.data.curate.near_duplicates, np.zeros(rows, dtype=bool)
     if limit is None:
-        return set()
+        return leaks
     _write_bands(db, case, path)
-    tables.view(db, path, "bands")
-    db.execute("create table pairs as " + _PAIRS)
-    leaks: set[int] = set()
+    _find_pairs(db, path)
     # in order of the later row: what was dropped itself makes no other row a duplicate
     cursor = db.execute(_TEXTS)
     while found := cursor.fetchmany(tables.BATCH):
         for later, earlier, text, other in found:
-            if later not in leaks and earlier not in leaks and curate.jaccard(text, other) >= limit:
-                leaks.add(later)
+            if not (leaks[later] or leaks[earlier]) and curate.jaccard(text, other) >= limit:
+                leaks[later] = True
     return leaks
 
 
@@ -234,28 +244,35 @@ def _write_bands(db: Any, case: UseCase, path: Path) -> None:
     import numpy as np
     import pyarrow as pa
 
-    with tables.TableWriter(path) as writer:
+    with tables.Writer(path) as writer:
         for batch, parts in _placed(db, case):
             hashes = np.array(list(curate.bands(batch["text"].to_pylist())), dtype=np.int64)
-            count = curate.BANDS
-            columns = {
-                "place": np.repeat(batch["place"].to_numpy(), count),
-                "split": np.repeat(np.array([SPLITS.index(part) for part in parts], dtype=np.int8), count),
-                "band": np.tile(np.arange(count, dtype=np.int8), len(parts)),
-                "hash": hashes.reshape(-1),
-            }
-            writer.add(pa.table(columns))
+            numbers = pa.array([SPLITS.index(part) for part in parts], pa.int8())
+            bands = {f"band{band}": hashes[:, band] for band in range(curate.BANDS)}
+            writer.add(pa.table({"place": batch["place"], "split": numbers, **bands}))
 
 
-def _write(db: Any, case: UseCase, leaks: set[int], path: Path) -> tuple[int, int]:
+def _find_pairs(db: Any, path: Path) -> None:
+    """Candidates, band by band: as much memory as for the rows of one."""
+    from duckdb import ColumnExpression
+
+    db.execute("create table pairs (later bigint, earlier bigint)")
+    bands = db.read_parquet(str(path))
+    for band in range(curate.BANDS):
+        bands.select("place", "split", ColumnExpression(f"band{band}").alias("hash")).create_view("band", replace=True)
+        db.execute(_ALIKE)
+        db.execute(_PAIRS)
+
+
+def _write(db: Any, case: UseCase, leaks: Any, path: Path) -> tuple[int, int]:
     """Write the dataset; returns how many records it has, and how many of them are made up."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     rule, train = case.data.augment, list[dict[str, Any]]()
-    with tables.TableWriter(path) as writer:
+    with tables.Writer(path) as writer:
         for batch, parts in _placed(db, case):
-            kept = pa.array([place not in leaks for place in batch["place"].to_pylist()])
+            kept = pa.array(~leaks[batch["place"].to_numpy()])
             table = _timed(batch).append_column("split", pa.array(parts, pa.string()))
             table = table.append_column("augmented", pa.array([""] * len(parts), pa.string()))
             table = table.select([*COLUMNS, *case.monitoring.columns]).filter(kept)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -41,7 +42,7 @@ DAYS = ("2026-03-30", "2026-03-31")
 
 
 class World:
-    """A running stack with two use cases."""
+    """A running stack with three use cases."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -71,6 +72,11 @@ class World:
         """Wait for a run number `known` + 1 of a DAG."""
         return str(self.wait(lambda: (self.api.runs(dag)[known:] or [None])[0], 90, f"a run of {dag}")["dag_run_id"])
 
+    def seen_by_watcher(self, asset: str) -> list[dict[str, Any]]:
+        """What the triggerer remembers of a watched place."""
+        (found,) = self.api.call("GET", f"/assets?name_pattern={asset}")["assets"]
+        return list(self.api.call("GET", f"/assets/{found['id']}/state-store")["asset_state_store"])
+
     def answer(self, dag: str, choice: str) -> str:
         """Wait for the question, let it settle, answer it; returns what was asked."""
         waiting = lambda: next((q for q in self.approver.approvals() if q["task_instance"]["dag_id"] == dag), None)  # noqa: E731
@@ -97,6 +103,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
         training = {"epochs": 12, "batch_size": 8, "checkpoint_every": 20}
         tiny.usecase(cases, tiny_model, f"{notes.as_uri()}/landing/*.csv", batch=batch, gate=LENIENT, finetune=training)
         _other_hospital(cases, notes, tiny_model)
+        watched = {"uri": f"{notes.as_uri()}/watched/*.csv", "null_values": ["", "NA"], "watch_seconds": 5}
+        tiny.usecase(cases, tiny_model, "", name="watched", data={"source": watched})
         try:
             yield World(home)
         finally:
@@ -133,7 +141,7 @@ def _live_home(home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.M
 
 def test_all_dags_appear_without_import_errors(world: World) -> None:
     stages = ("prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback")
-    wanted = {f"{name}.{stage}" for name in ("tiny", "other") for stage in stages}
+    wanted = {f"{name}.{stage}" for name in ("tiny", "other", "watched") for stage in stages}
     world.wait(lambda: wanted <= set(world.api.dags()), 180, "the DAGs")
     assert world.api.import_errors() == []
 
@@ -268,6 +276,17 @@ def test_another_hospitals_export_becomes_a_judged_candidate_by_yaml_alone(world
     states = world.finished("other.evaluate", evaluate)
     assert (states["gate"], states["approve"]) == ("success", "skipped")  # a random model beats nobody
     assert ledger.entries(usecase="other", kind="gate")[0]["body"]["verdict"]["verdict"] == "fail"
+
+
+def test_a_file_that_lands_starts_prepare_data_by_itself(world: World) -> None:
+    """Through the asset's watcher in the triggerer; what lies there at its first look would be no event."""
+    world.api.call("PATCH", "/dags/watched.train", {"is_paused": True})  # what comes of the dataset is shown by others
+    world.wait(lambda: world.seen_by_watcher("watched.landing") or None, 120, "the watcher's first look")
+    assert world.api.runs("watched.prepare_data") == []
+    (world.home / "demo" / "watched").mkdir()
+    shutil.copy(world.home / "demo" / "landing" / "history.csv", world.home / "demo" / "watched")
+    run = world.started_by_asset("watched.prepare_data", 0)
+    assert set(world.finished("watched.prepare_data", run).values()) == {"success"}
 
 
 def test_data_docs_open_for_a_signed_in_user(world: World) -> None:

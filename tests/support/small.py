@@ -52,12 +52,16 @@ def usecase(
         "prompt": {"template": "Note: {{ text }}\nPriority:"},
         "base_model": {"uri": "file:///no-model", "licence": "none"},
         "gate": {"limits": [{"metric": "accuracy", "at_least": 0.5}]},
-        "batch": {"source": {**source, "uri": source["uri"].replace(".csv", "-{date}.csv")}},
+        "batch": {"source": {**_whole(source), "uri": source["uri"].replace(".csv", "-{date}.csv")}},
         "monitoring": {"columns": ["age"]},
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     return str(path)
+
+
+def _whole(source: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in source.items() if key not in ("incremental", "watch_seconds")}
 
 
 def row(number: int, **values: str) -> str:

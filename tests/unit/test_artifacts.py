@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
 import stat
 import threading
 import time
@@ -242,3 +245,56 @@ def test_the_newest_of_a_kind_is_the_one_published_last(store: str) -> None:
         time.sleep(1.1 if store.startswith("s3") else 0.02)  # S3 tells whole seconds
         assert artifacts.newest("demo", "records") == published[-1]
     assert artifacts.newest("demo", "dataset") is None
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [
+        (errno.ENOSPC, StorageError, "No space left on device at '.*'. Free space, or set LLMOPS_HOME"),
+        (errno.EDQUOT, StorageError, "Disk quota exceeded at"),
+        (errno.EIO, OSError, "Input/output error"),
+    ],
+)
+def test_a_full_disk_is_told_from_other_failures_of_a_build(code: int, kind: type[Exception], message: str) -> None:
+    def build(out: Path) -> dict[str, Any]:
+        raise OSError(code, os.strerror(code), str(out))
+
+    with pytest.raises(kind, match=message) as caught:
+        _publish(build=build)
+    assert caught.type is kind
+
+
+# ---------------------------------------------------------------- what killed processes leave
+
+A_DAY_AGO = time.time() - artifacts.STALE - 60
+
+
+def _left_by_a_killed_process(home: Path) -> Path:
+    if os.fork() == 0:
+        with artifacts.scratch() as folder:
+            (folder / "half.txt").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.wait()
+    (left,) = (home / "tmp").iterdir()
+    return left
+
+
+def test_a_killed_process_s_folder_is_removed_a_day_later_and_one_in_use_is_not(home: Path) -> None:
+    left = _left_by_a_killed_process(home)
+    with artifacts.scratch() as used:
+        assert (left / "work" / "half.txt").exists()  # somebody may want to look at it
+        for folder in (left, used.parent):
+            os.utime(folder, (A_DAY_AGO, A_DAY_AGO))
+        with artifacts.scratch():
+            assert not left.exists()
+            assert used.exists()  # a training may take longer than a day
+
+
+def test_what_was_never_published_is_removed_a_day_later(home: Path) -> None:
+    records = storage.local_path(_publish()["uri"]).parent
+    old, new = records / ".old.1234.tmp", records / ".new.1234.tmp"
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (A_DAY_AGO, A_DAY_AGO))
+    _publish({"a": 2})
+    assert (old.exists(), new.exists()) == (False, True)

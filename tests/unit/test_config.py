@@ -78,6 +78,8 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("unknown severe", {"task/severe": ["emergant"]}, "task: severe names unknown labels ['emergant']"),
     ("scheme", {"data/source/uri": "http://host/x.csv"}, "data.source.uri: Address 'http://host/x.csv'"),
     ("long delimiter", {"data/source/delimiter": ";;"}, "data.source.delimiter: string should have at most 1"),
+    ("increments of a day", {"batch/source/incremental": "objects"}, "batch.source.incremental: unknown key. Known: ["),
+    ("a watched day", {"batch/source/watch_seconds": 5}, "batch.source.watch_seconds: unknown key. Known: ["),
     ("encoding", {"data/source/encoding": "utf-99"}, "data.source.encoding: 'utf-99' is no known encoding"),
     ("split sum", {"data/split/train": 0.9}, "data.split: train + validation + test must be 1"),
     ("both limits", {"gate/limits/0/at_most": 1.0}, "gate.limits.0: give either at_least or at_most"),

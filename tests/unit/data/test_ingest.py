@@ -146,11 +146,6 @@ def test_windows_line_ends_are_not_part_of_the_last_cell(tmp_path: Path) -> None
     assert _good(_ingest(tmp_path, _csv(small.row(1)).replace(b"\n", b"\r\n")))[0]["nurse"] == "2"
 
 
-def test_a_nul_byte_does_not_stop_the_file(tmp_path: Path) -> None:
-    ref = _ingest(tmp_path, _csv(small.row(1, note="a\0b"), small.row(2)))
-    assert [row["note"] for row in _good(ref)] == ["a\ufffdb", "sore throat 2"]
-
-
 def test_parquet_gives_the_same_rows_as_csv(tmp_path: Path) -> None:
     import pandas as pd
 

@@ -7,8 +7,6 @@ import json
 import os
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +21,7 @@ from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import tables
 from llmops_tasks.data.ingest import MAX_CELL, ingest
 from llmops_tasks.errors import SourceError, StorageError
-from tests.support import small, tiny
+from tests.support import small
 
 
 def _good(ref: ArtifactRef) -> list[dict[str, Any]]:
@@ -42,69 +40,6 @@ def _ingest(tmp_path: Path, content: str | bytes, **source: Any) -> ArtifactRef:
 
 def _csv(*rows: str) -> str:
     return "\n".join([small.HEADER, *rows, ""])
-
-
-# ---------------------------------------------------------------- power cuts (T1)
-
-# Starts the same ingest in one fresh child after another and kills each, with no warning, at a seeded moment.
-_KILLER = """
-import json, os, random, signal, sys, time
-from llmops_tasks.data.ingest import ingest
-
-usecase, home, points = sys.argv[1], sys.argv[2], int(sys.argv[3])
-
-def child(name):
-    pid = os.fork()
-    if pid == 0:
-        os.environ["LLMOPS_HOME"] = f"{home}/{name}"
-        ingest(usecase=usecase)
-        os._exit(0)
-    return pid
-
-started = time.monotonic()
-assert os.waitpid(child("whole"), 0)[1] == 0
-whole = time.monotonic() - started
-killed = 0
-for number in range(points):
-    pid = child(number)
-    time.sleep(random.Random(number).uniform(0.05, 1) * whole)
-    os.kill(pid, signal.SIGKILL)
-    killed += os.waitpid(pid, 0)[1] == signal.SIGKILL
-print(json.dumps(killed))
-"""
-
-
-@pytest.mark.parametrize("mode", ["none", "objects"])
-def test_a_run_that_is_killed_leaves_nothing_half_and_is_repeated_byte_for_byte(tmp_path: Path, mode: str) -> None:
-    (tmp_path / "in").mkdir()
-    for name in ("a", "b", "c"):
-        small.csv(tmp_path / "in", [small.row(n, note=f"sore throat {n} " * 9) for n in range(4000)], f"{name}.csv")
-    usecase = small.usecase(tmp_path, {"uri": f"file://{tmp_path}/in/*.csv", "incremental": mode})
-    homes = tmp_path / "homes"
-    points = 10  # in each mode
-    done = subprocess.run(
-        [sys.executable, "-c", _KILLER, usecase, str(homes), str(points)],
-        cwd=tiny.ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert json.loads(done.stdout.splitlines()[-1]) > points // 2
-    whole = _everything(homes / "whole")
-    for number in range(points):
-        left = _everything(homes / str(number))
-        assert left.items() <= whole.items()  # whatever stands under a final name is whole
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("LLMOPS_HOME", str(homes / str(number)))
-            assert len(_good(ingest(usecase=usecase))) == 12_000
-        assert _everything(homes / str(number)) == whole
-
-
-def _everything(home: Path) -> dict[str, str]:
-    """Digests of all that stands under a final name; addresses in manifests begin with the home."""
-    store = home / "store"
-    found = [path for path in store.rglob("*") if path.is_file() and "/." not in str(path.relative_to(home))]
-    return {
-        str(path.relative_to(store)): storage.digest(path.read_bytes().replace(str(home).encode(), b"~"))
-        for path in found
-    }
 
 
 # ---------------------------------------------------------------- full disks (T12)
@@ -263,14 +198,29 @@ def test_odd_characters_are_kept_byte_for_byte(tmp_path: Path, note: str) -> Non
 
 
 def test_nul_bytes_and_mixed_line_ends_in_one_file(tmp_path: Path) -> None:
-    """T20: a NUL, which databases refuse, is replaced by U+FFFD and seen."""
+    """T20."""
     with_nul = small.row(1, note="a\0b")
-    rows = _good(_ingest(tmp_path, f"{small.HEADER}\r\n{with_nul}\r\n{small.row(2)}\n\n{small.row(3)}\r\n"))
-    assert [(row["visit"], row["note"], row["nurse"]) for row in rows] == [
-        ("V1", "a\ufffdb", "2"),
+    ref = _ingest(tmp_path, f"{small.HEADER}\r\n{with_nul}\r\n{small.row(2)}\n\n{small.row(3)}\r\n")
+    assert [(row["visit"], row["note"], row["nurse"]) for row in _good(ref)] == [
         ("V2", "sore throat 2", "2"),
         ("V3", "sore throat 3", "2"),
     ]
+    assert _bad(ref) == [(1, "a NUL character")]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "json", "text"])
+def test_a_nul_costs_its_row_in_every_format(tmp_path: Path, format: str) -> None:
+    """T20: databases refuse it, and a letter in its place would be made up."""
+    texts = ["one", "a\0b", "two"]
+    content = {"json": json.dumps([{"text": text} for text in texts])}.get(
+        format, "\n".join(json.dumps({"text": text}) if format == "jsonl" else text for text in texts)
+    )
+    columns = {name: {"source": "_id" if name == "visit" else "text"} for name in small.COLUMNS}
+    (tmp_path / "rows").write_text(content, encoding="utf-8")
+    source = {"uri": f"file://{tmp_path}/rows", "format": format}
+    ref = ingest(usecase=small.usecase(tmp_path, source, columns))
+    assert [row["note"] for row in _good(ref)] == ["one", "two"]
+    assert _bad(ref) == [(2, "a NUL character")]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from llmops_tasks import artifacts
 from llmops_tasks.config import Split
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.data import versions
 from llmops_tasks.data.anonymize import anonymize
 from llmops_tasks.data.ingest import ingest
 from llmops_tasks.data.splits import SPLITS, place_by_digest, split
@@ -69,6 +70,17 @@ def _dataset(folder: Path, lines: list[str], **data: Any) -> tuple[str, Artifact
     return usecase, anonymize(usecase=usecase, records=validate(usecase=usecase, records=ingest(usecase=usecase)))
 
 
+def _repeating() -> list[str]:
+    """80 rows, the last 20 of them near duplicates of earlier ones."""
+    rng = random.Random(5)
+    words = [f"w{n}" for n in range(60)]
+    notes = [" ".join(rng.choices(words, k=15)) for _ in range(60)]
+    notes += [note + " more" for note in notes[::3]]
+    return [
+        small.row(n, note=note, seen=f"2026-02-{1 + n // 24:02d}T{n % 24:02d}:00:00Z") for n, note in enumerate(notes)
+    ]
+
+
 @pytest.fixture
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_PSEUDONYM_KEY", "tests")
@@ -102,6 +114,21 @@ def test_the_same_rows_in_another_order_are_the_same_version(tmp_path: Path) -> 
     other, shuffled = _dataset(tmp_path, lines[::-1])
     assert shuffled["sha256"] != records["sha256"]
     assert version(usecase=other, records=shuffled)["sha256"] == first["sha256"]
+
+
+@pytest.mark.usefixtures("_key")
+def test_rows_put_in_order_part_by_part_are_the_same_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = _repeating()
+    digests = []
+    for name, rows in (("whole", versions.PART), ("parts", 4)):
+        monkeypatch.setattr(versions, "PART", rows)
+        monkeypatch.setenv("LLMOPS_HOME", str(tmp_path / name))
+        usecase, records = _dataset(tmp_path, lines, curate={"near_duplicates": 0.6})
+        ref = version(usecase=usecase, records=records)
+        assert 0 < ref["meta"]["dropped"]["near duplicates"] < 20
+        assert _frame(ref)["time"].is_monotonic_increasing
+        digests.append(ref["sha256"])
+    assert digests[0] == digests[1]
 
 
 @pytest.mark.usefixtures("_key")
@@ -150,14 +177,7 @@ def test_a_near_duplicate_in_another_split_is_dropped_and_one_in_the_same_is_kep
 
 @pytest.mark.usefixtures("_key")
 def test_later_rows_change_nothing_about_earlier_ones_near_duplicates_included(tmp_path: Path) -> None:
-    rng = random.Random(5)
-    words = [f"w{n}" for n in range(60)]
-    notes = [" ".join(rng.choices(words, k=15)) for _ in range(60)]
-    notes += [note + " more" for note in notes[::3]]  # 80 rows, 20 of them near duplicates of earlier ones
-    lines = [
-        small.row(n, note=note, seen=f"2026-02-{1 + n // 24:02d}T{n % 24:02d}:00:00Z") for n, note in enumerate(notes)
-    ]
-    frames = []
+    lines, frames = _repeating(), []
     for count in (60, 80):
         usecase, records = _dataset(tmp_path, lines[:count], curate={"near_duplicates": 0.6})
         frames.append(_frame(version(usecase=usecase, records=records)))

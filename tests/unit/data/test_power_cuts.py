@@ -1,0 +1,102 @@
+"""Power cuts: a verb that is killed at any moment leaves nothing half, and is repeated byte for byte (T1)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import storage
+from llmops_tasks.data.ingest import ingest
+from llmops_tasks.data.validate import validate
+from llmops_tasks.data.versions import version
+from tests.support import small, tiny
+
+# Starts the same verb in one fresh child after another and kills each, with no warning, at a seeded moment.
+# Heavy imports are made before: what is killed is the work.
+_KILLER = """
+import json, os, random, signal, sys, time
+import duckdb, pyarrow.compute, pyarrow.parquet
+from llmops_tasks.data import ingest, validate, versions
+
+verbs = {"ingest": ingest.ingest, "validate": validate.validate, "version": versions.version}
+if sys.argv[1] == "validate":
+    import great_expectations.expectations, pandas
+verb, arguments, home, points = verbs[sys.argv[1]], json.loads(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+
+def child(name):
+    pid = os.fork()
+    if pid == 0:
+        os.environ["LLMOPS_HOME"] = f"{home}/{name}"
+        verb(**arguments)
+        os._exit(0)
+    return pid
+
+started = time.monotonic()
+assert os.waitpid(child("whole"), 0)[1] == 0
+whole = time.monotonic() - started
+killed = 0
+for number in range(points):
+    pid = child(number)
+    time.sleep(random.Random(number).uniform(0.05, 1) * whole)
+    os.kill(pid, signal.SIGKILL)
+    killed += os.waitpid(pid, 0)[1] == signal.SIGKILL
+print(json.dumps(killed))
+"""
+_VERBS: dict[str, Callable[..., Any]] = {"ingest": ingest, "validate": validate, "version": version}
+
+
+@pytest.mark.parametrize(
+    ("verb", "mode", "rows", "points"),
+    [
+        ("ingest", "none", 4000, 10),
+        ("ingest", "objects", 4000, 10),
+        ("validate", "none", 100, 20),
+        ("version", "none", 500, 20),
+    ],
+)
+def test_a_run_that_is_killed_leaves_nothing_half_and_is_repeated_byte_for_byte(
+    tmp_path: Path, verb: str, mode: str, rows: int, points: int
+) -> None:
+    arguments, homes = _arguments(tmp_path, verb, mode, rows), tmp_path / "homes"
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLER, verb, json.dumps(arguments), str(homes), str(points)],
+        cwd=tiny.ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout.splitlines()[-1]) > points // 2
+    whole = _everything(homes / "whole")
+    for number in range(points):
+        left = _everything(homes / str(number))
+        assert left.items() <= whole.items()  # whatever stands under a final name is whole
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LLMOPS_HOME", str(homes / str(number)))
+            assert _VERBS[verb](**arguments)["rows"] == 3 * rows
+        assert _everything(homes / str(number)) == whole
+
+
+def _arguments(folder: Path, verb: str, mode: str, rows: int) -> dict[str, Any]:
+    """Three files, and what the verbs before made of them."""
+    (folder / "in").mkdir()
+    for place, name in enumerate("abc"):
+        numbers = range(place * rows, (place + 1) * rows)
+        small.csv(folder / "in", [small.row(n, note=f"sore throat {n} " * 9) for n in numbers], f"{name}.csv")
+    usecase = small.usecase(folder, {"uri": f"file://{folder}/in/*.csv", "incremental": mode})
+    arguments: dict[str, Any] = {"usecase": usecase}
+    for earlier in list(_VERBS)[: list(_VERBS).index(verb)]:
+        arguments = {"usecase": usecase, "records": _VERBS[earlier](**arguments)}
+    return arguments
+
+
+def _everything(home: Path) -> dict[str, str]:
+    """Digests of all that stands under a final name; addresses in manifests begin with the home."""
+    store = home / "store"
+    found = [path for path in store.rglob("*") if path.is_file() and "/." not in str(path.relative_to(home))]
+    return {
+        str(path.relative_to(store)): storage.digest(path.read_bytes().replace(str(home).encode(), b"~"))
+        for path in found
+    }
