@@ -33,14 +33,14 @@ WORDS = [
 COLUMNS: dict[str, dict[str, Any]] = {
     "visit": {"role": "id", "required": True},
     "patient": {"role": "group", "required": True},
-    "seen": {"role": "time", "type": "timestamp", "required": True},
+    "seen": {"role": "time", "type": "timestamp"},
     "level": {"role": "label"},
     "age": {"role": "input", "type": "number", "min": 0, "max": 120},
     "heart_rate": {"role": "input", "type": "number", "min": 20, "max": 260},
     "sex": {"role": "input", "values": ["female", "male", "other"]},
     "note": {"role": "input"},
 }
-RULES = 8  # visit missing and repeated, patient and time missing, level and sex known, age and heart rate in range
+RULES = 8  # visit missing and repeated, patient and level missing, level and sex known, age and heart rate in range
 
 
 def write(folder: Path, rows: int, seed: int = 0) -> str:

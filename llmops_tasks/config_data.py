@@ -89,6 +89,11 @@ class Column(Section):
     kind: Kind | None = Field(default=None, description="Identifiers: what they are replaced by in free text.")
     cap: float | None = Field(default=None, description="Quasi-identifiers: larger numbers become this one (age 90).")
 
+    @property
+    def needed(self) -> bool:
+        """Is a row without it of no use? Without id, group or label it never is."""
+        return self.required or self.role in ("id", "group", "label")
+
 
 class Split(Section):
     """Leak-safe by construction: a group is in one split only, and in every cohort the past trains for the future."""

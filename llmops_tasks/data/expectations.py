@@ -35,7 +35,7 @@ def suite(columns: dict[str, Column], labels: list[str]) -> list[tuple[str, Any]
 
     found: list[tuple[str, Any]] = []
     for name, column in columns.items():
-        if column.required:
+        if column.needed:
             found.append((f"{name}: missing", gxe.ExpectColumnValuesToNotBeNull(column=name)))
         if column.role == "id":
             found.append((f"{name}: duplicate", gxe.ExpectColumnValuesToBeUnique(column=name)))

@@ -122,7 +122,7 @@ def _time(cell: str | datetime | None) -> datetime | None:
 def _rules(name: str, column: Column, labels: list[str]) -> Iterator[Rule]:
     import pyarrow.compute as pc
 
-    if column.required:
+    if column.needed:
         yield Rule(name, f"{name}: missing", lambda cells: cells.is_null())
     if column.min is not None or column.max is not None:
         yield Rule(name, f"{name}: not between {column.min} and {column.max}", _outside(column))

@@ -26,10 +26,10 @@ def read(source: Any) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(source) as file:
-        for group in range(file.num_row_groups):  # a reader of all groups keeps the bytes of each until the last
-            for batch in file.iter_batches(batch_size=BATCH, row_groups=[group]):
-                yield pa.Table.from_batches([batch])
+    # By default Arrow reads ahead and keeps what it has read until the end; without a buffer, a column of a row group.
+    with pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20) as file:
+        for batch in file.iter_batches(batch_size=BATCH):
+            yield pa.Table.from_batches([batch])
 
 
 def rows(source: Any) -> Iterator[dict[str, Any]]:

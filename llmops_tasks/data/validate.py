@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
-_REPEATED = "create table repeated as select id, min(place) as first from ids where id is not null group by id having count(*) > 1"
-_LATER = "select place from ids join repeated using (id) where place > first order by place"
+_REPEATED = "create table repeated as select id from ids group by id having count(*) > 1"
+_LATER = """
+select place from ids semi join repeated using (id)
+qualify row_number() over (partition by id order by place) > 1 order by place
+"""
 RETYPED = 0.5  # a column of which more cells than this share are not of its type has another type
 
 

@@ -169,6 +169,16 @@ def test_too_few_good_rows_stop_the_pipeline(tmp_path: Path) -> None:
         validate(usecase=usecase, records=records)
 
 
+@pytest.mark.parametrize("column", ["visit", "patient", "level"])
+def test_a_row_without_id_group_or_label_is_set_aside_whatever_the_use_case_requires(
+    tmp_path: Path, column: str
+) -> None:
+    source = {"uri": small.csv(tmp_path, [small.row(n) for n in range(9)] + [small.row(9, **{column: ""})])}
+    usecase = small.usecase(tmp_path, source, {column: {"required": False}})
+    ref = validate(usecase=usecase, records=ingest(usecase=usecase))
+    assert [(row["row"], row["reason"]) for row in _quarantine(ref)] == [(10, f"{column}: missing")]
+
+
 def test_a_days_records_are_not_asked_for_labels(tmp_path: Path) -> None:
     usecase, records = _validate(tmp_path, [_row(1, level="", nurse="")])
     ref = validate(usecase=usecase, records=records, labelled=False)
