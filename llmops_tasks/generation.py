@@ -1,11 +1,13 @@
 """One protocol for whatever answers prompts: a local transformers model, or a double for tests.
 
-`scores` weighs a closed set of answers by one forward pass; `generate` writes freely.
+`scores` weighs a closed set of answers by one forward pass; `generate` writes freely; `bits` tells how well a
+text was foreseen.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from importlib import import_module
@@ -24,6 +26,9 @@ class Generator(Protocol):
 
     def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
         """Greedy continuations."""
+
+    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+        """How unexpected each text is after `start`: -log2 of its probability."""
 
 
 # Names of the kinds, and where they are; loaded on first use.
@@ -119,6 +124,32 @@ class LocalModel:
                 )
         return answers
 
+    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+        """See Generator. Text and start are split into tokens apart, so that every model is asked for the same text."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        before = self._tokenizer(start, add_special_tokens=False)["input_ids"]
+        tokens = [torch.tensor(before + ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
+        result: dict[int, float] = {}
+        with torch.inference_mode():
+            for at in range(0, len(order), batch_size):
+                chosen = order[at : at + batch_size]
+                padded = pad_sequence([tokens[index] for index in chosen], batch_first=True)
+                hidden = self._model.model(input_ids=padded, use_cache=False).last_hidden_state
+                for row, index in enumerate(chosen):
+                    result[index] = self._bits(hidden[row], tokens[index], len(before))
+        return [result[index] for index in range(len(texts))]
+
+    def _bits(self, hidden: Any, tokens: Any, start: int) -> float:
+        """Of the tokens from `start` on, each foreseen from the position before it. One text at a time meets the
+        vocabulary head: with 260,000 words, a batch's logits would outweigh the model."""
+        from torch.nn.functional import cross_entropy
+
+        logits = self._model.lm_head(hidden[start - 1 : len(tokens) - 1])
+        return float(cross_entropy(logits.double(), tokens[start:], reduction="sum")) / math.log(2)
+
 
 class Stub:
     """A double for tests: answers follow from the prompt's digest, no model is read."""
@@ -137,3 +168,7 @@ class Stub:
     def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
         """See Generator."""
         return [hashlib.sha256(prompt.encode()).hexdigest()[:max_new_tokens] for prompt in prompts]
+
+    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+        """See Generator."""
+        return [8.0 * len(text.encode()) for text in texts]

@@ -28,6 +28,7 @@ COLUMNS = [
         "trunk",
         "generation",
         "process",
+        "metrics",
     ),
     ("prompts",),
     ROOMS,

@@ -131,7 +131,7 @@ def _live_home(home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.M
 
 
 def test_all_dags_appear_without_import_errors(world: World) -> None:
-    stages = ("prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback")
+    stages = ("prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback", "select_base_model")
     wanted = {f"{name}.{stage}" for name in ("tiny", "other") for stage in stages}
     world.wait(lambda: wanted <= set(world.api.dags()), 180, "the DAGs")
     assert world.api.import_errors() == []

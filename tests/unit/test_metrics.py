@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks.evaluation import metrics
+from llmops_tasks import metrics
 
 LABELS = 5
 
