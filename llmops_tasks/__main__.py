@@ -42,6 +42,7 @@ VERBS = {
     "prompts.register": "prompts.templates:register",
     "training.base_model": "training.base_model:base_model",
     "training.candidates": "training.selection:candidates",
+    "training.sample": "training.selection:sample",
     "training.measure": "training.selection:measure",
     "training.select": "training.selection_policy:decide",
     "training.selection": "training.selection:report",

@@ -100,13 +100,12 @@ class Measurement(TypedDict):
 
     candidate: str
     model_sha256: str
-    dataset_sha256: str
-    sample_sha256: str  # over the ids of the records and examples
+    sample_sha256: str
     n: int
     licence_in_files: str | None
     languages: list[str]
     figures: ModelFigures
-    evidence: ArtifactRef  # record_id, truth, answers, bits, characters
+    evidence: dict[str, str]  # the artifact with record_id, truth, answers, bits, characters
 
 
 class Ranked(TypedDict):
@@ -131,7 +130,7 @@ class Selected(TypedDict):
     n: int
     write: str  # YAML for the use case; empty where nothing changes
     accepted: dict[str, str]  # refused licences that somebody accepted: who, when, for what
-    dataset_sha256: str
+    sample_sha256: str
     policy_sha256: str
     evidence_sha256: str
 

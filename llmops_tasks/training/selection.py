@@ -8,10 +8,9 @@ does not let in is not opened.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from llmops_tasks import artifacts, config, config_selection, generation, metrics, storage
 from llmops_tasks.config import UseCase
@@ -23,8 +22,10 @@ from llmops_tasks.training.base_model import base_model
 from llmops_tasks.training.selection_figures import figures
 from llmops_tasks.training.selection_policy import refusal, table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 log = logging.getLogger(__name__)
-Row = dict[str, Any]
 
 
 def candidates(*, usecase: str) -> list[str]:
@@ -38,19 +39,36 @@ def candidates(*, usecase: str) -> list[str]:
     return names
 
 
-def measure(*, usecase: str, dataset: ArtifactRef, candidate: str = config_selection.CURRENT) -> Measurement:
+def sample(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
+    """Draw the records that all candidates answer, and the examples that they are shown. Drawn once for a dataset.
+
+    Of the validation split first, then of train; none made up, none of a group that an example is of.
+
+    Raises:
+        EvidenceError: if too few are left to say anything.
+    """
+    case, name = config.load(usecase), config.usecase_name(usecase)
+    inputs = {
+        "dataset": dataset["sha256"],
+        "task": case.task.type,
+        "selection": case.selection.model_dump(mode="json", include={"sample", "shots", "seed"}),
+        "code": storage.code_digest(__file__),
+    }
+    return artifacts.publish(usecase=name, kind="samples", inputs=inputs, build=partial(_draw, case, dataset))
+
+
+def measure(*, usecase: str, sample: ArtifactRef, candidate: str = config_selection.CURRENT) -> Measurement:
     """Measure one candidate: quality with and without examples, bits per character, size, memory, speed.
 
     Memory is the peak of this very process: run it in one of its own.
 
     Args:
         usecase: name or YAML path.
-        dataset: from `versions`.
+        sample: from `sample`.
         candidate: `current`, or a name in `selection.candidates`.
 
     Raises:
         ModelError: if the policy refuses its licence; nothing of it was opened then.
-        EvidenceError: if there are too few records.
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     choice = case.candidate(candidate)
@@ -61,24 +79,22 @@ def measure(*, usecase: str, dataset: ArtifactRef, candidate: str = config_selec
     inputs = {
         "model": base["sha256"],
         "context": choice.context_length,
-        "dataset": dataset["sha256"],
+        "sample": sample["sha256"],
         "config": case.digest("task", "prompt", "evaluation"),
-        "selection": case.selection.model_dump(mode="json", include={"sample", "shots", "seed"}),
         "metric": case.gate.metric,
         "code": storage.code_digest(__file__, templates.__file__, generation.__file__, metrics.__file__),
     }
-    build = partial(_build, case, dataset, base, choice.context_length)
+    build = partial(_build, case, sample, base, choice.context_length)
     ref = artifacts.publish(usecase=name, kind="measurements", inputs=inputs, build=build)
     return {
         "candidate": candidate,
         "model_sha256": base["sha256"],
-        "dataset_sha256": dataset["sha256"],
-        "sample_sha256": ref["meta"]["sample_sha256"],
+        "sample_sha256": sample["sha256"],
         "n": ref["rows"],
         "licence_in_files": base["meta"].get("licence"),
         "languages": base["meta"].get("languages") or choice.languages,
         "figures": ref["meta"]["figures"],
-        "evidence": ref,
+        "evidence": artifacts.parent(ref),
     }
 
 
@@ -95,49 +111,40 @@ def report(*, usecase: str, decision: Selected) -> ArtifactRef:
     return artifacts.publish(usecase=name, kind="base_model_selection", inputs={"page": page}, build=build)
 
 
-def _build(case: UseCase, dataset: ArtifactRef, base: ArtifactRef, context: int | None, out: Path) -> dict[str, Any]:
+def _draw(case: UseCase, dataset: ArtifactRef, out: Path) -> dict[str, Any]:
     import pandas as pd
 
-    folder = artifacts.fetch(base)
-    rows, shots = sample(case, pd.read_parquet(artifacts.fetch(dataset) / "data.parquet").to_dict("records"))
-    found, columns = figures(case=case, folder=folder, rows=rows, shots=shots, context=context)
-    frame = pd.DataFrame({"record_id": [row["record_id"] for row in rows], **columns})
-    frame.to_parquet(out / "answers.parquet", index=False)
-    used = {"records": frame["record_id"].tolist(), "shots": [row["record_id"] for row in shots]}
-    return {"rows": len(rows), "figures": found, "sample_sha256": storage.digest(used)}
+    frame = pd.read_parquet(artifacts.fetch(dataset) / "data.parquet", filters=[("split", "!=", "test")])
+    rows, shots = drawn(case, frame)
+    rows.to_parquet(out / "rows.parquet", index=False)
+    shots.to_parquet(out / "shots.parquet", index=False)
+    return {"rows": len(rows), "shots": len(shots), "parents": [artifacts.parent(dataset)]}
 
 
-# ---------------------------------------------------------------- records
-
-
-def sample(case: UseCase, rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The records to measure on and the examples to show: the same for the same seed and dataset.
-
-    Of the validation split first, then of train, none made up, none of a group that an example is of.
-
-    Raises:
-        EvidenceError: if too few are left to say anything.
-    """
+def drawn(case: UseCase, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Records and examples: what is drawn follows from the seed and the ids, not from the order of the rows."""
     wanted = case.selection
-    own = [row for row in rows if row["split"] != "test" and not row.get("augmented")]
-    own.sort(key=lambda row: storage.digest([wanted.seed, row["record_id"]]))
-    shots = _in_turn([row for row in own if row["split"] == "train"], case.task.type)[: wanted.shots]
-    shown = {row["group"] for row in shots}
-    rest = sorted((row for row in own if row["group"] not in shown), key=lambda row: str(row["split"]) == "train")
+    if "augmented" in frame:
+        frame = frame[frame["augmented"] == ""]
+    frame = frame.sort_values("record_id", key=lambda ids: ids.map(lambda one: storage.digest([wanted.seed, one])))
+    train = frame[frame["split"] == "train"]
+    if case.task.labels:  # one of each label, then a second of each, and so on
+        train = train.iloc[train.groupby("label").cumcount().argsort(kind="stable")]
+    shots = train[: wanted.shots]
+    rest = frame[~frame["group"].isin(shots["group"])]
+    rest = rest.sort_values("split", key=lambda split: split == "train", kind="stable")
     if len(rest) < config_selection.MIN_SAMPLE:
-        raise EvidenceError(
-            f"{len(rest)} records are left to measure on. At least {config_selection.MIN_SAMPLE} are needed."
-        )
+        least = config_selection.MIN_SAMPLE
+        raise EvidenceError(f"{len(rest)} records are left to measure on, {least} are needed. Prepare more data.")
     return rest[: wanted.sample], shots
 
 
-def _in_turn(rows: list[Row], task: str) -> list[Row]:
-    """One of each label, then a second of each, and so on; free text has no labels to take in turn."""
-    if task != "classification":
-        return rows
-    seen: Counter[str] = Counter()
-    turns = []
-    for row in rows:
-        turns.append((seen[row["label"]], row))
-        seen[row["label"]] += 1
-    return [row for _, row in sorted(turns, key=lambda turn: turn[0])]
+def _build(case: UseCase, sample: ArtifactRef, base: ArtifactRef, context: int | None, out: Path) -> dict[str, Any]:
+    import pandas as pd
+
+    drawn = artifacts.fetch(sample)
+    rows, shots = (pd.read_parquet(drawn / f"{name}.parquet").to_dict("records") for name in ("rows", "shots"))
+    found, columns = figures(case=case, folder=artifacts.fetch(base), rows=rows, shots=shots, context=context)
+    frame = pd.DataFrame({"record_id": [row["record_id"] for row in rows], **columns})
+    frame.to_parquet(out / "answers.parquet", index=False)
+    return {"rows": len(rows), "figures": found, "parents": [artifacts.parent(sample), artifacts.parent(base)]}

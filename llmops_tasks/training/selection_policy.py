@@ -7,7 +7,7 @@ policy's measure comes first; the current base model stays unless the best one i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -17,6 +17,7 @@ from llmops_tasks.contracts import Interval, Measurement, ModelFigures, Ranked, 
 from llmops_tasks.errors import EvidenceError
 
 Choices = dict[str, BaseModelChoice]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 def refusal(rule: Licences, licence: str) -> str | None:
@@ -54,7 +55,7 @@ def select(
     rows = [_judged(policy, name, choice, found.get(name)) for name, choice in choices.items()]
     order = {"fits": 0, "unfit": 1, "refused": 2}
     rows.sort(key=lambda row: (order[row["verdict"]], -_worth(row, measure)))
-    chosen, reason = _chosen([row for row in rows if row["verdict"] == "fits"], measure)
+    chosen, reason = _chosen([row for row in rows if row["verdict"] == "fits"], measure, words(measure, metric))
     for row in rows:
         row["verdict"] = "chosen" if row["candidate"] == chosen else row["verdict"]
     first = measurements[0] if measurements else None
@@ -67,7 +68,7 @@ def select(
         "n": first["n"] if first else 0,
         "write": _write(choices, rows) if chosen not in (None, CURRENT) else "",
         "accepted": {name: who for name, who in policy.licences.accepted.items() if _uses(choices, name)},
-        "dataset_sha256": first["dataset_sha256"] if first else "",
+        "sample_sha256": first["sample_sha256"] if first else "",
         "policy_sha256": storage.digest(policy.model_dump(mode="json")),
         "evidence_sha256": storage.digest([{n: c.model_dump(mode="json") for n, c in choices.items()}, measurements]),
     }
@@ -82,7 +83,7 @@ def _check(policy: Policy, choices: Choices, measurements: list[Measurement]) ->
     given = {measurement["candidate"] for measurement in measurements}
     if wanted != given:
         raise EvidenceError(f"Measured are {sorted(given)}; the policy asks for {sorted(wanted)}. Measure these again.")
-    if len({(found["dataset_sha256"], found["sample_sha256"]) for found in measurements}) > 1:
+    if len({found["sample_sha256"] for found in measurements}) > 1:
         raise EvidenceError("The candidates were measured on different records. Measure all of them again.")
 
 
@@ -132,12 +133,12 @@ def _worth(row: Ranked, measure: Measure) -> float:
     return -figure["value"] if measure == "bits_per_character" else figure["value"]
 
 
-def _chosen(fits: list[Ranked], measure: Measure) -> tuple[str | None, str]:
+def _chosen(fits: list[Ranked], measure: Measure, name: str) -> tuple[str | None, str]:
     """The best one; the current one where the sample does not tell the two apart."""
     if not fits:
         return None, "no candidate fits the policy"
     best, current = fits[0], next((row for row in fits if row["candidate"] == CURRENT), None)
-    ahead = f"'{best['candidate']}' has the best {words(measure)}, {shown(_figure(best, measure))}"
+    ahead = f"'{best['candidate']}' has the best {name}, {shown(_figure(best, measure))}"
     if current in (None, best):
         return best["candidate"], ahead
     if _apart(_figure(best, measure), _figure(current, measure)):
@@ -164,9 +165,10 @@ def _write(choices: Choices, rows: list[Ranked]) -> str:
 # ---------------------------------------------------------------- for people
 
 
-def words(measure: str) -> str:
-    """A measure's name in words."""
-    return measure.replace("_", "-" if measure.endswith("shot") else " ")
+def words(measure: str, metric: str) -> str:
+    """A measure's name in words: the shots are in a metric."""
+    shots = measure.endswith("shot")
+    return f"{measure.replace('_', '-')} {metric.replace('_', ' ')}" if shots else measure.replace("_", " ")
 
 
 def shown(figure: Interval | None) -> str:
@@ -176,9 +178,8 @@ def shown(figure: Interval | None) -> str:
 
 def table(*, decision: Selected) -> str:
     """The decision in Markdown."""
-    metric = decision["metric"].replace("_", " ")
     head = (
-        "candidate", "verdict", f"few-shot {metric}", f"zero-shot {metric}", "bits per character", "parameters (million)",
+        "candidate", "verdict", *(words(measure, decision["metric"]) for measure in MEASURES), "parameters (million)",
         "disk (MiB)", "memory (MiB)", "tokens/s", "context (tokens)", "languages", "licence",
     )  # fmt: skip
     lines = [f"**{decision['chosen'] or 'nobody'}**: {'; '.join(decision['reasons'])} ({decision['n']} records).", ""]
@@ -199,6 +200,6 @@ def _cells(row: Ranked) -> list[str]:
     if figures is None:
         return [row["candidate"], row["verdict"], *["not measured"] * 3, *[""] * 5, *ends]
     numbers = [figures["parameters"] / 1e6, figures["disk_mib"], figures["memory_mib"], figures["tokens_per_second"]]
-    quality = [shown(figures[measure]) for measure in ("few_shot", "zero_shot", "bits_per_character")]
+    quality = [shown(figures[measure]) for measure in MEASURES]
     context = str(figures["context_length"] or "")
     return [row["candidate"], row["verdict"], *quality, *(f"{number:.0f}" for number in numbers), context, *ends]

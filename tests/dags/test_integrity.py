@@ -120,7 +120,7 @@ def test_promotion_hangs_on_a_person_and_a_rejection_is_recorded(bag: Any) -> No
 def test_each_candidate_is_measured_apart_and_nobody_let_in_is_a_decision_too(bag: Any) -> None:
     dag = bag.dags["triage.select_base_model"]
     measure, decide = dag.get_task("measure"), dag.get_task("decide")
-    assert measure.is_mapped and {"candidates", "receive_dataset"} <= measure.upstream_task_ids
+    assert measure.is_mapped and {"candidates", "sample"} == measure.upstream_task_ids
     # a mapped task without instances is skipped, and would take the decision and its record with it
     assert decide.trigger_rule == "none_failed" and decide.upstream_task_ids == {"measure"}
     assert decide.downstream_task_ids == {"record_selection", "report"}

@@ -233,6 +233,14 @@ def test_answering_a_day_again_changes_nothing(world: World) -> None:
     assert ledger.verify(usecase="tiny") == chain
 
 
+def test_base_models_are_measured_in_turn_and_one_is_refused_by_name(world: World) -> None:
+    run = world.api.trigger("tiny.select_base_model")
+    assert set(world.finished("tiny.select_base_model", run).values()) == {"success"}
+    page = world.api.log("tiny.select_base_model", run, "report")
+    assert "| current | chosen |" in page and "licence 'gemma' is refused" in page
+    assert len(ledger.entries(usecase="tiny", kind="base_model_selection")) == 1
+
+
 def test_rolling_back_the_first_champion_is_refused_with_a_reason(world: World) -> None:
     run = world.api.trigger("tiny.rollback", {"reason": "a drill"})
     assert world.finished("tiny.rollback", run)["rollback"] == "failed"
