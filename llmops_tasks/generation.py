@@ -130,7 +130,8 @@ class LocalModel:
         from torch.nn.utils.rnn import pad_sequence
 
         before = self._tokenizer(start, add_special_tokens=False)["input_ids"]
-        tokens = [torch.tensor(before + ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        found = self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        tokens = [torch.tensor(before + ids) for ids in found]
         order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
         result: dict[int, float] = {}
         with torch.inference_mode():

@@ -20,6 +20,7 @@ COLUMNS = [
     (
         "config",
         "config_data",
+        "config_selection",
         "config_checks",
         "storage",
         "storage_s3",
