@@ -93,6 +93,7 @@ class ModelFigures(TypedDict):
     context_length: int | None  # tokens
     opening: str  # what the model's own tokenizer puts before every text, often nothing
     problems: list[str]  # why it cannot answer this use case's prompts
+    obstacles: list[str]  # why it cannot be fine-tuned
 
 
 class Measurement(TypedDict):
@@ -112,6 +113,7 @@ class Ranked(TypedDict):
     """One line of the table of candidates."""
 
     candidate: str
+    model: str  # the last part of its address
     licence: str
     languages: list[str]
     verdict: str  # chosen | fits | unfit | refused

@@ -65,6 +65,10 @@ class LocalModel:
         ).eval()
         self._shared = shared if trunk.can_cut(self._model) else None
 
+    def check_training(self) -> None:
+        """Raise ModelError, with the reason, if fine-tuning cannot run its layers one by one."""
+        trunk.check_architecture(self._model)
+
     def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
         """See Generator. Prompts of like length share a batch; only last positions meet the vocabulary head."""
         import torch

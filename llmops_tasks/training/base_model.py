@@ -1,7 +1,7 @@
 """The model that training starts from: found, checked, and kept once as safetensors in fp32.
 
-Sources: `package://` (a GGUF file inside an installed Python package, or in parts in several), `file://` and `s3://` (a folder
-in Hugging Face layout), `hf://org/name@revision` (downloads; production only, never in demo and tests).
+Sources: `package://` (a GGUF file inside an installed Python package, or its parts in several), `file://` and
+`s3://` (a folder in Hugging Face layout), `hf://org/name@revision` (downloads; production only, never in demo and tests).
 Only safetensors are kept, only known configuration keys pass, `trust_remote_code` is never set.
 """
 
@@ -102,20 +102,22 @@ def _package_folder(package: str) -> Path | None:
 
 def _checked(pieces: list[Path], expected: str | None) -> str:
     """The SHA-256 of the whole file."""
-    if len(pieces) > 1 and not expected:
-        raise ModelError(f"'{pieces[0].stem}' comes in parts. Give its sha256, so that a part that is missing is seen.")
+    parted = pieces[0].suffix != ".gguf"
+    name = pieces[0].stem if parted else pieces[0].name
+    if parted and not expected:
+        raise ModelError(f"'{name}' comes in parts. Give its sha256, so that a missing one is noticed.")
     sha256 = hashlib.sha256()
     for path in pieces:
         with path.open("rb") as stream:
             while block := stream.read(2**20):
                 sha256.update(block)
-    if expected and (actual := sha256.hexdigest()) != expected:
-        of = f", joined from {len(pieces)} parts," if len(pieces) > 1 else ""
-        name = pieces[0].stem if of else pieces[0].name
+    actual = sha256.hexdigest()
+    if expected and actual != expected:
+        joined = f", joined from {len(pieces)} part(s)," if parted else ""
         raise IntegrityError(
-            f"'{name}'{of} has SHA-256 {actual}, the use case says {expected}. Install the right version."
+            f"'{name}'{joined} has SHA-256 {actual}, the use case says {expected}. Install the right version."
         )
-    return sha256.hexdigest()
+    return actual
 
 
 @contextmanager

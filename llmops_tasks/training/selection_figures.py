@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from llmops_tasks import metrics
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import Interval, ModelFigures
 from llmops_tasks.errors import ModelError
-from llmops_tasks.generation import Generator, open_generator
+from llmops_tasks.generation import Generator, LocalModel
 from llmops_tasks.prompts import templates
 from llmops_tasks.training.examples import label_tokens
 
@@ -46,7 +48,7 @@ def figures(
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    generator, start = open_generator("transformers", folder), opening(tokenizer)
+    generator, start = LocalModel(folder), opening(tokenizer)
     asked = {name: prompts(case, rows, shown, start) for name, shown in zip(SHOTS, ([], shots), strict=True)}
     context = json.loads((folder / "config.json").read_bytes()).get("max_position_embeddings", context)
     problems = _problems(case, tokenizer, asked["few_shot"], context)
@@ -67,6 +69,7 @@ def figures(
         "context_length": context,
         "opening": start,
         "problems": problems,
+        "obstacles": _against(generator.check_training),
     }
     return found, columns
 
@@ -87,15 +90,20 @@ def prompts(case: UseCase, rows: list[Row], shots: list[Row], start: str) -> lis
 
 def _problems(case: UseCase, tokenizer: PreTrainedTokenizerBase, asked: list[str], context: int | None) -> list[str]:
     """Why this model's answers to these prompts would mean nothing."""
-    found = []
-    try:
-        label_tokens(case, tokenizer)
-    except ModelError as exc:
-        found.append(str(exc))
+    found = _against(partial(label_tokens, case, tokenizer))
     longest = max(len(tokens) for tokens in tokenizer(asked, add_special_tokens=False)["input_ids"])
     if context and longest > context:
         found.append(f"A prompt with examples has {longest} tokens, its context {context}.")
     return found
+
+
+def _against(check: Callable[[], Any]) -> list[str]:
+    """What a check has to say against the model."""
+    try:
+        check()
+    except ModelError as exc:
+        return [str(exc)]
+    return []
 
 
 def _tokens_per_second(

@@ -51,6 +51,7 @@ def select(
 ) -> Selected:
     """The decision on measurements and policy alone."""
     _check(policy, choices, measurements)
+    measurements = sorted(measurements, key=lambda found: found["candidate"])
     found = {measurement["candidate"]: measurement for measurement in measurements}
     rows = [_judged(policy, name, choice, found.get(name)) for name, choice in choices.items()]
     order = {"fits": 0, "unfit": 1, "refused": 2}
@@ -99,6 +100,7 @@ def _judged(policy: Policy, name: str, choice: BaseModelChoice, found: Measureme
         reasons.append(f"licence '{choice.licence}' is refused by default, and was accepted: {who}")
     return {
         "candidate": name,
+        "model": choice.uri.rstrip("/").rsplit("/", 1)[-1],
         "licence": choice.licence,
         "languages": found["languages"] if found else choice.languages,
         "verdict": verdict,
@@ -110,6 +112,7 @@ def _judged(policy: Policy, name: str, choice: BaseModelChoice, found: Measureme
 def _too_much(policy: Policy, figures: ModelFigures) -> Iterator[str]:
     """What keeps a measured candidate from being chosen."""
     yield from figures["problems"]
+    yield from figures["obstacles"]
     for what, value, most in (
         ("disk", figures["disk_mib"], policy.max_disk_mib),
         ("memory", figures["memory_mib"], policy.max_memory_mib),
@@ -139,14 +142,12 @@ def _chosen(fits: list[Ranked], measure: Measure, name: str) -> tuple[str | None
         return None, "no candidate fits the policy"
     best, current = fits[0], next((row for row in fits if row["candidate"] == CURRENT), None)
     ahead = f"'{best['candidate']}' has the best {name}, {shown(_figure(best, measure))}"
-    if current in (None, best):
+    if current is None or current is best:
         return best["candidate"], ahead
-    if _apart(_figure(best, measure), _figure(current, measure)):
-        return best["candidate"], f"{ahead}, beyond that of the current model, {shown(_figure(current, measure))}"
-    return (
-        CURRENT,
-        f"{ahead}, but the sample does not tell it from the current model, {shown(_figure(current, measure))}",
-    )
+    theirs = _figure(current, measure)
+    if _apart(_figure(best, measure), theirs):
+        return best["candidate"], f"{ahead}, beyond that of the current model, {shown(theirs)}"
+    return CURRENT, f"{ahead}, but the sample does not tell it from the current model, {shown(theirs)}"
 
 
 def _apart(one: Interval | None, two: Interval | None) -> bool:
@@ -184,7 +185,8 @@ def table(*, decision: Selected) -> str:
     )  # fmt: skip
     lines = [f"**{decision['chosen'] or 'nobody'}**: {'; '.join(decision['reasons'])} ({decision['n']} records).", ""]
     lines += [_line(head), _line(["---"] * len(head)), *(_line(_cells(row)) for row in decision["ranking"])]
-    lines += ["", *(f"- {row['candidate']}: {reason}." for row in decision["ranking"] for reason in row["reasons"])]
+    reasons = [(row["candidate"], reason.rstrip(".")) for row in decision["ranking"] for reason in row["reasons"]]
+    lines += ["", *(f"- {candidate}: {reason}." for candidate, reason in reasons)]
     if decision["write"]:
         lines += ["", "To start from it, write into the use case:", "```yaml", decision["write"].rstrip(), "```"]
     lines += ["", f"Policy `{decision['policy_sha256'][:12]}`, evidence `{decision['evidence_sha256'][:12]}`."]
@@ -197,9 +199,10 @@ def _line(cells: Any) -> str:
 
 def _cells(row: Ranked) -> list[str]:
     figures, ends = row["figures"], [", ".join(row["languages"]), row["licence"]]
+    start = [f"{row['candidate']} ({row['model']})", row["verdict"]]
     if figures is None:
-        return [row["candidate"], row["verdict"], *["not measured"] * 3, *[""] * 5, *ends]
+        return [*start, *["not measured"] * 3, *[""] * 5, *ends]
     numbers = [figures["parameters"] / 1e6, figures["disk_mib"], figures["memory_mib"], figures["tokens_per_second"]]
     quality = [shown(figures[measure]) for measure in MEASURES]
     context = str(figures["context_length"] or "")
-    return [row["candidate"], row["verdict"], *quality, *(f"{number:.0f}" for number in numbers), context, *ends]
+    return [*start, *quality, *(f"{number:.0f}" for number in numbers), context, *ends]

@@ -237,7 +237,7 @@ def test_base_models_are_measured_in_turn_and_one_is_refused_by_name(world: Worl
     run = world.api.trigger("tiny.select_base_model")
     assert set(world.finished("tiny.select_base_model", run).values()) == {"success"}
     page = world.api.log("tiny.select_base_model", run, "report")
-    assert "| current | chosen |" in page and "licence 'gemma' is refused" in page
+    assert "| current (" in page and "| chosen |" in page and "licence 'gemma' is refused" in page
     assert len(ledger.entries(usecase="tiny", kind="base_model_selection")) == 1
 
 

@@ -148,7 +148,7 @@ def test_a_measurement_says_what_the_model_is_worth_and_what_it_takes(measured: 
     kept = found["figures"]
     assert found["candidate"] == "current" and 100 < found["n"] == len(answers(found)) <= 200
     assert kept["parameters"] == AutoModelForCausalLM.from_pretrained(tiny_model).num_parameters()
-    assert kept["context_length"] == 512 and kept["problems"] == [] and kept["opening"] == ""
+    assert kept["context_length"] == 512 and kept["problems"] == kept["obstacles"] == [] and kept["opening"] == ""
     assert kept["disk_mib"] > 10 and kept["memory_mib"] > 100 and kept["tokens_per_second"] > 0
     for name in ("zero_shot", "few_shot", "bits_per_character"):
         assert kept[name]["low"] <= kept[name]["value"] <= kept[name]["high"]
@@ -237,6 +237,25 @@ def test_prompts_beyond_the_context_are_a_problem(tiny_model: Path) -> None:
     assert found["problems"] == ["A prompt with examples has 627 tokens, its context 512."]
 
 
+def test_a_model_that_cannot_be_trained_is_measured_and_the_obstacle_told(tmp_path: Path, tiny_model: Path) -> None:
+    """A small Gemma: sliding windows and scaled embeddings. It answers by its plain forward pass."""
+    import torch
+    from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    torch.manual_seed(0)
+    settings = Gemma3TextConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=6, head_dim=16,
+        num_attention_heads=2, num_key_value_heads=1, sliding_window=16, max_position_embeddings=512,
+    )  # fmt: skip
+    Gemma3ForCausalLM(settings).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    found = _figures(config.load("triage"), tmp_path)
+    assert found["few_shot"] is not None and found["problems"] == []
+    (obstacle,) = found["obstacles"]
+    assert obstacle.startswith("'gemma3_text' with ['full_attention', 'sliding_attention'] cannot be split")
+
+
 def test_generated_answers_are_measured_by_the_cost_of_their_text(tiny_model: Path) -> None:
     found = _figures(config.load("faq"), tiny_model)
     assert found["problems"] == [] and found["few_shot"] is None
@@ -259,7 +278,8 @@ def test_the_decision_is_reported_and_recorded_once(world: Any, measured: Any) -
     assert decision["chosen"] == "current" and decision["write"] == ""
     page = report(usecase=world.usecase, decision=decision)
     text = (artifacts.fetch(page) / "README.md").read_text(encoding="utf-8")
-    assert "| current | chosen |" in text and "| gemma-3-270m | refused |" in text
+    assert "| current (model0) | chosen |" in text
+    assert "| gemma-3-270m (gemma-3-270m-q4_k_m.gguf) | refused |" in text
     entry = ledger.record_selection(usecase=world.usecase, decision=decision)
     assert entry["kind"] == "base_model_selection" and entry["body"]["decision"] == decision
     assert ledger.record_selection(usecase=world.usecase, decision=decision) == entry

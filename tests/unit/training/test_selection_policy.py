@@ -37,6 +37,7 @@ def measured(name: str, few: float = 0.2, bits: float = 2.0, licence: str | None
         "context_length": 8192,
         "opening": "",
         "problems": [],
+        "obstacles": [],
     }
     common: dict[str, Any] = {"model_sha256": name, "sample_sha256": "s", "n": 120}
     evidence: Any = {"sha256": f"evidence of {name}"}
@@ -98,6 +99,7 @@ def test_fewer_bits_are_better() -> None:
         ({"max_memory_mib": 900}, {"memory_mib": 901.0}, "memory: 901 MiB, at most 900 are allowed"),
         ({"min_tokens_per_second": 50}, {"tokens_per_second": 49.0}, "speed: 49 tokens/s, at least 50 are asked"),
         ({}, {"problems": ["the labels begin alike"], "few_shot": None}, "the labels begin alike"),
+        ({}, {"obstacles": ["it cannot be split"]}, "it cannot be split"),
     ],
 )
 def test_a_candidate_beyond_a_limit_is_not_chosen_however_good(
@@ -173,9 +175,9 @@ def test_the_table_has_a_row_for_everybody_and_every_reason() -> None:
     page = table(decision=chosen(measured("current"), measured("slow", problems=["too slow"]), gem="gemma"))
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1 and len(rows) == 5
-    assert rows[2].startswith("| current | chosen | 0.200 [0.150, 0.250] | 0.100 [0.050, 0.150] | 2.000")
+    assert rows[2].startswith("| current (current) | chosen | 0.200 [0.150, 0.250] | 0.100 [0.050, 0.150] | 2.000")
     assert rows[2].endswith("| 135 | 500 | 1500 | 400 | 8192 | en | mit |")
-    assert rows[4].startswith("| gem | refused | not measured")
+    assert rows[4].startswith("| gem (gem) | refused | not measured")
     assert "- slow: too slow." in page and "- gem: licence 'gemma' is refused: no open-source licence." in page
 
 
@@ -185,6 +187,7 @@ def test_the_decision_depends_neither_on_the_order_nor_on_what_it_cost() -> None
     one = decide(usecase="triage", measurements=[measured("current")])
     costly: Any = {**measured("current"), "cost": {"wall_seconds": 3.0}}
     assert decide(usecase="triage", measurements=[costly]) == one
+    assert chosen(measured("a"), measured("b", 0.9)) == chosen(measured("b", 0.9), measured("a"))
     other = decide(usecase="triage", measurements=[measured("current", 0.3)])
     assert other["evidence_sha256"] != one["evidence_sha256"] and other["policy_sha256"] == one["policy_sha256"]
     assert storage.digest(one)  # plain JSON without NaN
