@@ -10,7 +10,7 @@ from llmops_tasks.errors import ConfigError, LLMOpsError
 _problems = []
 for _name in config.usecase_names():
     try:
-        config.load(_name)
+        config.policy(_name)  # reads the use case first
     except LLMOpsError as exc:
         _problems.append(str(exc))
 if _problems:

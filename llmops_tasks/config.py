@@ -12,12 +12,13 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from llmops_tasks.config_data import Column, Data, Landing, Section, Source, Split, expand
+from llmops_tasks.config_selection import CURRENT, BaseModelChoice, Policy, Selection
 from llmops_tasks.config_training import Finetune, Search
 from llmops_tasks.errors import ConfigError, InputError, did_you_mean
 from llmops_tasks.storage import digest
@@ -37,6 +38,9 @@ __all__ = [
     "load",
 ]
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
+_Shape = TypeVar("_Shape", bound=Section)
+_INCLUDE = Path(__file__).parent.parent / "include"
+POLICY = _INCLUDE / "policies" / "base_models.yaml"
 
 
 class Label(Section):
@@ -76,18 +80,6 @@ class Prompt(Section):
 
     template: str = Field(description="Jinja template with {{ text }}; {{ labels }} are the words to choose from.")
     examples: list[dict[str, str]] = Field(default=[], description="Few-shot pairs {text, answer}, put in front.")
-
-
-class BaseModelChoice(Section):
-    """The model that training starts from."""
-
-    uri: str = Field(
-        description="package://<package>/<file>.gguf, file://<folder>, s3://<folder> or hf://org/name@revision"
-    )
-    sha256: str | None = Field(
-        default=None, pattern="^[0-9a-f]{64}$", description="Of the GGUF file; checked before use."
-    )
-    licence: str
 
 
 class Evaluation(Section):
@@ -166,6 +158,7 @@ class UseCase(Section):
     data: Data
     prompt: Prompt
     base_model: BaseModelChoice
+    selection: Selection = Selection()
     finetune: Finetune = Finetune()
     search: Search | None = None
     evaluation: Evaluation = Evaluation()
@@ -181,6 +174,16 @@ class UseCase(Section):
         if problems := column_problems(self):
             raise ValueError("\n".join(problems))
         return self
+
+    def base_models(self) -> dict[str, BaseModelChoice]:
+        """Its own base model, as `current`, and the candidates for its place."""
+        return {CURRENT: self.base_model, **{candidate.name: candidate for candidate in self.selection.candidates}}
+
+    def candidate(self, name: str) -> BaseModelChoice:
+        """The base model or candidate of this name."""
+        if name not in (known := self.base_models()):
+            raise InputError(f"No candidate '{name:.60}'.{did_you_mean(name, known)} Known: {list(known)}.")
+        return known[name]
 
     def digest(self, *sections: str) -> str:
         """SHA-256 of these sections: what a result that used only them follows from."""
@@ -202,8 +205,7 @@ def checked_date(date: str) -> str:
 
 def usecase_folder() -> Path:
     """Where use cases are looked for (`LLMOPS_USECASES`, default `include/usecases` of this project)."""
-    default = Path(__file__).parent.parent / "include" / "usecases"
-    return Path(os.environ.get("LLMOPS_USECASES", default))
+    return Path(os.environ.get("LLMOPS_USECASES", _INCLUDE / "usecases"))
 
 
 def usecase_names() -> list[str]:
@@ -244,19 +246,37 @@ def load(usecase: str) -> UseCase:
 
 @lru_cache(maxsize=64)
 def _load(path: Path, _modified: int) -> UseCase:
+    return _parsed(path, UseCase)
+
+
+def policy(usecase: str) -> Policy:
+    """The rules by which the use case's base model is chosen: the file at `selection.policy`, else the shipped one.
+
+    Raises:
+        ConfigError: with all mistakes of the policy, or if there is no such file.
+    """
+    named = load(usecase).selection.policy
+    path = usecase_path(usecase).parent / named if named else POLICY
+    if not path.is_file():
+        raise ConfigError(f"selection.policy: no file at '{path}'. Paths count from the use case's own folder.")
+    return _parsed(path, Policy)
+
+
+def _parsed(path: Path, shape: type[_Shape]) -> _Shape:
+    """A YAML file as what it must be."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         where = getattr(exc, "problem_mark", None)
         raise ConfigError(f"{path.name} is not valid YAML{f', line {where.line + 1}' if where else ''}.") from exc
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path.name} must hold a mapping with the keys {sorted(UseCase.model_fields)}.")
+        raise ConfigError(f"{path.name} must hold a mapping with the keys {sorted(shape.model_fields)}.")
     try:
-        return UseCase.model_validate(raw)
+        return shape.model_validate(raw)
     except ValidationError as exc:
         from llmops_tasks.config_checks import explain
 
-        problems = explain(exc, UseCase)
+        problems = explain(exc, shape)
         raise ConfigError(f"{path.name} has {len(problems)} mistake(s):", problems) from None
 
 

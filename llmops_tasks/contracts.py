@@ -81,12 +81,69 @@ class Verdict(TypedDict):
     evidence_sha256: str  # over all the reports and comparisons that were judged
 
 
+class ModelFigures(TypedDict):
+    """What a candidate for the base model is worth, and what it takes."""
+
+    zero_shot: Interval | None  # in the gate's metric; None for generated text, or if there are problems
+    few_shot: Interval | None
+    bits_per_character: Interval  # of the records' text
+    parameters: int
+    disk_mib: float  # as kept: safetensors in fp32
+    memory_mib: float  # peak of the whole process that answered the prompts
+    tokens_per_second: float  # of prompts read
+    context_length: int | None  # tokens
+    opening: str  # what the model's own tokenizer puts before every text, often nothing
+    problems: list[str]  # why it cannot answer this use case's prompts
+    obstacles: list[str]  # why it cannot be fine-tuned
+
+
+class Measurement(TypedDict):
+    """One candidate for the base model on the use case's sample."""
+
+    candidate: str
+    model_sha256: str
+    sample_sha256: str
+    n: int
+    licence_in_files: str | None
+    languages: list[str]
+    figures: ModelFigures
+    evidence: dict[str, str]  # the artifact with record_id, truth, answers, bits, characters
+
+
+class Ranked(TypedDict):
+    """One line of the table of candidates."""
+
+    candidate: str
+    model: str  # the last part of its address
+    licence: str
+    languages: list[str]
+    verdict: str  # chosen | fits | unfit | refused
+    reasons: list[str]
+    figures: ModelFigures | None  # None where nothing was measured
+
+
+class Selected(TypedDict):
+    """Which base model was chosen, and on what evidence."""
+
+    chosen: str | None
+    reasons: list[str]
+    ranking: list[Ranked]  # the best first
+    measure: str
+    metric: str
+    n: int
+    write: str  # YAML for the use case; empty where nothing changes
+    accepted: dict[str, str]  # refused licences that somebody accepted: who, when, for what
+    sample_sha256: str
+    policy_sha256: str
+    evidence_sha256: str
+
+
 class LedgerEntry(TypedDict):
     """One link of the hash chain."""
 
     seq: int
     previous_sha256: str
-    kind: str  # gate | approval | promotion | rollback | retrain
+    kind: str  # gate | approval | promotion | rollback | retrain | base_model_selection
     time: str  # ISO 8601, UTC
     body: dict[str, Any]
     sha256: str

@@ -1,11 +1,13 @@
 """One protocol for whatever answers prompts: a local transformers model, or a double for tests.
 
-`scores` weighs a closed set of answers by one forward pass; `generate` writes freely.
+`scores` weighs a closed set of answers by one forward pass; `generate` writes freely; `bits` tells how well a
+text was foreseen.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +27,9 @@ class Generator(Protocol):
 
     def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
         """Greedy continuations."""
+
+    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+        """How unexpected each text is after `start`: -log2 of its probability."""
 
 
 MEMBERS = "members"  # the folder of an ensemble's models
@@ -63,6 +68,10 @@ class LocalModel:
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
         ).eval()
         self._shared = shared if trunk.can_cut(self._model) else None
+
+    def check_training(self) -> None:
+        """Raise ModelError, with the reason, if fine-tuning cannot run its layers one by one."""
+        trunk.check_architecture(self._model)
 
     def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
         """See Generator. Prompts of like length share a batch; only last positions meet the vocabulary head."""
@@ -123,6 +132,33 @@ class LocalModel:
                 )
         return answers
 
+    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+        """See Generator. Text and start are split into tokens apart, so that every model is asked for the same text."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        before = self._tokenizer(start, add_special_tokens=False)["input_ids"]
+        found = self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        tokens = [torch.tensor(before + ids) for ids in found]
+        order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
+        result: dict[int, float] = {}
+        with torch.inference_mode():
+            for at in range(0, len(order), batch_size):
+                chosen = order[at : at + batch_size]
+                padded = pad_sequence([tokens[index] for index in chosen], batch_first=True)
+                hidden = self._model.model(input_ids=padded, use_cache=False).last_hidden_state
+                for row, index in enumerate(chosen):
+                    result[index] = self._bits(hidden[row], tokens[index], len(before))
+        return [result[index] for index in range(len(texts))]
+
+    def _bits(self, hidden: Any, tokens: Any, start: int) -> float:
+        """Of the tokens from `start` on, each foreseen from the position before it. One text at a time meets the
+        vocabulary head: with 260,000 words, a batch's logits would outweigh the model."""
+        from torch.nn.functional import cross_entropy
+
+        logits = self._model.lm_head(hidden[start - 1 : len(tokens) - 1])
+        return float(cross_entropy(logits.double(), tokens[start:], reduction="sum")) / math.log(2)
+
 
 class Ensemble:
     """Several models asked one after the other, so that only one is in memory; their scores are averaged.
@@ -137,6 +173,14 @@ class Ensemble:
         """See Generator."""
         found = [member().scores(prompts, answers, batch_size) for member in self._members]
         return [[sum(scores) / len(found) for scores in zip(*rows, strict=True)] for rows in zip(*found, strict=True)]
+
+    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+        """See Generator; of the averaged probability."""
+        found = [member().bits(start, texts, batch_size) for member in self._members]
+        return [
+            min(row) - math.log2(sum(2 ** (min(row) - bits) for bits in row) / len(row))
+            for row in zip(*found, strict=True)
+        ]
 
     def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
         """Texts have no average."""
@@ -160,3 +204,7 @@ class Stub:
     def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
         """See Generator."""
         return [hashlib.sha256(prompt.encode()).hexdigest()[:max_new_tokens] for prompt in prompts]
+
+    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+        """See Generator."""
+        return [8.0 * len(text.encode()) for text in texts]

@@ -51,16 +51,17 @@ class DataDocs(BaseOperatorLink):
 
 
 class Report(BaseOperatorLink):
-    """A drift report, or the card of a dataset or a release."""
+    """A drift report, the card of a dataset or a release, or the choice of a base model."""
 
     name = "Report"
+    kinds = ("drift", "dataset", "release", "base_model_selection")
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Empty where the task failed before it had a result."""
         result = _result(ti_key)
         ref = result.get("report") or result
-        names = {"drift": "report.html", "dataset": "README.md", "release": "README.md"}
-        return page(ref, names[ref["kind"]]) if ref.get("kind") in names else ""
+        kind = ref.get("kind")
+        return page(ref, "report.html" if kind == "drift" else "README.md") if kind in self.kinds else ""
 
 
 LINKS = {
@@ -71,4 +72,5 @@ LINKS = {
     "register": (MLflowRun(),),
     "annotate": (MLflowRun(),),
     "measure": (Report(),),
+    "report": (Report(),),
 }

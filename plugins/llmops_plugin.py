@@ -22,6 +22,7 @@ PAGES = {
     "dataset": re.compile(r"README\.md"),
     "drift": re.compile(r"report\.html"),
     "release": re.compile(r"README\.md"),
+    "base_model_selection": re.compile(r"README\.md"),
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
 _KEY = re.compile(r"[0-9a-f]{32}")

@@ -12,11 +12,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from llmops_tasks import artifacts, config, generation, storage, trunk
+from llmops_tasks import artifacts, config, generation, metrics, storage, trunk
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import EARLIER, ArtifactRef, Comparison, Evidence, Report
 from llmops_tasks.errors import EvidenceError, InputError
-from llmops_tasks.evaluation import metrics
 from llmops_tasks.generation import Generator, open_generator
 from llmops_tasks.prompts import templates
 
@@ -67,7 +66,7 @@ def evaluate(
 
 
 def _code() -> str:
-    return storage.code_digest(__file__, templates.__file__, generation.__file__, trunk.__file__)
+    return storage.code_digest(__file__, templates.__file__, generation.__file__, trunk.__file__, metrics.__file__)
 
 
 def _build(case: UseCase, dataset: ArtifactRef, split: str, predict: Callable[..., Any], out: Path) -> dict[str, Any]:

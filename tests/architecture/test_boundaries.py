@@ -20,6 +20,7 @@ COLUMNS = [
     (
         "config",
         "config_data",
+        "config_selection",
         "config_checks",
         "config_training",
         "storage",
@@ -29,6 +30,7 @@ COLUMNS = [
         "trunk",
         "generation",
         "process",
+        "metrics",
     ),
     ("prompts",),
     ROOMS,

@@ -15,7 +15,7 @@ from tests.support import tiny
 
 pytestmark = pytest.mark.airflow
 DAGS = tiny.ROOT / "dags"
-STAGES = {"prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback"}
+STAGES = {"prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback", "select_base_model"}
 
 
 def load() -> Any:
@@ -33,7 +33,8 @@ def bag() -> Any:
 def test_shipped_use_cases_have_every_stage_that_can_handle_them_and_no_import_error(bag: Any) -> None:
     assert bag.import_errors == {}
     classified = {f"{name}.{stage}" for name in ("triage", "reviews") for stage in STAGES}
-    assert set(bag.dags) == classified | {"faq.prepare_data", "faq.train", "faq.rollback"}
+    generated = {f"faq.{stage}" for stage in ("prepare_data", "train", "rollback", "select_base_model")}
+    assert set(bag.dags) == classified | generated
 
 
 def test_no_dag_waits_for_what_only_a_stage_that_cannot_handle_its_task_leaves(bag: Any) -> None:
@@ -86,6 +87,7 @@ def test_whatever_loads_a_model_waits_for_the_compute_pool(bag: Any) -> None:
     heavy = {"base_model", "finetune", "package", "evaluate", "predict"}
     found = {task.task_id: task.pool for dag in bag.dags.values() for task in dag.tasks if task.task_id in heavy}
     assert found == dict.fromkeys(heavy, "compute")
+    assert bag.dags["triage.select_base_model"].get_task("measure").pool == "compute"  # monitor's is a light one
 
 
 def test_stages_are_joined_by_assets_in_the_order_of_the_life_cycle(bag: Any) -> None:
@@ -101,6 +103,7 @@ def test_stages_are_joined_by_assets_in_the_order_of_the_life_cycle(bag: Any) ->
         "batch_inference": {"triage.predictions"},
         "monitor": {"triage.retrain"},
         "rollback": set(),
+        "select_base_model": set(),
     }
 
 
@@ -112,6 +115,15 @@ def test_promotion_hangs_on_a_person_and_a_rejection_is_recorded(bag: Any) -> No
     # a rejection skips what hangs on `approve` itself, whatever its trigger rule
     assert answer.trigger_rule == "none_failed" and answer.upstream_task_ids == {"approved"}
     assert dag.get_task("record_approval").upstream_task_ids.isdisjoint({"approve", "approved"})
+
+
+def test_each_candidate_is_measured_apart_and_nobody_let_in_is_a_decision_too(bag: Any) -> None:
+    dag = bag.dags["triage.select_base_model"]
+    measure, decide = dag.get_task("measure"), dag.get_task("decide")
+    assert measure.is_mapped and {"candidates", "sample"} == measure.upstream_task_ids
+    # a mapped task without instances is skipped, and would take the decision and its record with it
+    assert decide.trigger_rule == "none_failed" and decide.upstream_task_ids == {"measure"}
+    assert decide.downstream_task_ids == {"record_selection", "report"}
 
 
 def test_no_template_reads_the_run_date(bag: Any) -> None:
@@ -141,6 +153,7 @@ BAD = ["../../etc/passwd", "file:///etc/passwd", "{{ var.value.x }}", "; rm -rf 
 @pytest.mark.parametrize(
     ("dag", "param"),
     [
+        ("select_base_model", "dataset"),
         ("train", "dataset"),
         ("train", "control"),
         ("evaluate", "version"),

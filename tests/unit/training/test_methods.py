@@ -82,6 +82,9 @@ def test_an_ensemble_averages_its_members(training: Make) -> None:
     for prompt in range(2):
         means = [sum(row[prompt][answer] for row in rows) / 3 for answer in range(4)]
         assert found[prompt] == pytest.approx(means, abs=1e-12)
+    bits = [open_generator("transformers", folder / "members" / str(n)).bits("Note:", PROMPTS, 2) for n in range(3)]
+    mean = [-math.log2(sum(2 ** -row[text] for row in bits) / 3) for text in range(2)]
+    assert open_generator("transformers", folder).bits("Note:", PROMPTS, 2) == pytest.approx(mean, rel=1e-9)
     with pytest.raises(InputError, match="cannot write"):
         open_generator("transformers", folder).generate(PROMPTS, 2, 2)
 

@@ -1,4 +1,4 @@
-"""Metrics on an ordered scale, with bootstrap intervals. Everything follows from confusion counts.
+"""Metrics on an ordered scale, and ratios, with bootstrap intervals. The former follow from confusion counts.
 
 Kappa: Cohen 1968, with quadratic weights. Intervals: percentile bootstrap over records (Efron 1979).
 """
@@ -27,11 +27,26 @@ def resampled_counts(truth: Codes, predicted: Codes, labels: int, resamples: int
     """
     import numpy as np
 
-    n = len(truth)
-    draws = np.vstack([np.arange(n), np.random.default_rng(SEED).integers(0, n, (resamples, n))])
+    draws = _draws(len(truth), resamples)
     cells = (truth * labels + predicted)[draws] + (np.arange(resamples + 1) * labels * labels)[:, None]
     flat = np.bincount(cells.ravel(), minlength=(resamples + 1) * labels * labels)
     return flat.reshape(resamples + 1, labels, labels).astype(float)
+
+
+def _draws(n: int, resamples: int) -> Codes:
+    """Which records are in each sample, one sample a row: the sample itself, then the bootstrap's."""
+    import numpy as np
+
+    return np.vstack([np.arange(n), np.random.default_rng(SEED).integers(0, n, (resamples, n))])
+
+
+def ratios(parts: list[float], wholes: list[float], resamples: int) -> Figures:
+    """Sum of `parts` over sum of `wholes` (both one a record), for the sample itself and each bootstrap sample."""
+    import numpy as np
+
+    draws = _draws(len(parts), resamples)
+    result: Figures = np.asarray(parts)[draws].sum(axis=1) / np.asarray(wholes)[draws].sum(axis=1)
+    return result
 
 
 def figures(counts: Counts, severe: list[int]) -> dict[str, Figures]:

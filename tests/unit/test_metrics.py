@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks.evaluation import metrics
+from llmops_tasks import metrics
 
 LABELS = 5
 
@@ -110,3 +110,12 @@ def test_the_same_records_are_drawn_for_the_same_n() -> None:
     assert not paired.any()
     assert (_figures(*one)["accuracy"] == _figures(*one)["accuracy"]).all()
     assert (_figures(*one)["accuracy"] != _figures(*other)["accuracy"]).any()
+
+
+def test_a_ratio_is_of_sums_and_its_interval_holds_it() -> None:
+    parts, wholes = [1.0, 4.0, 9.0] * 40, [1.0, 2.0, 3.0] * 40
+    found = metrics.interval(metrics.ratios(parts, wholes, 500), 0.95)
+    assert found["value"] == pytest.approx(14 / 6, abs=1e-6)
+    assert 2.1 < found["low"] < found["value"] < found["high"] < 2.6
+    same = metrics.interval(metrics.ratios([2.0] * 9, [1.0] * 9, 100), 0.95)
+    assert set(same.values()) == {2.0}

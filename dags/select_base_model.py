@@ -1,0 +1,42 @@
+"""
+### Select base model
+Measures the use case's base model and its candidates on the same records, and says which one to start from.
+
+`receive dataset → sample, candidates → measure each → decide → ledger → report`
+
+A licence that the policy refuses is refused by name: such a model is not opened. Nothing is changed by this:
+the report says what to write into the use case. Start it by hand. What was measured before is not measured again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import TriggerRule, task
+from llmops_dags.assets import assets_of
+from llmops_dags.events import received
+from llmops_dags.stage import DIGEST, model_task, optional, stage
+
+from llmops_tasks.config import UseCase
+from llmops_tasks.release.ledger import record_selection
+from llmops_tasks.training.selection import candidates, measure, report, sample
+from llmops_tasks.training.selection_policy import decide
+
+PARAMS = {"dataset": optional(DIGEST, "Dataset", "The beginning of a dataset's sha256. Empty: the newest.")}
+
+
+@stage("select_base_model", schedule=lambda usecase, case: None, params=PARAMS, doc=__doc__)
+def dags(usecase: str, case: UseCase) -> None:
+    """Wire one use case."""
+    dataset = received(assets_of(usecase).dataset, field="dataset")["dataset"]
+    drawn: Any = task(sample)(usecase=usecase, dataset=dataset)
+    names = task(candidates)(usecase=usecase)
+    measured = model_task(measure, case, map_index_template="{{ task.op_kwargs['candidate'] }}")
+    measurements = measured.partial(usecase=usecase, sample=drawn).expand(candidate=names)
+    # also if the policy let nobody in: that is a decision too
+    decision: Any = task(decide, trigger_rule=TriggerRule.NONE_FAILED)(usecase=usecase, measurements=measurements)
+    task(record_selection)(usecase=usecase, decision=decision)
+    task(report)(usecase=usecase, decision=decision)
+
+
+globals().update(dags)

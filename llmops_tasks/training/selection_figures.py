@@ -1,0 +1,167 @@
+"""The figures of one model on given records: answers, cost of the text, size, memory, speed.
+
+Quality is what the model's probabilities of the labels' first tokens say, with no example in the prompt and with
+some. Bits per character compare models with different tokenizers: how unexpected the records' text is, per character.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops_tasks import metrics
+from llmops_tasks.config import UseCase
+from llmops_tasks.contracts import Interval, ModelFigures
+from llmops_tasks.errors import ModelError
+from llmops_tasks.generation import Generator, LocalModel
+from llmops_tasks.prompts import templates
+from llmops_tasks.training.examples import label_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Row = dict[str, Any]
+Columns = dict[str, list[Any]]
+SHOTS = ("zero_shot", "few_shot")
+PASSES = 4  # for the speed
+
+
+def figures(
+    *, case: UseCase, folder: Path, rows: list[Row], shots: list[Row], context: int | None
+) -> tuple[ModelFigures, Columns]:
+    """Measure the model in a folder.
+
+    Args:
+        case: whose prompts, labels and metric count.
+        folder: config.json, safetensors, tokenizer.
+        rows: to answer, with text, label and completion.
+        shots: shown in the few-shot prompt.
+        context: tokens the model can look at, where its config.json does not say.
+
+    Returns:
+        The figures, and the columns they follow from, one value a row.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    generator, start = LocalModel(folder), opening(tokenizer)
+    asked = {name: prompts(case, rows, shown, start) for name, shown in zip(SHOTS, ([], shots), strict=True)}
+    context = json.loads((folder / "config.json").read_bytes()).get("max_position_embeddings", context)
+    problems = _problems(case, tokenizer, asked["few_shot"], context)
+    speed = _tokens_per_second(case, generator, tokenizer, asked["zero_shot"])
+    columns = _answers(case, generator, rows, asked) if case.task.labels and not problems else {}
+    memory = _peak_mib()  # before whole texts meet the vocabulary, which answering does not ask for
+    columns["characters"] = [len(row["text"]) for row in rows]
+    texts = [row["text"] for row in rows]
+    columns["bits"] = generator.bits(f"{start}\n", texts, case.evaluation.batch_size)
+    found: ModelFigures = {
+        "zero_shot": _quality(case, columns, "zero_shot"),
+        "few_shot": _quality(case, columns, "few_shot"),
+        "bits_per_character": _density(case, columns),
+        "parameters": parameters(folder),
+        "disk_mib": round(sum(path.stat().st_size for path in folder.iterdir()) / 2**20, 1),
+        "memory_mib": memory,
+        "tokens_per_second": speed,
+        "context_length": context,
+        "opening": start,
+        "problems": problems,
+        "obstacles": _against(generator.check_training),
+    }
+    return found, columns
+
+
+def opening(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the tokenizer puts before every text: its beginning-of-text token, or nothing. Some models are lost
+    without it."""
+    first = tokenizer("a")["input_ids"][0]
+    return str(tokenizer.bos_token) if first == tokenizer.bos_token_id else ""
+
+
+def prompts(case: UseCase, rows: list[Row], shots: list[Row], start: str) -> list[str]:
+    """Prompts with these examples and no others, after `start`, which a template may already have."""
+    examples = [{"text": str(row["text"]), "answer": str(row["completion"])} for row in shots]
+    shown = case.model_copy(update={"prompt": case.prompt.model_copy(update={"examples": examples})})
+    return [start + templates.render_prompt(shown, row["text"]).removeprefix(start) for row in rows]
+
+
+def _problems(case: UseCase, tokenizer: PreTrainedTokenizerBase, asked: list[str], context: int | None) -> list[str]:
+    """Why this model's answers to these prompts would mean nothing."""
+    found = _against(partial(label_tokens, case, tokenizer))
+    longest = max(len(tokens) for tokens in tokenizer(asked, add_special_tokens=False)["input_ids"])
+    if context and longest > context:
+        found.append(f"A prompt with examples has {longest} tokens, its context {context}.")
+    return found
+
+
+def _against(check: Callable[[], Any]) -> list[str]:
+    """What a check has to say against the model."""
+    try:
+        check()
+    except ModelError as exc:
+        return [str(exc)]
+    return []
+
+
+def _tokens_per_second(
+    case: UseCase, generator: Generator, tokenizer: PreTrainedTokenizerBase, asked: list[str]
+) -> float:
+    """Of the fastest of some passes over a few batches: other work on the machine only ever makes one slower."""
+    size, some = case.evaluation.batch_size, asked[: 4 * case.evaluation.batch_size]
+    seconds = []
+    for _ in range(PASSES):
+        started = time.perf_counter()
+        generator.scores(some, ["\n"], size)
+        seconds.append(time.perf_counter() - started)
+    tokens = sum(len(ids) for ids in tokenizer(some, add_special_tokens=False)["input_ids"])
+    return round(tokens / min(seconds), 1)
+
+
+def _answers(case: UseCase, generator: Generator, rows: list[Row], asked: dict[str, list[str]]) -> Columns:
+    """The likeliest label of every row, with and without examples, beside the true one."""
+    names, texts = [label.name for label in case.task.labels], [label.text for label in case.task.labels]
+    columns: Columns = {"truth": [row["label"] for row in rows]}
+    for shown, prompts in asked.items():
+        scores = generator.scores(prompts, texts, case.evaluation.batch_size)
+        columns[shown] = [names[max(range(len(names)), key=row.__getitem__)] for row in scores]
+    return columns
+
+
+def _quality(case: UseCase, columns: Columns, shown: str) -> Interval | None:
+    """The gate's metric, or None where there are no answers."""
+    import numpy as np
+
+    if shown not in columns:
+        return None
+    names = [label.name for label in case.task.labels]
+    truth, predicted = (np.array([names.index(name) for name in columns[key]]) for key in ("truth", shown))
+    counts = metrics.resampled_counts(truth, predicted, len(names), case.evaluation.bootstrap)
+    found = metrics.figures(counts, [names.index(name) for name in case.task.severe])
+    return metrics.interval(found[case.gate.metric], case.evaluation.confidence)
+
+
+def _density(case: UseCase, columns: Columns) -> Interval:
+    found = metrics.ratios(columns["bits"], columns["characters"], case.evaluation.bootstrap)
+    return metrics.interval(found, case.evaluation.confidence)
+
+
+def parameters(folder: Path) -> int:
+    """How many numbers the safetensors hold; what two layers share is kept once."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as weights:
+            total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return total
+
+
+def _peak_mib() -> float:
+    """The most memory this process has held so far."""
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)  # KiB on Linux

@@ -1,0 +1,287 @@
+"""Candidates are measured on the same records, once, and never against the policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llmops_tasks import artifacts, config, storage
+from llmops_tasks.config import UseCase
+from llmops_tasks.contracts import ArtifactRef, Measurement
+from llmops_tasks.errors import EvidenceError, InputError, ModelError
+from llmops_tasks.release import ledger
+from llmops_tasks.training import selection
+from llmops_tasks.training.selection import candidates, drawn, measure, report, sample
+from llmops_tasks.training.selection_figures import figures, parameters, prompts
+from llmops_tasks.training.selection_policy import decide
+from tests.support import tiny
+
+
+@pytest.fixture(scope="module")
+def home_of_measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the module's sample and measurement are."""
+    return tmp_path_factory.mktemp("selection")
+
+
+@pytest.fixture(scope="module")
+def drawn_sample(world: Any, home_of_measured: Path) -> ArtifactRef:
+    """Of the world's dataset."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMOPS_HOME", str(home_of_measured))
+        return sample(usecase=world.usecase, dataset=world.dataset)
+
+
+@pytest.fixture(scope="module")
+def measured(world: Any, drawn_sample: ArtifactRef, home_of_measured: Path) -> Measurement:
+    """The tiny model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMOPS_HOME", str(home_of_measured))
+        return measure(usecase=world.usecase, sample=drawn_sample)
+
+
+def answers(measurement: Measurement) -> Any:
+    import pandas as pd
+
+    return pd.read_parquet(artifacts.fetch(measurement["evidence"]) / "answers.parquet")
+
+
+def rows(case: UseCase, count: int = 60, **values: Any) -> list[dict[str, Any]]:
+    """Records as a dataset has them, the last tenth to validate on; all labels in turn."""
+    labels = case.task.labels
+    return [
+        {
+            "record_id": f"r{number}",
+            "group": f"g{number}",
+            "text": f"note {number}",
+            "label": labels[number % len(labels)].name if labels else "an answer",
+            "completion": labels[number % len(labels)].text if labels else " an answer",
+            "split": "train" if number < count * 0.9 else "validation",
+            **values,
+        }
+        for number in range(count)
+    ]
+
+
+# ---------------------------------------------------------------- records
+
+
+def drawn_ids(case: UseCase, given: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Ids of the records to answer and of the examples."""
+    import pandas as pd
+
+    rest, shots = drawn(case, pd.DataFrame(given))
+    return rest["record_id"].tolist(), shots["record_id"].tolist()
+
+
+def with_selection(**settings: Any) -> UseCase:
+    """The shipped use case with another sample."""
+    case = config.load("triage")
+    return case.model_copy(update={"selection": case.selection.model_copy(update=settings)})
+
+
+def test_records_of_the_test_split_are_not_looked_at(world: Any, drawn_sample: ArtifactRef) -> None:
+    import pandas as pd
+
+    splits = pd.read_parquet(artifacts.fetch(world.dataset) / "data.parquet").set_index("record_id")["split"]
+    assert (splits == "test").sum() > 100
+    for name in ("rows", "shots"):
+        ids = pd.read_parquet(artifacts.fetch(drawn_sample) / f"{name}.parquet")["record_id"]
+        assert len(ids) and "test" not in set(splits[ids])
+
+
+def test_made_up_records_are_not_asked_about() -> None:
+    real = [row | {"augmented": ""} for row in rows(config.load("triage"))]
+    made = [row | {"record_id": f"m{number}", "augmented": "noise"} for number, row in enumerate(real)]
+    chosen, shots = drawn_ids(config.load("triage"), [*made, *real])
+    assert {*chosen, *shots} == {row["record_id"] for row in real}
+
+
+def test_examples_show_all_labels_in_turn_and_their_groups_are_not_asked_about() -> None:
+    case = config.load("triage")
+    given = {row["record_id"]: row for row in rows(case)}
+    given |= {f"{name}b": row | {"record_id": f"{name}b"} for name, row in given.items()}
+    chosen, shots = drawn_ids(case, list(given.values()))
+    assert len(shots) == 5 and {given[name]["label"] for name in shots} == {label.name for label in case.task.labels}
+    assert {given[name]["split"] for name in shots} == {"train"}
+    assert {given[name]["group"] for name in shots}.isdisjoint(given[name]["group"] for name in chosen)
+
+
+def test_validation_records_come_first_and_no_more_than_asked() -> None:
+    case = with_selection(sample=30)
+    splits = {row["record_id"]: row["split"] for row in rows(case, 100)}
+    chosen, _ = drawn_ids(case, rows(case, 100))
+    assert [splits[name] for name in chosen] == ["validation"] * 10 + ["train"] * 20
+
+
+def test_what_is_drawn_follows_from_the_seed_not_from_the_order() -> None:
+    given = rows(config.load("triage"))
+    assert drawn_ids(with_selection(), given) == drawn_ids(with_selection(), given[::-1])
+    assert drawn_ids(with_selection(), given)[1] != drawn_ids(with_selection(seed=8), given)[1]
+
+
+def test_too_few_records_are_no_evidence() -> None:
+    case = config.load("triage")
+    with pytest.raises(EvidenceError, match="19 records are left to measure on, 20 are needed"):
+        drawn_ids(case, rows(case, 24))
+
+
+def test_examples_stand_before_the_question_and_the_opening_once_before_all() -> None:
+    case = config.load("triage")
+    asked, shown = rows(case)[:1], rows(case)[1:3]
+    (zero,), (few,) = prompts(case, asked, [], "<bos>"), prompts(case, asked, shown, "<bos>")
+    assert zero == "<bos>Note: note 0\nPriority:"
+    assert few == ("<bos>Note: note 1\nPriority: emergent\n\nNote: note 2\nPriority: urgent\n\nNote: note 0\nPriority:")
+    own = case.model_copy(update={"prompt": case.prompt.model_copy(update={"template": "<bos>{{ text }}"})})
+    assert prompts(own, asked, [], "<bos>") == ["<bos>note 0"]
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def test_a_measurement_says_what_the_model_is_worth_and_what_it_takes(measured: Any, tiny_model: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    found: Any = measured
+    kept = found["figures"]
+    assert found["candidate"] == "current" and 100 < found["n"] == len(answers(found)) <= 200
+    assert kept["parameters"] == AutoModelForCausalLM.from_pretrained(tiny_model).num_parameters()
+    assert kept["context_length"] == 512 and kept["problems"] == kept["obstacles"] == [] and kept["opening"] == ""
+    assert kept["disk_mib"] > 10 and kept["memory_mib"] > 100 and kept["tokens_per_second"] > 0
+    for name in ("zero_shot", "few_shot", "bits_per_character"):
+        assert kept[name]["low"] <= kept[name]["value"] <= kept[name]["high"]
+
+
+def test_quality_and_bits_follow_from_the_answers_left_beside_them(world: Any, measured: Any) -> None:
+    from sklearn.metrics import cohen_kappa_score
+
+    frame, kept = answers(measured), measured["figures"]
+    names = [label.name for label in config.load(world.usecase).task.labels]
+    for shown in ("zero_shot", "few_shot"):
+        truth, said = (frame[column].map(names.index) for column in ("truth", shown))
+        kappa = cohen_kappa_score(truth, said, weights="quadratic", labels=range(5))
+        assert kept[shown]["value"] == pytest.approx(kappa, abs=1e-6)
+    density = frame["bits"].sum() / frame["characters"].sum()
+    assert kept["bits_per_character"]["value"] == pytest.approx(density, abs=1e-6)
+
+
+def test_measuring_again_is_no_work(
+    world: Any, measured: Any, drawn_sample: Any, home_of_measured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMOPS_HOME", str(home_of_measured))
+    monkeypatch.setattr(selection, "figures", None)  # calling one of the two would fail
+    monkeypatch.setattr(selection, "drawn", None)
+    again = sample(usecase=world.usecase, dataset=world.dataset)
+    assert again == drawn_sample
+    assert measure(usecase=world.usecase, sample=again) == measured
+
+
+def test_another_sample_is_another_measurement(world: Any, measured: Any, tmp_path: Path, tiny_model: Path) -> None:
+    path = str(tiny.usecase(tmp_path, tiny_model, "file:///none.csv", selection={"sample": 20, "candidates": []}))
+    other = measure(usecase=path, sample=sample(usecase=path, dataset=world.dataset))
+    assert other["n"] == 20 and other["sample_sha256"] != measured["sample_sha256"]
+    assert other["model_sha256"] == measured["model_sha256"] and other["evidence"] != measured["evidence"]
+
+
+def test_a_candidate_that_the_policy_refuses_is_never_opened(
+    tmp_path: Path, tiny_model: Path, drawn_sample: Any
+) -> None:
+    gone = {"name": "gone", "uri": "file:///no/such/folder", "licence": "gemma"}
+    path = str(tiny.usecase(tmp_path, tiny_model, "file:///none.csv", selection={"candidates": [gone]}))
+    assert candidates(usecase=path) == ["current"]
+    with pytest.raises(ModelError, match="'gone' is not measured: licence 'gemma' is refused: Google's Gemma Terms"):
+        measure(usecase=path, sample=drawn_sample, candidate="gone")
+    assert storage.find(f"{storage.store_uri()}/models/base/*/*") == []
+
+
+def test_an_accepted_one_is_opened(tmp_path: Path, tiny_model: Path, drawn_sample: Any) -> None:
+    """The test above would pass with a folder that is never looked for."""
+    gone = {"name": "gone", "uri": "file:///no/such/folder", "licence": "gemma"}
+    policy = yaml.safe_load(config.POLICY.read_text(encoding="utf-8"))
+    policy["licences"]["accepted"] = {"gemma": "a test"}
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy))
+    given = {"candidates": [gone], "policy": "policy.yaml"}
+    path = str(tiny.usecase(tmp_path, tiny_model, "file:///none.csv", selection=given))
+    assert candidates(usecase=path) == ["current", "gone"]
+    with pytest.raises(ModelError, match="No model folder at 'file:///no/such/folder'"):
+        measure(usecase=path, sample=drawn_sample, candidate="gone")
+
+
+def test_an_unknown_candidate_is_refused_with_the_nearest(world: Any, drawn_sample: Any) -> None:
+    with pytest.raises(InputError, match=r"No candidate 'curent'. Did you mean 'current'\? Known: \['current', 'gem"):
+        measure(usecase=world.usecase, sample=drawn_sample, candidate="curent")
+
+
+# ---------------------------------------------------------------- what cannot be asked of a model
+
+
+def _figures(case: UseCase, folder: Path, **row: Any) -> Any:
+    given = rows(case, 24, **row)
+    return figures(case=case, folder=folder, rows=given[2:], shots=given[:2], context=None)[0]
+
+
+def test_labels_that_begin_alike_are_a_problem_not_a_figure(tiny_model: Path) -> None:
+    case = config.load("triage")
+    labels = [label.model_copy(update={"text": " less"}) for label in case.task.labels]
+    found = _figures(case.model_copy(update={"task": case.task.model_copy(update={"labels": labels})}), tiny_model)
+    assert found["few_shot"] is found["zero_shot"] is None
+    assert "begin with the same token" in found["problems"][0]
+    assert found["bits_per_character"]["value"] > 0
+
+
+def test_prompts_beyond_the_context_are_a_problem(tiny_model: Path) -> None:
+    found = _figures(config.load("triage"), tiny_model, text="pain " * 200)
+    assert found["few_shot"] is None
+    assert found["problems"] == ["A prompt with examples has 627 tokens, its context 512."]
+
+
+def test_a_model_that_cannot_be_trained_is_measured_and_the_obstacle_told(tmp_path: Path, tiny_model: Path) -> None:
+    """A small Gemma: sliding windows and scaled embeddings. It answers by its plain forward pass."""
+    import torch
+    from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    torch.manual_seed(0)
+    settings = Gemma3TextConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=6, head_dim=16,
+        num_attention_heads=2, num_key_value_heads=1, sliding_window=16, max_position_embeddings=512,
+    )  # fmt: skip
+    Gemma3ForCausalLM(settings).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    found = _figures(config.load("triage"), tmp_path)
+    assert found["few_shot"] is not None and found["problems"] == []
+    (obstacle,) = found["obstacles"]
+    assert obstacle.startswith("'gemma3_text' with ['full_attention', 'sliding_attention'] cannot be split")
+
+
+def test_generated_answers_are_measured_by_the_cost_of_their_text(tiny_model: Path) -> None:
+    found = _figures(config.load("faq"), tiny_model)
+    assert found["problems"] == [] and found["few_shot"] is None
+    assert found["bits_per_character"]["value"] > 0 and found["tokens_per_second"] > 0
+
+
+def test_what_two_layers_share_is_counted_once_in_any_number_of_files(tmp_path: Path, tiny_model: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(tiny_model).save_pretrained(tmp_path, max_shard_size="200KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert parameters(tmp_path) == parameters(tiny_model)
+
+
+# ---------------------------------------------------------------- to the end
+
+
+def test_the_decision_is_reported_and_recorded_once(world: Any, measured: Any) -> None:
+    decision = decide(usecase=world.usecase, measurements=[measured])
+    assert decision["chosen"] == "current" and decision["write"] == ""
+    page = report(usecase=world.usecase, decision=decision)
+    text = (artifacts.fetch(page) / "README.md").read_text(encoding="utf-8")
+    assert "| current (model0) | chosen |" in text
+    assert "| gemma-3-270m (gemma-3-270m-q4_k_m.gguf) | refused |" in text
+    entry = ledger.record_selection(usecase=world.usecase, decision=decision)
+    assert entry["kind"] == "base_model_selection" and entry["body"]["decision"] == decision
+    assert ledger.record_selection(usecase=world.usecase, decision=decision) == entry
+    assert report(usecase=world.usecase, decision=decision) == page
+    assert ledger.verify(usecase=world.usecase)["entries"] == 1
