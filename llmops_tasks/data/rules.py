@@ -46,7 +46,6 @@ class Rules:
             The typed columns, and for every row the first reason why it is bad, or null.
         """
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         reasons = pa.nulls(batch.num_rows, pa.string())
         typed: dict[str, Any] = {}
@@ -55,7 +54,7 @@ class Rules:
             if wrong is not None:
                 reasons = first(reasons, wrong, f"{name}: not a {column.type}")
         for rule in self.rules:
-            reasons = first(reasons, pc.fill_null(rule.bad(typed[rule.column]), False), rule.reason)
+            reasons = first(reasons, rule.bad(typed[rule.column]), rule.reason)
         return pa.table(typed), reasons
 
 
@@ -66,7 +65,7 @@ def first(reasons: Any, bad: Any, reason: str) -> Any:
 
     if not pc.any(bad).as_py():
         return reasons
-    return pc.if_else(pc.and_(bad, reasons.is_null()), pa.scalar(reason), reasons)
+    return pc.if_else(pc.and_(pc.fill_null(bad, False), reasons.is_null()), pa.scalar(reason), reasons)
 
 
 def _typed(cells: Any, column: Column) -> tuple[Any, Any]:
@@ -79,20 +78,23 @@ def _typed(cells: Any, column: Column) -> tuple[Any, Any]:
     if column.type == "number":
         if not pa.types.is_string(cells.type):
             return cells.cast(pa.float64()), None
-        trimmed = pc.utf8_trim_whitespace(cells)
-        right = _are_numbers(trimmed)
-        return pc.if_else(right, trimmed, None).cast(pa.float64()), pc.fill_null(pc.invert(right), False)
+        return _numbers(cells)
     times = _times(cells)
     return times, pc.and_(times.is_null(), cells.is_valid())
 
 
-def _are_numbers(cells: Any) -> Any:
-    """True where a cell is a number, null where it is null; only what is not all digits meets the pattern."""
+def _numbers(cells: Any) -> tuple[Any, Any]:
+    """Strings as numbers, and where they are none; only what is not all digits is trimmed and meets the pattern."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    digits = pc.ascii_is_decimal(cells)
-    others = pc.fill_null(pc.invert(digits), False)
-    return pc.replace_with_mask(digits, others, pc.match_substring_regex(cells.filter(others), _NUMBER))
+    others = pc.fill_null(pc.invert(pc.ascii_is_decimal(cells)), False)
+    if not pc.any(others).as_py():
+        return cells.cast(pa.float64()), others
+    trimmed = pc.utf8_trim_whitespace(cells.filter(others))
+    right = pc.match_substring_regex(trimmed, _NUMBER)
+    clean = pc.replace_with_mask(cells, others, pc.if_else(right, trimmed, None))
+    return clean.cast(pa.float64()), pc.replace_with_mask(others, others, pc.invert(right))
 
 
 def _times(cells: Any) -> Any:
@@ -148,6 +150,5 @@ def _not_in(words: list[str]) -> Callable[[Any], Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    known = pa.array(words, pa.string())
-    # a null cell is missing, not unknown
-    return lambda cells: pc.and_(pc.invert(pc.is_in(cells, value_set=known)), cells.is_valid())
+    known = pa.array([*words, None], pa.string())  # a null cell is missing, not unknown
+    return lambda cells: pc.invert(pc.is_in(cells, value_set=known))
