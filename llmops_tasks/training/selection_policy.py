@@ -141,7 +141,7 @@ def _chosen(fits: list[Ranked], measure: Measure, name: str) -> tuple[str | None
     if not fits:
         return None, "no candidate fits the policy"
     best, current = fits[0], next((row for row in fits if row["candidate"] == CURRENT), None)
-    ahead = f"'{best['candidate']}' has the best {name}, {shown(_figure(best, measure))}"
+    ahead = f"'{best['candidate']}' has the best {name} of those that fit, {shown(_figure(best, measure))}"
     if current is None or current is best:
         return best["candidate"], ahead
     theirs = _figure(current, measure)

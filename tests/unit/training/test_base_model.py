@@ -165,6 +165,8 @@ def test_a_part_that_is_missing_is_seen(tmp_path: Path, in_parts: Path) -> None:
         _base(tmp_path, uri, sha256=whole)
     with pytest.raises(ModelError, match=r"No parts of 'data/y.gguf' in the 2 packages 'parted_part<n>'"):
         _base(tmp_path, "package://parted/data/y.gguf", sha256=whole)
+    for number in range(2):  # they are there, but outside of the packages
+        (in_parts / f"x.gguf.part{number:02}").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"No parts of '\.\./x.gguf'"):
         _base(tmp_path, "package://parted/../x.gguf", sha256=whole)
 

@@ -178,7 +178,10 @@ def test_measuring_again_is_no_work(
     assert measure(usecase=world.usecase, sample=again) == measured
 
 
-def test_another_sample_is_another_measurement(world: Any, measured: Any, tmp_path: Path, tiny_model: Path) -> None:
+def test_another_sample_is_another_measurement(
+    world: Any, measured: Any, home_of_measured: Path, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMOPS_HOME", str(home_of_measured))  # where the first one could be taken for it
     path = str(tiny.usecase(tmp_path, tiny_model, "file:///none.csv", selection={"sample": 20, "candidates": []}))
     other = measure(usecase=path, sample=sample(usecase=path, dataset=world.dataset))
     assert other["n"] == 20 and other["sample_sha256"] != measured["sample_sha256"]

@@ -74,7 +74,7 @@ def test_the_best_in_the_measure_is_chosen_and_the_others_follow_in_order() -> N
     assert verdicts(decision) == {"best": "chosen", "current": "fits", "worst": "fits"}
     assert decision["chosen"] == "best"
     assert decision["reasons"] == [
-        "'best' has the best few-shot quadratic kappa, 0.400 [0.350, 0.450], beyond that of the current model, 0.200 [0.150, 0.250]"
+        "'best' has the best few-shot quadratic kappa of those that fit, 0.400 [0.350, 0.450], beyond that of the current model, 0.200 [0.150, 0.250]"
     ]
 
 
