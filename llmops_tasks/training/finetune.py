@@ -213,7 +213,7 @@ def _teach(
         "taught": taught.counts,
         "train_loss": sum(state.losses[-10:]) / len(state.losses[-10:]),
         "held_out_loss": loss,
-        "actual.seconds": round(seconds, 1),
+        "actual.seconds": round(seconds, 3),
         "resumed_after": done,
     }
 

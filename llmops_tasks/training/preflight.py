@@ -61,7 +61,7 @@ def estimate(state: State, settings: Finetune, taught: Curriculum, usecase: str)
     return Estimate(
         steps=len(taught.plan),
         tokens=tokens,
-        seconds=round(seconds, 1),
+        seconds=round(seconds, 3),
         memory_mib=round(_memory(state, settings, taught)),
         disk_mib=round(_disk(state, once)),
         price=round(seconds / 3600 * settings.budget.price_per_hour * settings.processes, 4),

@@ -16,6 +16,7 @@ from llmops_tasks.errors import InputError, TrainingError
 from llmops_tasks.generation import open_generator
 from llmops_tasks.release.package import package
 from llmops_tasks.training import curriculum, loop, methods
+from llmops_tasks.training import finetune as room
 from llmops_tasks.training.examples import Example, blocks, encode
 from llmops_tasks.training.finetune import finetune
 from tests.support import tiny
@@ -89,9 +90,13 @@ def test_an_ensemble_averages_its_members(training: Make) -> None:
         open_generator("transformers", folder).generate(PROMPTS, 2, 2)
 
 
-def test_the_cost_of_an_ensemble_is_that_of_all_members(training: Make) -> None:
-    one, three = finetune(**training())["meta"], finetune(**training(members=3))["meta"]
-    assert three["estimated.seconds"] > 1.5 * one["estimated.seconds"]
+def test_the_cost_of_an_ensemble_is_that_of_all_members_and_the_trunk_is_run_once(training: Make) -> None:
+    members = [
+        {"steps": 6, "held_out_loss": loss, "actual.seconds": 2.5, "estimated.price": 1.0} for loss in (1.0, 2.0)
+    ]
+    whole = {"steps": 6, "held_out_loss": 1.5, "actual.seconds": 5.0, "estimated.price": 2.0}
+    assert room._together(members) == whole
+    assert finetune(**training(members=2))["meta"]["steps"] == 6
     assert len(storage.find(f"{storage.store_uri()}/tiny/activations/*/*.safetensors")) == 2  # train, held out
 
 

@@ -42,11 +42,16 @@ def test_the_probe_leaves_no_trace(state: methods.State) -> None:
     assert all(value.grad is None for value in state.trained.values())
 
 
-def test_twice_the_records_need_twice_the_steps_and_tokens(state: methods.State) -> None:
+def test_seconds_are_tokens_by_the_probed_speeds(state: methods.State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "_probe", lambda *_: (1000.0, 100.0))  # tokens/s of the trunk and of a step
     one, two = (preflight.estimate(state, SETTINGS, _taught(records), "tiny") for records in (60, 120))
     assert (two.steps, two.tokens) == (2 * one.steps, 2 * one.tokens)
-    assert two.seconds > one.seconds > 0
-    assert two.disk_mib >= one.disk_mib
+    assert one.seconds == pytest.approx(one.tokens / 1000 + one.tokens / 100, abs=0.01)
+    assert two.seconds == pytest.approx(2 * one.seconds, abs=0.2)
+
+
+def test_the_probe_measures_both_speeds(state: methods.State) -> None:
+    assert min(preflight._probe(state, SETTINGS, _taught())) > 0
 
 
 def test_batches_of_all_sizes_are_probed() -> None:
