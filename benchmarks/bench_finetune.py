@@ -105,7 +105,7 @@ def as_good(world: World, repetition: int) -> float:
     """Seconds until our held-out loss is no higher than the peer's; looking at the loss is not counted."""
     run = Ours(world, repetition)
     for number in range(MAX_EPOCHS):
-        run.epoch(number, EPOCHS)
+        run.epoch(number, MAX_EPOCHS)
         if run.loss() <= world.targets[repetition]:
             return run.spent
     return float("inf")
@@ -125,11 +125,12 @@ def _share(run: Ours) -> float:
     """Floating-point operations of a training step, forward and backward, per second, of what a matrix product gets.
 
     Two operations a weight and token forward and two backward (weights are frozen, so only states get a gradient); LoRA
-    matrices take the same again for their own gradients. Attention, norms and the vocabulary are not counted.
+    matrices take the same again for their own gradients. Attention, norms, the vocabulary and the last
+    layer, which is computed at the answers alone, are not counted.
     """
     frozen = sum(
         value.numel()
-        for layer in run.state.base.model.layers[run.state.cut :]
+        for layer in run.state.base.model.layers[run.state.cut : -1]
         for name, value in layer.named_parameters()
         if "lora" not in name and value.ndim == 2
     )
