@@ -144,9 +144,8 @@ def _share(run: Ours) -> float:
 def _lora(layers: list[int] | None) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(
-        r=16, lora_alpha=32, target_modules="all-linear", layers_to_transform=layers, task_type="CAUSAL_LM"
-    )
+    where: Any = "all-linear" if layers is None else config.load("triage").finetune.target_modules  # the same, by name
+    return LoraConfig(r=16, lora_alpha=32, target_modules=where, layers_to_transform=layers, task_type="CAUSAL_LM")
 
 
 def hf_trainer(world: World, repetition: int, layers: list[int] | None = None) -> float:
