@@ -24,9 +24,8 @@ log = logging.getLogger(__name__)
 PROBES = 3  # steps
 MIB = 2**20
 PROCESS_MIB = 900  # Python with torch, transformers, peft and MLflow, before any weight
-KEPT_PER_LAYER = (
-    16  # numbers kept for the backward pass, per token, layer and unit of width; the inner width counts 5 times
-)
+# Numbers kept for the backward pass, per token, layer and unit of width; the inner width counts 5 times.
+KEPT_PER_LAYER = 16
 
 
 @dataclass(frozen=True)
