@@ -24,8 +24,10 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.release.package import package
 from llmops_tasks.release.registry import register, starting_point
 from llmops_tasks.training.base_model import base_model
-from llmops_tasks.training.finetune import CONTROLS, finetune
-from llmops_tasks.training.preferences import corrections, prefer
+from llmops_tasks.training.corrections import corrections
+from llmops_tasks.training.finetune import finetune
+from llmops_tasks.training.preferences import prefer
+from llmops_tasks.training.prepared import CONTROLS
 from llmops_tasks.training.search import best, trial, trials
 
 PARAMS = {
@@ -48,10 +50,11 @@ def options() -> dict[str, Any]:
     return {"control": params["control"], "max_steps": params["max_steps"]}
 
 
-def _searched(usecase: str, case: UseCase, dataset: Any, start: Any) -> Any:
+def _searched(usecase: str, case: UseCase, dataset: Any, start: Any, max_steps: Any) -> Any:
     """Every trial is a task; what won goes into the fine-tuning."""
-    common = {"usecase": usecase, "dataset": dataset, "base": start}
-    tried = model_task(trial, case).partial(**common).expand(number=task(trials)(usecase=usecase))
+    common = {"usecase": usecase, "dataset": dataset, "base": start, "max_steps": max_steps}
+    numbers = task(trials)(usecase=usecase, max_steps=max_steps)
+    tried = model_task(trial, case).partial(**common).expand(number=numbers)
     return task(best, multiple_outputs=True)(**common, tried=tried)["settings"]
 
 
@@ -64,18 +67,13 @@ def dags(usecase: str, case: UseCase) -> None:
     start: Any = base
     if case.finetune.start != "base":
         start = task(starting_point, multiple_outputs=True)(usecase=usecase, base=base)
+    kind = {"control": chosen["control"], "max_steps": chosen["max_steps"]}
     if case.finetune.preferences:
         pairs = task(corrections, multiple_outputs=True)(usecase=usecase, dataset=dataset)
-        trained = model_task(prefer, case)(usecase=usecase, pairs=pairs, base=start)
+        trained = model_task(prefer, case)(usecase=usecase, pairs=pairs, base=start, **kind)
     else:
-        trained = model_task(finetune, case)(
-            usecase=usecase,
-            dataset=dataset,
-            base=start,
-            control=chosen["control"],
-            max_steps=chosen["max_steps"],
-            settings=_searched(usecase, case, dataset, start) if case.search else None,
-        )
+        settings = _searched(usecase, case, dataset, start, chosen["max_steps"]) if case.search else None
+        trained = model_task(finetune, case)(usecase=usecase, dataset=dataset, base=start, settings=settings, **kind)
     release = model_task(package, case)(usecase=usecase, trained=trained, base=start, dataset=dataset)
     candidate = task(register)(usecase=usecase, release=release)
     extra = {"sha256": release["sha256"], "version": candidate["version"], "candidate": candidate, "dataset": dataset}

@@ -25,6 +25,7 @@ def column_problems(usecase: UseCase) -> list[str]:
         *_text_problems(usecase),
         *_prompt_problems(usecase),
         *_watch_problems(usecase),
+        *_search_problems(usecase),
     ]
 
 
@@ -106,6 +107,11 @@ def _watch_problems(usecase: UseCase) -> Iterator[str]:
     for name in usecase.monitoring.columns:
         if name not in numbers:
             yield f"monitoring.columns: '{name}' is no number column.{did_you_mean(name, numbers)}"
+
+
+def _search_problems(usecase: UseCase) -> Iterator[str]:
+    if usecase.search and usecase.finetune.preferences:
+        yield "search: looks for settings of training on records; 'finetune.preferences' trains on corrections instead"
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:

@@ -110,6 +110,10 @@ class Finetune(Section):
             raise ValueError("continual goes on from the champion: set start to 'champion'")
         if self.preferences and (self.start == "base" or self.method == "full" or self.members > 1):
             raise ValueError("preferences tune a champion with one LoRA adapter: set start to 'champion', members to 1")
+        if self.preferences and (self.mix or self.domain or self.continual or self.packing or self.processes > 1):
+            raise ValueError(
+                "preferences learn from corrections alone, one process: remove mix, domain, continual, packing, processes"
+            )
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate is {self.accumulate}, but a batch has only {self.batch_size} records")
         if any(weight <= 0 for weight in self.mix.values()):
@@ -134,6 +138,11 @@ class Range(Section):
         return self
 
 
+# What is taught, where it runs, and what would change nothing: trials have epochs of their own.
+_NOT_SEARCHED = {"start", "domain", "mix", "continual", "members", "processes", "preferences", "budget", "resources"}
+_NOT_SEARCHED |= {"epochs", "checkpoint_every"}
+
+
 class Search(Section):
     """Which settings are tried before the training proper; the smallest held-out loss wins."""
 
@@ -145,7 +154,7 @@ class Search(Section):
 
     @model_validator(mode="after")
     def _known(self) -> Search:
-        allowed = set(Finetune.model_fields) - {"start", "domain", "mix", "continual", "members", "processes", "preferences", "budget", "resources"}  # fmt: skip
+        allowed = set(Finetune.model_fields) - _NOT_SEARCHED
         if unknown := sorted(set(self.space) - allowed):
             raise ValueError(f"space names {unknown}; what can be searched: {sorted(allowed)}")
         return self

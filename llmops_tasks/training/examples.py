@@ -39,15 +39,38 @@ def encode(usecase: UseCase, tokenizer: PreTrainedTokenizerBase, rows: list[dict
         raise TrainingError("A completion has no tokens: nothing could be learnt from it. Check the labels' texts.")
     end = [] if usecase.task.type == "classification" else [tokenizer.eos_token_id]
     return [
-        _example(prompt, answer + end, usecase.finetune.max_length)
+        example(prompt, answer + end, usecase.finetune.max_length)
         for prompt, answer in zip(prompt_tokens, answers, strict=True)
     ]
 
 
-def _example(prompt: list[int], answer: list[int], max_length: int) -> Example:
+def example(prompt: list[int], answer: list[int], max_length: int) -> Example:
+    """Tokens of a prompt, cut at its beginning, and of an answer: loss falls on the answer."""
     prompt = prompt[-max(1, max_length - len(answer)) :]
     tokens = [*prompt, *answer][:-1]  # the last token predicts nothing
     return Example(tokens, [IGNORED] * (len(prompt) - 1) + answer)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt with the answer that is preferred and the one that is not, as tokens."""
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+
+    def examples(self) -> list[Example]:
+        """Both answers after the prompt, the preferred one first."""
+        whole = len(self.prompt) + max(len(self.chosen), len(self.rejected))
+        return [example(self.prompt, answer, whole) for answer in (self.chosen, self.rejected)]
+
+
+def pair(tokenizer: PreTrainedTokenizerBase, row: dict[str, str], max_length: int) -> Pair:
+    """Tokens of a row with the columns `prompt`, `chosen` and `rejected`; a long prompt loses its beginning."""
+    prompt, chosen, rejected = (
+        tokenizer(row[name], add_special_tokens=False)["input_ids"] for name in ("prompt", "chosen", "rejected")
+    )
+    return Pair(prompt[-max(1, max_length - max(len(chosen), len(rejected))) :], chosen, rejected)
 
 
 def blocks(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> list[Example]:

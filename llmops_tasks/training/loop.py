@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
-LOG_EVERY = 10  # steps
 
 
 @dataclass(frozen=True)
@@ -80,12 +79,13 @@ def step(
     state.model.train()
     loss = _gradients_or_less(state, settings, number, examples, hidden)
     length = float(torch.nn.utils.clip_grad_norm_(state.trained.values(), 1.0))
-    _stop_if_ill(loss, length, number, settings)
+    stop_if_ill(loss, length, number, settings)
     state.optimizer.step()
     return loss
 
 
-def _stop_if_ill(loss: float, length: float, number: int, settings: Finetune) -> None:
+def stop_if_ill(loss: float, length: float, number: int, settings: Finetune) -> None:
+    """Raise TrainingError where loss or gradient's length are out of bounds at a step (counted from 0)."""
     found = f"Loss is {loss:.4g} and the gradient's length {length:.4g} at step {number + 1}"
     if not math.isfinite(loss) or not math.isfinite(length):
         raise TrainingError(f"{found}: stopped, nothing is registered. Lower the learning rate.")
@@ -103,7 +103,7 @@ def _gradients_or_less(
     try:
         return _gradients(state, settings, number, examples, hidden)
     except (RuntimeError, MemoryError) as exc:
-        if not _is_out_of_memory(exc):
+        if not is_out_of_memory(exc):
             raise
     smaller = 2 * state.parts
     if state.parts > settings.accumulate or smaller > settings.batch_size:
@@ -116,7 +116,8 @@ def _gradients_or_less(
     return _gradients_or_less(state, settings, number, examples, hidden)
 
 
-def _is_out_of_memory(exc: Exception) -> bool:
+def is_out_of_memory(exc: Exception) -> bool:
+    """Whether torch or Python says so."""
     import torch
 
     told = ("can't allocate memory", "not enough memory")  # of torch's allocator on CPUs, which has no class of its own
@@ -155,7 +156,10 @@ def _loss(state: State, settings: Finetune, examples: list[Example], hidden: lis
 def answer_logits(
     state: State, settings: Finetune, examples: list[Example], hidden: list[torch.Tensor] | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (answers, vocabulary) and targets (answers,) at the positions that carry loss."""
+    """Logits (answers, vocabulary) and targets (answers,) at the positions that carry loss.
+
+    Without the trunk's output in `hidden` the records go through all layers.
+    """
     import torch
 
     place, model = device(), state.base
@@ -163,8 +167,11 @@ def answer_logits(
     layout = trunk.Layout(batch.positions, batch.mask, settings.recompute)
     counted = batch.labels != IGNORED
     with torch.autocast(place, torch.bfloat16, enabled=state.bf16):
-        states = model.model.embed_tokens(batch.tokens) if batch.states is None else batch.states
-        states = trunk.run_layers_at(model.model, states, model.model.layers[state.cut :], counted, layout)
+        if batch.states is None:
+            states, layers = model.model.embed_tokens(batch.tokens), model.model.layers
+        else:
+            states, layers = batch.states, model.model.layers[state.cut :]
+        states = trunk.run_layers_at(model.model, states, layers, counted, layout)
         return model.lm_head(model.model.norm(states)), batch.labels[counted]
 
 
@@ -181,12 +188,31 @@ def mean_loss(state: State, settings: Finetune, examples: list[Example], hidden:
     state.model.eval()
     total, count = 0.0, 0
     with torch.inference_mode():
-        for at in range(0, len(examples), settings.batch_size):
-            part = list(range(at, min(at + settings.batch_size, len(examples))))
+        for part in _parts(len(examples), settings.batch_size):
             chosen = [examples[index] for index in part]
             total += float(_loss(state, settings, chosen, pick(hidden, part)))
             count += sum(label != IGNORED for example in chosen for label in example.labels)
     return total / max(1, count)
+
+
+def record_losses(state: State, settings: Finetune, examples: list[Example]) -> list[float]:
+    """The loss of every record, summed over its answer tokens (nats)."""
+    import torch
+
+    state.model.eval()
+    alone, found = settings.model_copy(update={"packing": False}), []
+    with torch.inference_mode():
+        for part in _parts(len(examples), settings.batch_size):
+            chosen = [examples[index] for index in part]
+            logits, targets = answer_logits(state, alone, chosen, None)
+            losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+            lengths = [sum(label != IGNORED for label in example.labels) for example in chosen]
+            found += [float(own.sum()) for own in torch.split(losses, lengths)]
+    return found
+
+
+def _parts(count: int, size: int) -> list[list[int]]:
+    return [list(range(at, min(at + size, count))) for at in range(0, count, size)]
 
 
 def threads() -> None:

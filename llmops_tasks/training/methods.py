@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks import trunk
+from llmops_tasks import storage, trunk
 from llmops_tasks.config import Finetune
 from llmops_tasks.errors import ModelError
 
@@ -127,3 +127,11 @@ def _with_lora(model: Any, settings: Finetune, layers: list[int]) -> Any:
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, lora)
+
+
+def save(state: State, out: Path, stamp: dict[str, Any]) -> None:
+    """Write what was trained (safetensors), and `training.json` with the losses and the stamp."""
+    lora = {"selected_adapters": ["default"]} if state.base is not state.model else {}  # not one that was compared with
+    state.model.save_pretrained(out, safe_serialization=True, **lora)
+    (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; `release.package` writes a true one
+    (out / "training.json").write_bytes(storage.canonical({"losses": state.losses, **stamp}))

@@ -2,211 +2,177 @@
 
 Where the champion's answer was corrected, the corrected one is preferred to the given one. Training goes on from the
 champion; how often the model prefers what people prefer is measured before and after, on pairs that are held out.
+trl computes the loss and makes the steps; order, schedule and checkpoints are ours, so that a run which was interrupted
+goes on to the same bytes.
 Source: Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model".
 """
 
 from __future__ import annotations
 
 import logging
+import random
+import time
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmops_tasks import artifacts, config, storage, tracking
-from llmops_tasks.config import UseCase
-from llmops_tasks.config_training import Preferences
+from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import DataError, InputError
-from llmops_tasks.prompts import templates
-from llmops_tasks.training import loop, methods
-from llmops_tasks.training.examples import IGNORED, Example
-
-if TYPE_CHECKING:
-    import pandas as pd
+from llmops_tasks.errors import DataError
+from llmops_tasks.training import checkpoints, examples, loop, methods, preferences_trl, preflight, prepared
+from llmops_tasks.training.corrections import preferences_of
+from llmops_tasks.training.curriculum import Curriculum
+from llmops_tasks.training.examples import Pair, pair
+from llmops_tasks.training.progress import Progress
 
 log = logging.getLogger(__name__)
-HELD_OUT = 0.25  # of the pairs
+_CODE = (__file__, *(str(room.__file__) for room in (examples, loop, methods, preferences_trl)))
 
 
-def corrections(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
-    """Pairs from answered days: what people said against what the model had answered, where the two differ.
-
-    Args:
-        usecase: name or YAML path; a classification.
-        dataset: from `versions`; its train split has the reviewed labels.
-
-    Returns:
-        A reference of kind "pairs": `pairs.parquet` with record_id, prompt, chosen, rejected, split.
-
-    Raises:
-        DataError: if there are fewer corrections than `finetune.preferences.min_pairs`.
-    """
-    case, name = config.load(usecase), config.usecase_name(usecase)
-    days = storage.find(f"{storage.store_uri()}/{name}/predictions/date=*/{artifacts.MANIFEST}")
-    answered = [ref for day in days if (ref := artifacts.at(day.rsplit("/", 1)[0])) is not None]
-    inputs = {
-        "dataset": dataset["sha256"],
-        "answered": [ref["sha256"] for ref in answered],
-        "config": case.digest("task", "prompt"),
-        "code": storage.code_digest(__file__, templates.__file__),
-    }
-    build = partial(_pair, case, _settings(case), dataset, answered)
-    return artifacts.publish(usecase=name, kind="pairs", inputs=inputs, build=build)
-
-
-def prefer(*, usecase: str, pairs: ArtifactRef, base: ArtifactRef) -> ArtifactRef:
+def prefer(
+    *, usecase: str, pairs: ArtifactRef, base: ArtifactRef, control: str = "none", max_steps: int | None = None
+) -> ArtifactRef:
     """Tune on pairs, with LoRA over the weights that training starts from.
 
     Args:
         usecase: name or YAML path, with `finetune.preferences`.
         pairs: from `corrections`, or made otherwise in that shape.
         base: the champion's release.
+        control: "shuffled_labels" prefers either answer of a pair by chance, to show that the gate notices.
+        max_steps: a smoke run; its result is marked and can never be promoted.
 
     Returns:
         A reference of kind "adapter". `meta` has `preferred.before` and `preferred.after`: the share of held-out
         pairs whose preferred answer is the likelier one.
+
+    Raises:
+        TrainingError: if loss or gradient are out of bounds.
+        BudgetError: if it would cost more than `finetune.budget` allows.
     """
+    prepared.check_options(control, max_steps)
     case, name = config.load(usecase), config.usecase_name(usecase)
     inputs = {
         "pairs": pairs["sha256"],
         "base": base["sha256"],
-        "settings": case.finetune.model_dump(mode="json", exclude={"budget", "resources", "checkpoint_every"}),
-        "code": storage.code_digest(__file__, loop.__file__, methods.__file__),
+        "settings": prepared.digested(_settings(case)),
+        "control": control,
+        "max_steps": max_steps,
+        "code": storage.code_digest(*_CODE),
     }
-    key = storage.digest(inputs)
-    build = partial(_tune, case, _settings(case), name, key, pairs, base)
-    return artifacts.publish(usecase=name, kind="adapter", inputs=inputs, build=build)
+    job = Job(case, name, storage.digest(inputs), pairs, base, control, max_steps)
+    ref = artifacts.publish(usecase=name, kind="adapter", inputs=inputs, build=partial(_tune, job))
+    job.progress("", 0).clear()
+    return ref
 
 
-def _settings(case: UseCase) -> Preferences:
-    if case.finetune.preferences is None:
-        raise InputError("The use case has no 'finetune.preferences'. Add it, to learn from corrections.")
-    return case.finetune.preferences
+def _settings(case: UseCase) -> Finetune:
+    """Those of the use case, with the learning rate and epochs of its preferences."""
+    wanted = preferences_of(case)
+    return case.finetune.model_copy(update={"learning_rate": wanted.learning_rate, "epochs": wanted.epochs})
 
 
-# ---------------------------------------------------------------- pairs
+@dataclass(frozen=True)
+class Job:
+    """One run, before it starts."""
+
+    case: UseCase
+    name: str
+    key: str
+    pairs: ArtifactRef
+    base: ArtifactRef
+    control: str
+    max_steps: int | None
+
+    def progress(self, mlflow_run: str, steps: int) -> Progress:
+        """Where it tells how far it is."""
+        return Progress(self.name, self.key, mlflow_run, steps, self.case.finetune.checkpoint_every)
 
 
-def _pair(
-    case: UseCase, settings: Preferences, dataset: ArtifactRef, answered: list[ArtifactRef], out: Path
-) -> dict[str, Any]:
-    import pandas as pd
-
-    truth = pd.read_parquet(artifacts.fetch(dataset) / "data.parquet", columns=["record_id", "text", "label", "split"])
-    truth = truth[truth["split"] == "train"]
-    given = [pd.read_parquet(artifacts.fetch(ref) / "predictions.parquet", columns=["record_id", "label"]) for ref in answered]  # fmt: skip
-    both = truth.merge(pd.concat(given), on="record_id", suffixes=("", "_given")) if given else truth.head(0)
-    wrong = both[both["label"] != both["label_given"]] if given else both
-    if len(wrong) < settings.min_pairs:
-        raise DataError(
-            f"{len(wrong)} corrected answers among {len(both)} reviewed ones; finetune.preferences.min_pairs asks for "
-            f"{settings.min_pairs}. Wait for more reviewed records, or lower it."
-        )
-    pairs = _told(case, wrong)
-    pairs.to_parquet(out / "pairs.parquet", index=False)
-    return {"rows": len(pairs), "reviewed": len(both), "parents": [artifacts.parent(dataset)]}
-
-
-def _told(case: UseCase, wrong: pd.DataFrame) -> pd.DataFrame:
-    import pandas as pd
-
-    words = {label.name: label.text for label in case.task.labels}
-    held_out = wrong["record_id"].map(lambda name: int(storage.digest(name)[:8], 16) / 16**8 < HELD_OUT)
-    return pd.DataFrame(
-        {
-            "record_id": wrong["record_id"],
-            "prompt": [templates.render_prompt(case, text) for text in wrong["text"]],
-            "chosen": wrong["label"].map(words),
-            "rejected": wrong["label_given"].map(words),
-            "split": held_out.map({True: "validation", False: "train"}),
-        }
-    )
-
-
-# ---------------------------------------------------------------- tuning
-
-
-def _tune(
-    case: UseCase, settings: Preferences, usecase: str, key: str, pairs: ArtifactRef, base: ArtifactRef, out: Path
-) -> dict[str, Any]:
-    import pandas as pd
+def _tune(job: Job, out: Path) -> dict[str, Any]:
     import torch
 
-    frame = pd.read_parquet(artifacts.fetch(pairs) / "pairs.parquet")
-    train, held_out = (frame[frame["split"] == split].to_dict("records") for split in ("train", "validation"))
+    settings = _settings(job.case)
+    loop.threads()
+    torch.manual_seed(settings.seed)
+    model, tokenizer = methods.load_base(artifacts.fetch(job.base), settings.method)
+    train, held_out = _read(job, tokenizer)
+    state = replace(methods.prepare(model, settings), cut=0)  # trl runs all layers
+    plan = _plan(len(train), settings)[: job.max_steps]
+    with tracking.run(usecase=job.name, name=f"prefer {job.key[:8]}", key=job.key) as run:
+        progress = job.progress(run.id, len(plan))
+        before = preferred(state, settings, held_out)
+        expected = _preflight(job, state, settings, train, plan)
+        cost = _learn(job, progress, state, [[train[index] for index in batch] for batch in plan], tokenizer)
+        figures = {"preferred.before": before, "preferred.after": preferred(state, settings, held_out)}
+        run.metrics({**figures, **cost, **expected, "train_loss": state.losses[-1]})
+    log.info("preferred answers: %.3f of %d held-out pairs before, %.3f after", before, len(held_out), figures["preferred.after"])  # fmt: skip
+    stamp = {"control": job.control, "smoke": job.max_steps is not None}
+    methods.save(state, out, stamp)
+    made = {"rows": len(train), "held_out": len(held_out), "steps": len(plan), "train_loss": state.losses[-1]}
+    return {**made, **figures, **cost, **expected, **stamp, "mlflow_run": run.id, "members": 1}
+
+
+def _read(job: Job, tokenizer: Any) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to learn from, and those held out."""
+    import pandas as pd
+
+    frame = pd.read_parquet(artifacts.fetch(job.pairs) / "pairs.parquet")
+    parts = (frame[frame["split"] == split].to_dict("records") for split in ("train", "validation"))
+    train, held_out = ([pair(tokenizer, row, job.case.finetune.max_length) for row in part] for part in parts)
     if not train or not held_out:
         raise DataError(
             f"{len(train)} pairs to learn from and {len(held_out)} held out: both are needed. Wait for more."
         )
-    loop.threads()
-    torch.manual_seed(case.finetune.seed)
-    model, tokenizer = methods.load_base(artifacts.fetch(base))
-    state = methods.prepare(model, case.finetune.model_copy(update={"method": "lora"}))
-    with tracking.run(usecase=usecase, name=f"prefer {key[:8]}", key=key) as run:
-        before = preferred(case, state, tokenizer, held_out)
-        losses = _train(case, settings, state, tokenizer, train)
-        figures = {"preferred.before": before, "preferred.after": preferred(case, state, tokenizer, held_out)}
-        run.metrics({**figures, "train_loss": losses[-1]})
-    log.info("preferred answers: %.3f of %d held-out pairs before, %.3f after", before, len(held_out), figures["preferred.after"])  # fmt: skip
-    state.model.save_pretrained(out, safe_serialization=True)
-    (out / "README.md").unlink(missing_ok=True)
-    (out / "training.json").write_bytes(storage.canonical({"losses": losses}))
-    stamp = {"control": "none", "smoke": False, "mlflow_run": run.id, "members": 1}
-    made = {"rows": len(train), "held_out": len(held_out), "steps": len(losses), "train_loss": losses[-1]}
-    return {**made, **figures, **stamp}
+    if job.control == "shuffled_labels":
+        rng = random.Random(job.case.finetune.seed)  # noqa: S311  (reproducible, not secret)
+        train = [Pair(one.prompt, *rng.sample([one.chosen, one.rejected], 2)) for one in train]
+    return train, held_out
 
 
-def _train(
-    case: UseCase, settings: Preferences, state: methods.State, tokenizer: Any, pairs: list[dict[str, Any]]
-) -> list[float]:
-    from datasets import Dataset
-    from trl.trainer.dpo_config import DPOConfig
-    from trl.trainer.dpo_trainer import DPOTrainer
-
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    with artifacts.scratch() as folder:
-        arguments = DPOConfig(
-            output_dir=str(folder),
-            beta=settings.beta,
-            learning_rate=settings.learning_rate,
-            num_train_epochs=settings.epochs,
-            per_device_train_batch_size=case.finetune.batch_size,
-            gradient_accumulation_steps=case.finetune.accumulate,
-            gradient_checkpointing=case.finetune.recompute,
-            max_length=case.finetune.max_length,
-            bf16=state.bf16,
-            use_cpu=methods.device() == "cpu",
-            seed=case.finetune.seed,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        )
-        columns = [{name: pair[name] for name in ("prompt", "chosen", "rejected")} for pair in pairs]
-        trainer = DPOTrainer(
-            model=state.model, args=arguments, train_dataset=Dataset.from_list(columns), processing_class=tokenizer
-        )
-        trainer.train()
-    return [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+def _plan(pairs: int, settings: Finetune) -> list[list[int]]:
+    """Batches of equal size, but for the last one; each epoch in an order of its own."""
+    order: list[int] = []
+    for epoch in range(settings.epochs):
+        rng = random.Random(f"{settings.seed}/{epoch}")  # noqa: S311  (reproducible, not secret)
+        order += rng.sample(range(pairs), pairs)
+    size = preferences_trl.batch_size(settings)
+    return [order[at : at + size] for at in range(0, len(order), size)]
 
 
-def preferred(case: UseCase, state: methods.State, tokenizer: Any, pairs: list[dict[str, Any]]) -> float:
+def _preflight(
+    job: Job, state: methods.State, settings: Finetune, train: list[Pair], plan: list[list[int]]
+) -> dict[str, float]:
+    """Estimate before the first step; what was begun goes on without.
+
+    A step goes over both answers, and once more without the new adapter, to compare with.
+    """
+    both = [record for one in train for record in one.examples()]
+    taught = Curriculum(both, [[2 * index + side for index in batch for side in (0, 1)] for batch in plan], {})
+    twice = settings.model_copy(update={"batch_size": 2 * settings.batch_size, "processes": 1})
+    found = preflight.estimate(state, twice, taught, job.name, references=True)
+    if not checkpoints.exist(usecase=job.name, run=job.key):
+        preflight.check(found, settings.budget)
+    return found.figures("estimated")
+
+
+def _learn(
+    job: Job, progress: Progress, state: methods.State, batches: list[list[Pair]], tokenizer: Any
+) -> dict[str, float]:
+    began = time.monotonic()
+    done = preferences_trl.run(state, _settings(job.case), preferences_of(job.case), batches, tokenizer, progress)
+    used = preflight.spent()
+    thousands = sum(map(len, batches)) / 1000
+    return {
+        "resumed_after": done,
+        "actual.seconds": round(time.monotonic() - began, 3),
+        "actual.memory_mib": used["memory_mib"],
+        "cpu_seconds_per_1000_records": round(used["cpu_seconds"] / thousands, 1),
+    }
+
+
+def preferred(state: methods.State, settings: Finetune, pairs: list[Pair]) -> float:
     """The share of pairs whose chosen answer is likelier than the rejected one (0 to 1)."""
-    chosen, rejected = (_log_likelihoods(case, state, tokenizer, pairs, name) for name in ("chosen", "rejected"))
-    return sum(one > other for one, other in zip(chosen, rejected, strict=True)) / len(pairs)
-
-
-def _log_likelihoods(
-    case: UseCase, state: methods.State, tokenizer: Any, pairs: list[dict[str, Any]], answer: str
-) -> list[float]:
-    import torch
-
-    state.model.eval()
-    result = []
-    with torch.inference_mode():
-        for pair in pairs:
-            asked, said = (tokenizer(pair[name], add_special_tokens=False)["input_ids"] for name in ("prompt", answer))
-            example = Example([*asked, *said][:-1], [IGNORED] * (len(asked) - 1) + said)
-            logits, targets = loop.answer_logits(state, case.finetune, [example], None)
-            result.append(-float(torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")))
-    return result
+    losses = loop.record_losses(state, settings, [record for one in pairs for record in one.examples()])
+    return sum(chosen < rejected for chosen, rejected in zip(losses[::2], losses[1::2], strict=True)) / len(pairs)

@@ -44,7 +44,7 @@ class Estimate:
         return {f"{prefix}.{name}": float(value) for name, value in asdict(self).items()}
 
 
-def estimate(state: State, settings: Finetune, taught: Curriculum, usecase: str) -> Estimate:
+def estimate(state: State, settings: Finetune, taught: Curriculum, usecase: str, references: bool = False) -> Estimate:
     """Measure three steps and add up.
 
     Args:
@@ -52,12 +52,14 @@ def estimate(state: State, settings: Finetune, taught: Curriculum, usecase: str)
         settings: of the run.
         taught: what the run will learn.
         usecase: whose store may hold the trunk's output already.
+        references: every step runs its records once more without training, to compare with.
     """
     tokens = sum(len(taught.examples[index].tokens) for batch in taught.plan for index in batch)
     once = _once(state, taught, usecase)
-    trunk_speed, step_speed = _probe(state, settings, taught)
-    seconds = once / trunk_speed + tokens / step_speed
-    return Estimate(
+    cut = state.base.config.num_hidden_layers if references else state.cut
+    forward_speed, step_speed = _probe(state, settings, taught, cut)
+    seconds = (tokens if references else once) / forward_speed + tokens / step_speed
+    found = Estimate(
         steps=len(taught.plan),
         tokens=tokens,
         seconds=round(seconds, 3),
@@ -65,6 +67,8 @@ def estimate(state: State, settings: Finetune, taught: Curriculum, usecase: str)
         disk_mib=round(_disk(state, once)),
         price=round(seconds / 3600 * settings.budget.price_per_hour * settings.processes, 4),
     )
+    log.info("expected: %.0f s, %.0f MiB of memory, %.0f MiB of disk", found.seconds, found.memory_mib, found.disk_mib)
+    return found
 
 
 def check(found: Estimate, budget: Budget, members: int = 1) -> None:
@@ -98,8 +102,8 @@ def spent() -> dict[str, float]:
 # ---------------------------------------------------------------- the probe
 
 
-def _probe(state: State, settings: Finetune, taught: Curriculum) -> tuple[float, float]:
-    """Tokens per second of the trunk and of a step, each after one that is not counted."""
+def _probe(state: State, settings: Finetune, taught: Curriculum, cut: int) -> tuple[float, float]:
+    """Tokens per second through the layers below the cut and of a step, each after one that is not counted."""
     chosen = _typical(taught)
     before = {name: value.detach().clone() for name, value in state.trained.items()}
     trunk_seconds = step_seconds = 0.0
@@ -107,9 +111,9 @@ def _probe(state: State, settings: Finetune, taught: Curriculum) -> tuple[float,
     for number, batch in enumerate([chosen[0], *chosen]):
         examples = [taught.examples[index] for index in batch]
         started = time.perf_counter()
-        hidden = _hidden(state, examples)
+        hidden = _hidden(state, examples, cut)
         between = time.perf_counter()
-        loop.step(state, settings, number, max(2, len(taught.plan)), examples, hidden)
+        loop.step(state, settings, number, max(2, len(taught.plan)), examples, hidden if state.cut else None)
         if number:
             trunk_seconds += between - started
             step_seconds += time.perf_counter() - between
@@ -125,15 +129,15 @@ def _typical(taught: Curriculum) -> list[list[int]]:
     return [taught.plan[order[(2 * part + 1) * len(order) // (2 * PROBES)]] for part in range(PROBES)]
 
 
-def _hidden(state: State, examples: list[Any]) -> list[Any] | None:
+def _hidden(state: State, examples: list[Any], cut: int) -> list[Any] | None:
     import torch
 
-    if state.cut == 0:
+    if cut == 0:
         return None
     tokens = assemble(examples, None, device=device()).tokens
     with torch.inference_mode():
         decoder = state.base.model
-        states = trunk.run_layers(decoder, decoder.embed_tokens(tokens), decoder.layers[: state.cut]).cpu()
+        states = trunk.run_layers(decoder, decoder.embed_tokens(tokens), decoder.layers[:cut]).cpu()
     return [row[: len(example.tokens)].clone() for row, example in zip(states, examples, strict=True)]
 
 

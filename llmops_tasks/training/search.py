@@ -9,7 +9,6 @@ Source: Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimizatio
 from __future__ import annotations
 
 import logging
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,8 @@ from llmops_tasks.config import Search, UseCase
 from llmops_tasks.config_training import Range
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, TrainingError
-from llmops_tasks.training import curriculum, loop, methods
-from llmops_tasks.training.examples import encode
-from llmops_tasks.training.finetune import hidden_states, with_settings
+from llmops_tasks.training import curriculum, loop
+from llmops_tasks.training.prepared import Prepared, prepare_run, with_settings
 
 if TYPE_CHECKING:
     import optuna
@@ -29,13 +27,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def trials(*, usecase: str) -> list[int]:
-    """The numbers of the trials: one mapped task each; none without a `search` in the use case."""
+SMOKE = 2  # trials of a smoke run
+
+
+def trials(*, usecase: str, max_steps: int | None = None) -> list[int]:
+    """The numbers of the trials: one mapped task each; none without a `search`, two at most in a smoke run."""
     search = config.load(usecase).search
-    return list(range(search.trials)) if search else []
+    return list(range(search.trials))[: SMOKE if max_steps else None] if search else []
 
 
-def trial(*, usecase: str, dataset: ArtifactRef, base: ArtifactRef, number: int) -> dict[str, Any]:
+def trial(
+    *, usecase: str, dataset: ArtifactRef, base: ArtifactRef, number: int, max_steps: int | None = None
+) -> dict[str, Any]:
     """Train with settings that were not tried yet, on the train split, and look at the held-out loss.
 
     Args:
@@ -43,6 +46,7 @@ def trial(*, usecase: str, dataset: ArtifactRef, base: ArtifactRef, number: int)
         dataset: from `versions`.
         base: weights to start from.
         number: of the trial; one that is finished is not made again.
+        max_steps: a smoke run; it has a study of its own.
 
     Returns:
         {number, state, loss, settings}; state is "complete", "pruned" (worse than others), "failed" or "over budget".
@@ -51,7 +55,7 @@ def trial(*, usecase: str, dataset: ArtifactRef, base: ArtifactRef, number: int)
 
     case, name = config.load(usecase), config.usecase_name(usecase)
     search = _search(case)
-    study = _study(case, name, dataset, base, number)
+    study = _study(case, name, dataset, base, max_steps, number)
     known = next((t for t in study.trials if t.user_attrs.get("number") == number and t.state.is_finished()), None)
     if known is not None:
         return _told(known, number)
@@ -61,7 +65,9 @@ def trial(*, usecase: str, dataset: ArtifactRef, base: ArtifactRef, number: int)
     tried.set_user_attr("number", number)
     settings = {name: _suggest(tried, name, found) for name, found in sorted(search.space.items())}
     try:
-        loss = _train(case, name, dataset, base, settings, tried)
+        sources = curriculum.sources(case, name, dataset, base)
+        changed = with_settings(case, {**settings, "epochs": search.epochs})
+        loss = _train(prepare_run(changed, name, sources, base, max_steps=max_steps), tried)
         study.tell(tried, loss)
     except optuna.TrialPruned:
         study.tell(tried, state=optuna.trial.TrialState.PRUNED)
@@ -71,7 +77,14 @@ def trial(*, usecase: str, dataset: ArtifactRef, base: ArtifactRef, number: int)
     return _told(study.trials[tried.number], number)
 
 
-def best(*, usecase: str, dataset: ArtifactRef, base: ArtifactRef, tried: list[dict[str, Any]]) -> dict[str, Any]:
+def best(
+    *,
+    usecase: str,
+    dataset: ArtifactRef,
+    base: ArtifactRef,
+    tried: list[dict[str, Any]],
+    max_steps: int | None = None,
+) -> dict[str, Any]:
     """The settings that won, and why: a table of all trials and how much each setting mattered.
 
     Args:
@@ -79,6 +92,7 @@ def best(*, usecase: str, dataset: ArtifactRef, base: ArtifactRef, tried: list[d
         dataset: that was searched on.
         base: that was started from.
         tried: what `trial` returned.
+        max_steps: as given to the trials.
 
     Returns:
         {settings, loss, report}; settings are {} where nothing was searched.
@@ -95,7 +109,7 @@ def best(*, usecase: str, dataset: ArtifactRef, base: ArtifactRef, tried: list[d
             f"None of {len(tried)} trials came to an end. Give search.minutes more, or a smaller space."
         )
     winner = min(done, key=lambda result: (result["loss"], result["number"]))
-    study = _study(case, name, dataset, base)
+    study = _study(case, name, dataset, base, max_steps)
     inputs = {"study": study.study_name, "tried": tried}
     report = artifacts.publish(usecase=name, kind="search", inputs=inputs, build=partial(_write, study, tried, winner))
     log.info("trial %d won with a held-out loss of %.4f: %s", winner["number"], winner["loss"], winner["settings"])
@@ -108,14 +122,21 @@ def _search(case: UseCase) -> Search:
     return case.search
 
 
-def _study(case: UseCase, usecase: str, dataset: ArtifactRef, base: ArtifactRef, number: int = 0) -> optuna.Study:
+def _study(
+    case: UseCase, usecase: str, dataset: ArtifactRef, base: ArtifactRef, max_steps: int | None, number: int = 0
+) -> optuna.Study:
     """The study of these inputs, begun or gone on with; every trial draws from a seed of its own."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = _search(case)
-    inputs = {"dataset": dataset["sha256"], "base": base["sha256"], "config": case.digest("task", "prompt", "finetune", "search")}  # fmt: skip
+    inputs = {
+        "dataset": dataset["sha256"],
+        "base": base["sha256"],
+        "config": case.digest("task", "prompt", "finetune", "search"),
+        "max_steps": max_steps,
+    }
     folder = storage.home() / "search"
     folder.mkdir(mode=0o700, exist_ok=True)
     kept = optuna.storages.JournalStorage(JournalFileBackend(str(folder / f"{usecase}.journal")))
@@ -138,43 +159,33 @@ def _suggest(tried: optuna.Trial, name: str, found: Range) -> Any:
     if found.choices is not None:
         return tried.suggest_categorical(name, found.choices)
     low, high = found.low or 0, found.high or 0
-    if isinstance(config.Finetune.model_fields[name].annotation, type) and config.Finetune.model_fields[name].annotation is int:  # fmt: skip
+    if config.Finetune.model_fields[name].annotation is int:
         return tried.suggest_int(name, int(low), int(high), log=found.log)
     return tried.suggest_float(name, low, high, log=found.log)
 
 
-def _train(
-    case: UseCase, usecase: str, dataset: ArtifactRef, base: ArtifactRef, settings: dict[str, Any], tried: optuna.Trial
-) -> float:
+def _train(ready: Prepared, tried: optuna.Trial) -> float:
     """Epoch by epoch; after each the pruner is asked."""
-    import optuna
-    import torch
-
-    case = with_settings(case, settings)
-    case = with_settings(case, {"epochs": _search(case).epochs})
-    loop.threads()
-    torch.manual_seed(case.finetune.seed)
-    model, tokenizer = methods.load_base(artifacts.fetch(base), case.finetune.method)
-    found = curriculum.sources(case, usecase, dataset, base)
-    taught = curriculum.curriculum(case, tokenizer, found, "none")
-    held_out = encode(case, tokenizer, curriculum.rows(dataset, "validation"))
-    state = methods.prepare(model, case.finetune)
-    lesson = loop.Lesson(taught.examples, hidden_states(usecase, state, case.finetune, taught.examples), taught.plan)
-    seen = hidden_states(usecase, state, case.finetune, held_out)
-    began, epoch = time.monotonic(), max(1, len(taught.plan) // case.finetune.epochs)
-    loss = float("inf")
+    total = len(ready.taught.plan)
+    epoch, losses = max(1, total // ready.settings.epochs), [float("inf")]
 
     def after_step(made: int, speed: float, left: float) -> None:
-        nonlocal loss
-        if made % epoch and made != len(taught.plan):
-            return
-        loss = loop.mean_loss(state, case.finetune, held_out, seen)
-        log.info("trial %d: loss %.4f after %d steps, %.0f s", tried.number, loss, made, time.monotonic() - began)
-        tried.report(loss, made)
-        if tried.should_prune():
-            raise optuna.TrialPruned
+        if made % epoch == 0 or made == total:
+            log.info("trial %d: %d of %d steps, %.0f tokens/s, %.0f s left", tried.number, made, total, speed, left)
+            losses.append(_ask(ready, tried, made))
 
-    loop.run(state, case.finetune, lesson, 0, after_step)
+    loop.run(ready.state, ready.settings, ready.lesson(), 0, after_step)
+    return losses[-1]
+
+
+def _ask(ready: Prepared, tried: optuna.Trial, made: int) -> float:
+    import optuna
+
+    loss = ready.held_out_loss()
+    log.info("trial %d: held-out loss %.4f after %d steps", tried.number, loss, made)
+    tried.report(loss, made)
+    if tried.should_prune():
+        raise optuna.TrialPruned
     return loss
 
 

@@ -14,9 +14,9 @@ from llmops_tasks import artifacts, storage, tracking
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, ModelError, TrainingError
 from llmops_tasks.training import curriculum
-from llmops_tasks.training import finetune as room
 from llmops_tasks.training.base_model import base_model
 from llmops_tasks.training.finetune import finetune
+from llmops_tasks.training.progress import Progress
 from tests.support import tiny
 
 pytestmark = pytest.mark.usefixtures("mlflow")
@@ -29,14 +29,14 @@ class PowerCut(BaseException):
 
 def _cut_at(patch: pytest.MonkeyPatch, step: int) -> None:
     """Stop when so many steps are made (at least one) and, where it is due, their checkpoint is kept."""
-    whole = room._after_step
+    whole = Progress.after_step
 
     def cut(*arguments: Any) -> None:
         whole(*arguments)
-        if arguments[-3] == max(1, step):
+        if arguments[2] == max(1, step):
             raise PowerCut
 
-    patch.setattr(room, "_after_step", cut)
+    patch.setattr(Progress, "after_step", cut)
 
 
 def _store(kind: str) -> list[str]:

@@ -25,16 +25,16 @@ VICTIM = """
 import json, os, signal, sys
 arguments, place, count = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 from llmops_tasks import artifacts
-from llmops_tasks.training import checkpoints, finetune
+from llmops_tasks.training import checkpoints, finetune, progress
 def end():
     os.kill(os.getpid(), signal.SIGKILL)
 if place == "step":
-    whole = finetune._after_step
+    whole = progress.Progress.after_step
     def after(*given):
         whole(*given)
-        if given[-3] == count:
+        if given[2] == count:
             end()
-    finetune._after_step = after
+    progress.Progress.after_step = after
 else:
     save, fsync, seen = checkpoints.save, artifacts.fsync_path, []
     def saving(**given):

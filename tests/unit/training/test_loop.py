@@ -93,6 +93,22 @@ def test_a_kept_trunk_changes_neither_loss_nor_gradient(state: methods.State) ->
     assert _largest(gradients, others) < 1e-4
 
 
+def test_without_a_kept_trunk_records_go_through_all_layers(state: methods.State) -> None:
+    """As the model itself computes them, also where some layers are not trained."""
+    import torch
+
+    assert state.cut == 1
+    found = loop.record_losses(state, PLAIN.model_copy(update={"packing": True}), _examples())
+    assert len(found) == len(LENGTHS)
+    with torch.inference_mode():
+        for loss, example in zip(found, _examples(), strict=True):
+            logits = state.model(torch.tensor([example.tokens])).logits[0]
+            own = torch.nn.functional.cross_entropy(logits, torch.tensor(example.labels), reduction="sum")
+            assert loss == pytest.approx(float(own), abs=1e-4)
+    answers = sum(label != IGNORED for example in _examples() for label in example.labels)
+    assert loop.mean_loss(state, PLAIN, _examples(), None) == pytest.approx(sum(found) / answers, abs=1e-5)
+
+
 def test_packed_records_share_rows_and_none_is_lost() -> None:
     rows = batches.bins(list(LENGTHS), 41)
     assert sorted(index for row in rows for index in row) == list(range(len(LENGTHS)))

@@ -10,9 +10,11 @@ import pytest
 
 from llmops_tasks import artifacts, storage
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import ConfigError, DataError, InputError
+from llmops_tasks.errors import BudgetError, ConfigError, DataError, InputError, TrainingError
 from llmops_tasks.release.package import package
-from llmops_tasks.training.preferences import corrections, prefer
+from llmops_tasks.training.corrections import corrections
+from llmops_tasks.training.preferences import prefer
+from llmops_tasks.training.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 Make = Callable[..., dict[str, Any]]
@@ -81,6 +83,96 @@ def test_tuning_raises_the_held_out_preference_rate(training: Make) -> None:
     card = (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
     assert "corrected answers preferred in" in card
     assert prefer(usecase=arguments["usecase"], pairs=pairs, base=arguments["base"]) == tuned
+
+
+def _arguments(training: Make, **changes: Any) -> dict[str, Any]:
+    given = training(start="champion", preferences=SETTINGS, **changes)
+    return {"usecase": given["usecase"], "base": given["base"], "pairs": _pairs(given["usecase"])}
+
+
+def _written(kind: str) -> list[str]:
+    return storage.find(f"{storage.store_uri()}/tiny/{kind}/*/*")
+
+
+def test_a_control_run_prefers_either_answer_by_chance_and_is_marked(training: Make) -> None:
+    arguments = _arguments(training)
+    tuned, control = (prefer(**arguments, control=control) for control in ("none", "shuffled_labels"))
+    assert control["meta"]["control"] == "shuffled_labels" and tuned["meta"]["control"] == "none"
+    assert control["meta"]["preferred.after"] < tuned["meta"]["preferred.after"] - 0.1
+    assert tuned["meta"]["train_loss"] < 0.65 < 0.67 < control["meta"]["train_loss"]  # ln 2 is that of a coin
+    assert control["rows"] == tuned["rows"]
+    release = package(usecase=arguments["usecase"], trained=control, base=arguments["base"], dataset=_dataset())
+    assert "Not for use: control run" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_smoke_run_makes_so_many_steps_and_is_marked(training: Make) -> None:
+    tuned = prefer(**_arguments(training), max_steps=2)
+    assert (tuned["meta"]["steps"], tuned["meta"]["smoke"]) == (2, True)
+    assert len(storage.read_json(f"{tuned['uri']}/training.json")["losses"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"control": "shufled"}, "Allowed: .*none"), ({"max_steps": 0}, "1 or more")]
+)
+def test_options_that_do_not_exist_are_refused(training: Make, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        prefer(**_arguments(training), **options)
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "batch_size": 3}, {"recompute": True}])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    training: Make, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    arguments, whole = _arguments(training, **changes), Progress.after_step
+    with monkeypatch.context() as patch:
+        patch.setenv("LLMOPS_STORE", f"{storage.store_uri()}-undisturbed")
+        undisturbed = prefer(**arguments)
+
+    def cut(*given: Any) -> None:
+        whole(*given)
+        if given[2] == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "after_step", cut)
+        with pytest.raises(KeyboardInterrupt):
+            prefer(**arguments)
+    assert _written("adapter") == [] and _written("checkpoints/*")
+    tuned = prefer(**arguments)
+    assert tuned["meta"]["resumed_after"] == 4
+    assert tuned["sha256"] == undisturbed["sha256"]
+    assert _written("checkpoints/*") == []
+
+
+def test_only_what_was_trained_is_kept(training: Make) -> None:
+    """Not the copy of the start that the trainer compares with."""
+    folder = artifacts.fetch(prefer(**_arguments(training), max_steps=1))
+    assert not [path for path in folder.rglob("*") if path.is_dir()]
+
+
+def test_a_gradient_out_of_bounds_stops_at_once(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = training(start="champion", preferences=SETTINGS | {"beta": 1e12})
+    monkeypatch.setattr(Progress, "after_step", lambda *_: pytest.fail("went on"))
+    with pytest.raises(TrainingError, match=r"gradient's length .* at step 1, .* nothing is registered"):
+        prefer(usecase=given["usecase"], base=given["base"], pairs=_pairs(given["usecase"]))
+    assert _written("adapter") == []
+
+
+def test_a_run_over_its_budget_is_not_begun(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Progress, "after_step", lambda *_: pytest.fail("a step was made"))
+    with pytest.raises(BudgetError, match="memory_gib"):
+        prefer(**_arguments(training, budget={"memory_gib": 0.1}))
+
+
+def test_estimate_and_actual_stand_side_by_side(training: Make) -> None:
+    meta = prefer(**_arguments(training))["meta"]
+    assert all(meta[f"{kind}.{name}"] > 0 for kind in ("estimated", "actual") for name in ("seconds", "memory_mib"))
+
+
+@pytest.mark.parametrize("ignored", [{"mix": {"other": 0.5}}, {"packing": True}, {"processes": 2}])
+def test_what_corrections_would_ignore_is_refused(training: Make, ignored: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="preferences learn from corrections alone"):
+        _arguments(training, **ignored)
 
 
 def test_too_few_corrections_are_said_with_their_number(training: Make) -> None:

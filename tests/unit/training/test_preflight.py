@@ -51,7 +51,7 @@ def test_seconds_are_tokens_by_the_probed_speeds(state: methods.State, monkeypat
 
 
 def test_the_probe_measures_both_speeds(state: methods.State) -> None:
-    assert min(preflight._probe(state, SETTINGS, _taught())) > 0
+    assert min(preflight._probe(state, SETTINGS, _taught(), state.cut)) > 0
 
 
 def test_batches_of_all_sizes_are_probed() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from llmops_tasks import artifacts, storage
-from llmops_tasks.errors import InputError, TrainingError
+from llmops_tasks import artifacts, config, storage
+from llmops_tasks.errors import ConfigError, InputError, TrainingError
 from llmops_tasks.training import loop, search
 
 pytestmark = pytest.mark.usefixtures("mlflow")
@@ -50,6 +50,36 @@ def test_the_smallest_held_out_loss_wins_and_the_report_says_why(searching: Make
     assert text.startswith("# Search: trial") and text.count("\n| ") == 6
     assert "learning_rate" in text.splitlines()[-1]
     assert sum(found["report"]["meta"]["importance"].values()) == pytest.approx(1, abs=0.01)
+
+
+def test_a_smoke_run_makes_two_short_trials_in_a_study_of_its_own(searching: Make) -> None:
+    arguments = searching(trials=5, epochs=3)
+    numbers = search.trials(usecase=arguments["usecase"], max_steps=1)
+    assert numbers == [0, 1]
+    tried = [search.trial(**arguments, number=number, max_steps=1) for number in numbers]
+    found = search.best(**arguments, tried=tried, max_steps=1)
+    assert found["report"]["rows"] == 2
+    (study,) = search._study(config.load(arguments["usecase"]), "tiny", *_refs(arguments), 1).trials[:1]
+    assert list(study.intermediate_values) == [1]  # asked after its only step
+    assert search._study(config.load(arguments["usecase"]), "tiny", *_refs(arguments), None).trials == []
+
+
+def _refs(arguments: dict[str, Any]) -> tuple[Any, Any]:
+    return arguments["dataset"], arguments["base"]
+
+
+def test_a_search_and_preferences_exclude_each_other(training: Make, searching: Make) -> None:
+    path = Path(searching()["usecase"])
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw["finetune"] |= {"start": "champion", "preferences": {}}
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    with pytest.raises(ConfigError, match="search: .* trains on corrections instead"):
+        search.trials(usecase=str(path))
+
+
+def test_epochs_are_not_searched(searching: Make) -> None:
+    with pytest.raises(ConfigError, match=r"space names \['epochs'\]"):
+        search.trials(usecase=searching(space={"epochs": {"low": 1, "high": 3}})["usecase"])
 
 
 def test_a_finished_trial_is_not_made_again(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:

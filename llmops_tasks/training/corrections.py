@@ -1,0 +1,93 @@
+"""Pairs to learn a preference from: what people said against what the model had answered, where the two differ."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops_tasks import artifacts, config, storage
+from llmops_tasks.config import UseCase
+from llmops_tasks.config_training import Preferences
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.errors import DataError, InputError
+from llmops_tasks.prompts import templates
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HELD_OUT = 0.25  # of the pairs
+
+
+def corrections(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
+    """Pairs from answered days.
+
+    Args:
+        usecase: name or YAML path; a classification.
+        dataset: from `versions`; its train split has the reviewed labels.
+
+    Returns:
+        A reference of kind "pairs": `pairs.parquet` with record_id, prompt, chosen, rejected, split.
+
+    Raises:
+        DataError: if there are fewer corrections than `finetune.preferences.min_pairs`.
+    """
+    case, name = config.load(usecase), config.usecase_name(usecase)
+    days = storage.find(f"{storage.store_uri()}/{name}/predictions/date=*/{artifacts.MANIFEST}")
+    answered = [ref for day in days if (ref := artifacts.at(day.rsplit("/", 1)[0])) is not None]
+    wanted = preferences_of(case)
+    inputs = {
+        "dataset": dataset["sha256"],
+        "answered": [ref["sha256"] for ref in answered],
+        "config": case.digest("task", "prompt"),
+        "min_pairs": wanted.min_pairs,
+        "code": storage.code_digest(__file__, templates.__file__),
+    }
+    build = partial(_pair, case, wanted, dataset, answered)
+    return artifacts.publish(usecase=name, kind="pairs", inputs=inputs, build=build)
+
+
+def preferences_of(case: UseCase) -> Preferences:
+    """The settings of preference tuning.
+
+    Raises:
+        InputError: if the use case has none.
+    """
+    if case.finetune.preferences is None:
+        raise InputError("The use case has no 'finetune.preferences'. Add it, to learn from corrections.")
+    return case.finetune.preferences
+
+
+def _pair(
+    case: UseCase, wanted: Preferences, dataset: ArtifactRef, answered: list[ArtifactRef], out: Path
+) -> dict[str, Any]:
+    import pandas as pd
+
+    truth = pd.read_parquet(artifacts.fetch(dataset) / "data.parquet", columns=["record_id", "text", "label", "split"])
+    truth = truth[truth["split"] == "train"]
+    given = [pd.read_parquet(artifacts.fetch(ref) / "predictions.parquet", columns=["record_id", "label"]) for ref in answered]  # fmt: skip
+    both = truth.merge(pd.concat(given), on="record_id", suffixes=("", "_given")) if given else truth.head(0)
+    wrong = both[both["label"] != both["label_given"]] if given else both
+    if len(wrong) < wanted.min_pairs:
+        raise DataError(
+            f"{len(wrong)} corrected answers among {len(both)} reviewed ones; finetune.preferences.min_pairs asks for "
+            f"{wanted.min_pairs}. Wait for more reviewed records, or lower it."
+        )
+    _told(case, wrong).to_parquet(out / "pairs.parquet", index=False)
+    return {"rows": len(wrong), "reviewed": len(both), "parents": [artifacts.parent(dataset)]}
+
+
+def _told(case: UseCase, wrong: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    words = {label.name: label.text for label in case.task.labels}
+    held_out = wrong["record_id"].map(lambda name: int(storage.digest(name)[:8], 16) / 16**8 < HELD_OUT)
+    return pd.DataFrame(
+        {
+            "record_id": wrong["record_id"],
+            "prompt": [templates.render_prompt(case, text) for text in wrong["text"]],
+            "chosen": wrong["label"].map(words),
+            "rejected": wrong["label_given"].map(words),
+            "split": held_out.map({True: "validation", False: "train"}),
+        }
+    )

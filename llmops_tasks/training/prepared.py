@@ -1,0 +1,112 @@
+"""A run made ready for its first step: the model, what it will be taught, and what it is measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from llmops_tasks import artifacts, trunk
+from llmops_tasks.config import Finetune, UseCase
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.errors import InputError
+from llmops_tasks.training import curriculum, loop, methods, processes
+from llmops_tasks.training.curriculum import Curriculum, Sources
+from llmops_tasks.training.examples import Example, encode, label_tokens
+from llmops_tasks.training.loop import Lesson
+from llmops_tasks.training.methods import State
+
+CONTROLS = ("none", "shuffled_labels")
+_NO_MATTER = {"budget", "resources", "checkpoint_every"}  # settings that the result does not follow from
+
+
+def check_options(control: str, max_steps: int | None) -> None:
+    """Refuse what the form of a run does not allow.
+
+    Raises:
+        InputError: saying what is allowed.
+    """
+    if control not in CONTROLS:
+        raise InputError(f"control='{control:.40}' is unknown. Allowed: {list(CONTROLS)}.")
+    if max_steps is not None and max_steps < 1:
+        raise InputError(f"max_steps={max_steps} trains nothing. Allowed: 1 or more, or none for all steps.")
+
+
+def digested(settings: Finetune) -> dict[str, Any]:
+    """The settings that a run's result follows from."""
+    return settings.model_dump(mode="json", exclude=_NO_MATTER)
+
+
+def with_settings(case: UseCase, settings: dict[str, Any] | None) -> UseCase:
+    """The use case with other fine-tuning settings.
+
+    Raises:
+        InputError: if a setting is unknown or out of bounds.
+    """
+    try:
+        changed = Finetune.model_validate({**case.finetune.model_dump(mode="json"), **(settings or {})})
+    except ValidationError as exc:
+        found = [".".join(map(str, error["loc"])) for error in exc.errors()]
+        raise InputError(f"settings are wrong at {found}. Allowed: those of 'finetune' in the use case.") from None
+    return case.model_copy(update={"finetune": changed})
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Nothing is computed yet but what stands here."""
+
+    usecase: str
+    settings: Finetune
+    state: State
+    taught: Curriculum
+    held_out: list[Example]
+
+    def lesson(self) -> Lesson:
+        """What is taught, after the trunk has been run over what it was not run over yet."""
+        return Lesson(self.taught.examples, self._hidden(self.taught.examples), self.taught.plan)
+
+    def held_out_loss(self) -> float:
+        """Mean loss per answer token (nats)."""
+        return loop.mean_loss(self.state, self.settings, self.held_out, self._hidden(self.held_out))
+
+    def _hidden(self, records: list[Example]) -> Any:
+        """What enters the trained layers; None where there is no frozen trunk."""
+        if self.state.cut == 0:
+            return None
+        compute = partial(
+            trunk.activations,
+            model=self.state.base,
+            shared=trunk.Shared(self.usecase, self.state.cut),
+            sequences=[example.tokens for example in records],
+            batch_size=self.settings.batch_size,
+        )
+        return processes.first_then_others(compute)
+
+
+def prepare_run(
+    case: UseCase,
+    usecase: str,
+    sources: Sources,
+    base: ArtifactRef,
+    control: str = "none",
+    max_steps: int | None = None,
+) -> Prepared:
+    """Load the model, encode the records, put in what is trained.
+
+    Raises:
+        ModelError: if the labels cannot be told apart, before anything is spent.
+    """
+    import torch
+
+    settings = case.finetune
+    loop.threads()
+    torch.manual_seed(settings.seed)
+    model, tokenizer = methods.load_base(artifacts.fetch(base), settings.method)
+    if case.task.type == "classification":
+        label_tokens(case, tokenizer)
+    taught = curriculum.curriculum(case, tokenizer, sources, control)
+    taught = Curriculum(taught.examples, taught.plan[:max_steps], taught.counts)
+    held_out = encode(case, tokenizer, curriculum.rows(sources.own, "validation"))
+    return Prepared(usecase, settings, methods.prepare(model, settings), taught, held_out)

@@ -1,0 +1,54 @@
+"""How far a run is: told in the log and in MLflow, kept in checkpoints, gone on from the newest whole one."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+
+from llmops_tasks import tracking
+from llmops_tasks.training import checkpoints, processes
+from llmops_tasks.training.methods import State
+
+log = logging.getLogger(__name__)
+LOG_EVERY = 10  # steps
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of one member of a run. With several processes the first one tells and keeps for all."""
+
+    usecase: str
+    run: str  # what identifies its checkpoints
+    mlflow_run: str
+    total: int  # steps
+    checkpoint_every: int  # steps
+    prefix: str = ""  # of its metrics
+
+    def resume(self, state: State) -> int:
+        """Put the newest whole checkpoint into the state; returns the steps made until then."""
+        newest = partial(checkpoints.resume, trained=state.trained, optimizer=state.optimizer)
+        done, state.losses = processes.first_then_others(partial(newest, usecase=self.usecase, run=self.run))
+        return int(done)
+
+    def after_step(self, state: State, made: int, speed: float, left: float) -> None:
+        """To be called after every step, with the number of steps made, tokens/s and seconds left."""
+        if processes.rank():
+            return
+        if made % LOG_EVERY == 0 or made == self.total:
+            self._tell(state, made, speed, left)
+        if made % self.checkpoint_every == 0 and made < self.total:
+            trained, optimizer, losses = state.trained, state.optimizer, state.losses
+            save = partial(checkpoints.save, usecase=self.usecase, run=self.run)
+            save(step=made, trained=trained, optimizer=optimizer, losses=losses)
+
+    def _tell(self, state: State, made: int, speed: float, left: float) -> None:
+        recent = state.losses[-LOG_EVERY:]
+        loss = sum(recent) / len(recent)
+        log.info("step %d/%d loss %.4f %.0f tokens/s, %.0f s left", made, self.total, loss, speed, left)
+        values = {f"{self.prefix}loss": loss, f"{self.prefix}tokens_per_second": speed}
+        tracking.Run(tracking.client(), self.mlflow_run).metrics(values, step=made)
+
+    def clear(self) -> None:
+        """Drop the checkpoints of a finished run."""
+        checkpoints.clear(usecase=self.usecase, run=self.run)
