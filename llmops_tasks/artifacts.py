@@ -29,11 +29,13 @@ from llmops_tasks.storage import (
     download_file,
     exists,
     file_digest,
+    find,
     fsync_path,
     home,
     is_s3,
     local_path,
     read_json,
+    remove_folder,
     store_uri,
     upload_file,
 )
@@ -233,6 +235,20 @@ def fetch_at(uri: str) -> tuple[Path, dict[str, Any]]:
         if not path.is_file() or file_digest(path) != entry["sha256"]:
             raise IntegrityError(f"'{uri}/{name}' is damaged or absent. Restore it, or make the artifact again.")
     return folder, manifest
+
+
+def drop_unused(*, usecase: str, kind: str, days: float) -> None:
+    """Remove what can be made again and was not marked as used for so long; in S3 a lifecycle rule does that."""
+    for uri in find(f"{store_uri()}/{usecase}/{kind}/*/{MANIFEST}") if not is_s3(store_uri()) else []:
+        with suppress(FileNotFoundError):  # another process was quicker
+            if time.time() - local_path(uri).stat().st_mtime > days * 86_400:
+                remove_folder(uri.rsplit("/", 1)[0])
+
+
+def mark_used(ref: ArtifactRef) -> None:
+    """Keep it for another while."""
+    if not is_s3(ref["uri"]):
+        local_path(f"{ref['uri']}/{MANIFEST}").touch()
 
 
 def _download(uri: str, manifest: dict[str, Any]) -> Path:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SHARD = 128  # records
+KEEP_DAYS = 30  # a shard that nobody needed for so long is dropped
 # Settings that say where a model came from or how much of it there is, not what its lower layers compute.
 _ELSEWHERE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 
@@ -188,9 +189,11 @@ def activations(*, model: Any, shared: Shared, sequences: list[list[int]], batch
         batch_size: of what must be computed.
     """
     result: list[torch.Tensor] = []
+    artifacts.drop_unused(usecase=shared.usecase, kind="activations", days=KEEP_DAYS)
     for inputs, shard in _shards(model, shared.cut, sequences):
         build = partial(_run_shard, model, shared.cut, shard, batch_size)
         ref = artifacts.publish(usecase=shared.usecase, kind="activations", inputs=inputs, build=build)
+        artifacts.mark_used(ref)
         result += _read_shard(artifacts.fetch(ref), shard)
         log.info("trunk: %d of %d records", len(result), len(sequences))
     return result

@@ -49,7 +49,7 @@ def sources(case: UseCase, usecase: str, dataset: ArtifactRef, start: ArtifactRe
     """Find the other datasets that a use case's strategies name.
 
     Raises:
-        DataError: if one of them has none yet.
+        DataError: if one of them has none yet, or what the champion has seen cannot be told.
     """
     settings = case.finetune
     names = sorted({*settings.mix, *(settings.domain.usecases if settings.domain else [])} - {"own", usecase})
@@ -66,8 +66,15 @@ def sources(case: UseCase, usecase: str, dataset: ArtifactRef, start: ArtifactRe
 
 def _seen(start: ArtifactRef) -> ArtifactRef | None:
     """The dataset of the release that training goes on from; None where it begins at a base model."""
+    if start["kind"] != "release":
+        return None
     above = next((above for above in start["meta"].get("parents", []) if above["kind"] == "dataset"), None)
-    return artifacts.at(above["uri"]) if above else None
+    if above is None or (found := artifacts.at(above["uri"])) is None:
+        raise DataError(
+            "The champion's dataset is not known or gone, so nobody can tell what it has seen. Set finetune.start to "
+            "'base' and remove continual, or restore the dataset."
+        )
+    return found
 
 
 def rows(dataset: ArtifactRef, split: str) -> Rows:

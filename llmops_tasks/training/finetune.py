@@ -155,7 +155,7 @@ def _train_member(job: Job, member: int, out: Path, run_id: str) -> dict[str, An
     expected = _preflight(job, member, ready)
     figures = _teach(job.progress(member, run_id, len(ready.taught.plan)), ready)
     _save(job, ready.state, out)
-    return {**figures, **expected, **_cost(figures)}
+    return {**figures, **expected}
 
 
 def _preflight(job: Job, member: int, ready: Prepared) -> dict[str, float]:
@@ -164,15 +164,6 @@ def _preflight(job: Job, member: int, ready: Prepared) -> dict[str, float]:
     if not checkpoints.exist(usecase=job.name, run=job.run(member)):
         preflight.check(found, ready.settings.budget, ready.settings.members)
     return found.figures("estimated")
-
-
-def _cost(figures: dict[str, Any]) -> dict[str, float]:
-    used = preflight.spent()
-    thousands = max(1, figures["records_seen"]) / 1000
-    return {
-        "actual.memory_mib": used["memory_mib"],
-        "cpu_seconds_per_1000_records": round(used["cpu_seconds"] / thousands, 1),
-    }
 
 
 def _teach(progress: Progress, ready: Prepared) -> dict[str, Any]:
@@ -191,8 +182,8 @@ def _teach(progress: Progress, ready: Prepared) -> dict[str, Any]:
         "taught": ready.taught.counts,
         "train_loss": sum(recent) / len(recent),
         "held_out_loss": loss,
-        "actual.seconds": round(seconds, 3),
         "resumed_after": done,
+        **preflight.cost(sum(map(len, ready.taught.plan)), seconds),
     }
 
 

@@ -24,7 +24,7 @@ from llmops_tasks.errors import DataError
 from llmops_tasks.training import checkpoints, examples, loop, methods, preferences_trl, preflight, prepared
 from llmops_tasks.training.corrections import preferences_of
 from llmops_tasks.training.curriculum import Curriculum
-from llmops_tasks.training.examples import Pair, pair
+from llmops_tasks.training.examples import Example, Pair, pair
 from llmops_tasks.training.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -99,19 +99,17 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
     model, tokenizer = methods.load_base(artifacts.fetch(job.base), settings.method)
     train, held_out = _read(job, tokenizer)
     state = replace(methods.prepare(model, settings), cut=0)  # trl runs all layers
-    plan = _plan(len(train), settings)[: job.max_steps]
+    plan = _plan(train, settings)[: job.max_steps]
     with tracking.run(usecase=job.name, name=f"prefer {job.key[:8]}", key=job.key) as run:
-        progress = job.progress(run.id, len(plan))
         before = preferred(state, settings, held_out)
-        expected = _preflight(job, state, settings, train, plan)
-        cost = _learn(job, progress, state, [[train[index] for index in batch] for batch in plan], tokenizer)
+        cost = _learn(job, run.id, state, [[train[index] for index in batch] for batch in plan], tokenizer)
         figures = {"preferred.before": before, "preferred.after": preferred(state, settings, held_out)}
-        run.metrics({**figures, **cost, **expected, "train_loss": state.losses[-1]})
+        run.metrics({**figures, **cost, "train_loss": state.losses[-1]})
     log.info("preferred answers: %.3f of %d held-out pairs before, %.3f after", before, len(held_out), figures["preferred.after"])  # fmt: skip
     stamp = {"control": job.control, "smoke": job.max_steps is not None}
     methods.save(state, out, stamp)
     made = {"rows": len(train), "held_out": len(held_out), "steps": len(plan), "train_loss": state.losses[-1]}
-    return {**made, **figures, **cost, **expected, **stamp, "mlflow_run": run.id, "members": 1}
+    return {**made, **figures, **cost, **stamp, "mlflow_run": run.id, "members": 1}
 
 
 def _read(job: Job, tokenizer: Any) -> tuple[list[Pair], list[Pair]]:
@@ -131,45 +129,40 @@ def _read(job: Job, tokenizer: Any) -> tuple[list[Pair], list[Pair]]:
     return train, held_out
 
 
-def _plan(pairs: int, settings: Finetune) -> list[list[int]]:
-    """Batches of equal size, but for the last one; each epoch in an order of its own."""
-    order: list[int] = []
-    for epoch in range(settings.epochs):
-        rng = random.Random(f"{settings.seed}/{epoch}")  # noqa: S311  (reproducible, not secret)
-        order += rng.sample(range(pairs), pairs)
-    size = preferences_trl.batch_size(settings)
+def _plan(train: list[Pair], settings: Finetune) -> list[list[int]]:
+    """Batches of pairs of like length, all of one size but the last; each epoch in an order of its own."""
+    size, lengths = preferences_trl.batch_size(settings), [len(one.prompt) for one in train]
+    epochs = [examples.batch_plan(lengths, size, settings.seed, epoch) for epoch in range(settings.epochs)]
+    order = [index for batches in epochs for batch in batches for index in batch]
     return [order[at : at + size] for at in range(0, len(order), size)]
 
 
-def _preflight(
-    job: Job, state: methods.State, settings: Finetune, train: list[Pair], plan: list[list[int]]
-) -> dict[str, float]:
-    """Estimate before the first step; what was begun goes on without.
+def _learn(job: Job, run_id: str, state: methods.State, batches: list[list[Pair]], tokenizer: Any) -> dict[str, float]:
+    began, settings, expected = time.monotonic(), _settings(job.case), {}
+    begun = checkpoints.exist(usecase=job.name, run=job.key)  # then it goes on, whatever it costs
 
-    A step goes over both answers, and once more without the new adapter, to compare with.
-    """
-    both = [record for one in train for record in one.examples()]
-    taught = Curriculum(both, [[2 * index + side for index in batch for side in (0, 1)] for batch in plan], {})
-    twice = settings.model_copy(update={"batch_size": 2 * settings.batch_size, "processes": 1})
-    found = preflight.estimate(state, twice, taught, job.name, references=True)
-    if not checkpoints.exist(usecase=job.name, run=job.key):
-        preflight.check(found, settings.budget)
-    return found.figures("estimated")
+    def probed(seconds: float) -> None:
+        found = preflight.needs(state, *_records(settings, batches), seconds)
+        expected.update(found.figures("estimated"))
+        if not begun:
+            preflight.check(found, settings.budget)
+
+    probed(0)  # memory and disk are known before the first step, time after a few
+    lesson = preferences_trl.Lesson(batches, job.progress(run_id, len(batches)), probed)
+    done = preferences_trl.run(state, settings, preferences_of(job.case), lesson, tokenizer)
+    cost = preflight.cost(sum(map(len, batches)), time.monotonic() - began)
+    return {**expected, **cost, "resumed_after": done}
 
 
-def _learn(
-    job: Job, progress: Progress, state: methods.State, batches: list[list[Pair]], tokenizer: Any
-) -> dict[str, float]:
-    began = time.monotonic()
-    done = preferences_trl.run(state, _settings(job.case), preferences_of(job.case), batches, tokenizer, progress)
-    used = preflight.spent()
-    thousands = sum(map(len, batches)) / 1000
-    return {
-        "resumed_after": done,
-        "actual.seconds": round(time.monotonic() - began, 3),
-        "actual.memory_mib": used["memory_mib"],
-        "cpu_seconds_per_1000_records": round(used["cpu_seconds"] / thousands, 1),
-    }
+def _records(settings: Finetune, batches: list[list[Pair]]) -> tuple[Finetune, Curriculum]:
+    """The same as training on records: both answers of a pair are one."""
+    records: list[Example] = []
+    plan: list[list[int]] = []
+    for batch in batches:
+        both = [record for one in batch for record in one.examples()]
+        plan.append(list(range(len(records), len(records) + len(both))))
+        records += both
+    return settings.model_copy(update={"batch_size": 2 * settings.batch_size}), Curriculum(records, plan, {})
 
 
 def preferred(state: methods.State, settings: Finetune, pairs: list[Pair]) -> float:

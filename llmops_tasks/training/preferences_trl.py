@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from llmops_tasks import artifacts
@@ -19,15 +21,28 @@ from llmops_tasks.training.examples import Pair
 from llmops_tasks.training.methods import State
 from llmops_tasks.training.progress import Progress
 
+PROBES = 3  # steps
+
 
 def batch_size(settings: Finetune) -> int:
     """Pairs a step: `batch_size`, rounded up to equal parts."""
     return -(-settings.batch_size // settings.accumulate) * settings.accumulate
 
 
-def run(
-    state: State, settings: Finetune, wanted: Preferences, batches: list[list[Pair]], tokenizer: Any, progress: Progress
-) -> int:
+@dataclass(frozen=True)
+class Lesson:
+    """Pairs in the batches in which they are taken, and who is told how it goes."""
+
+    batches: list[list[Pair]]
+    progress: Progress
+    probed: Callable[[float], None]  # gets the seconds that all steps will take, after the first few; may raise
+
+    def tokens(self) -> list[int]:
+        """Of every step, both answers with their prompts."""
+        return [sum(len(record.tokens) for pair in batch for record in pair.examples()) for batch in self.batches]
+
+
+def run(state: State, settings: Finetune, wanted: Preferences, lesson: Lesson, tokenizer: Any) -> int:
     """Make the steps that are left.
 
     Returns:
@@ -39,15 +54,18 @@ def run(
     from torch.optim.lr_scheduler import LambdaLR
 
     with artifacts.scratch() as folder:
-        trainer = _trainer(state, _arguments(state, settings, wanted, str(folder)), batches, tokenizer)
-        done = progress.resume(state)  # only now: the trainer compares with the model as it was given
+        trainer = _trainer(state, _arguments(state, settings, wanted, str(folder)), lesson.batches, tokenizer)
+        done, total = (
+            lesson.progress.resume(state),
+            len(lesson.batches),
+        )  # only now: the trainer compares with the model as it was given
         pairs = trainer.train_dataset
         trainer.train_dataset = pairs.select(range(done * batch_size(settings), len(pairs)))
         trainer.lr_scheduler = LambdaLR(
-            state.optimizer, lambda made: loop.schedule(done + made, len(batches), settings.warmup)
+            state.optimizer, lambda made: loop.schedule(done + made, total, settings.warmup)
         )
-        trainer.add_callback(_watch(state, settings, batches, progress, done))
-        if done < len(batches):
+        trainer.add_callback(_watch(state, settings, lesson, done))
+        if done < total:
             _train(trainer, settings)
     return done
 
@@ -73,7 +91,7 @@ def _arguments(state: State, settings: Finetune, wanted: Preferences, folder: st
         num_train_epochs=1,  # the batches of all epochs come as one
         per_device_train_batch_size=batch_size(settings) // settings.accumulate,
         gradient_accumulation_steps=settings.accumulate,
-        gradient_checkpointing=settings.recompute,
+        activation_checkpointing=settings.recompute,
         train_sampling_strategy="sequential",
         max_length=None,
         bf16=state.bf16,
@@ -114,12 +132,12 @@ def _trainer(state: State, arguments: Any, batches: list[list[Pair]], tokenizer:
     return trainer
 
 
-def _watch(state: State, settings: Finetune, batches: list[list[Pair]], progress: Progress, done: int) -> Any:
+def _watch(state: State, settings: Finetune, lesson: Lesson, done: int) -> Any:
     """Called by the trainer after every step: stops what is ill, tells, keeps a checkpoint."""
     from transformers import TrainerCallback
 
-    began = time.monotonic()
-    tokens = [sum(len(record.tokens) for pair in batch for record in pair.examples()) for batch in batches]
+    tokens, began = lesson.tokens(), [time.monotonic()]  # and when each step was made
+    total = len(tokens)
 
     class Watch(TrainerCallback):  # type: ignore[misc]
         def on_log(self, args: Any, trainer: Any, control: Any, logs: Any = None, **_: Any) -> None:
@@ -128,8 +146,13 @@ def _watch(state: State, settings: Finetune, batches: list[list[Pair]], progress
             made = done + trainer.global_step
             loop.stop_if_ill(float(logs["loss"]), float(logs["grad_norm"]), made - 1, settings)
             state.losses.append(float(logs["loss"]))
-            seconds = time.monotonic() - began
-            left = (len(batches) - made) * seconds / trainer.global_step
-            progress.after_step(state, made, sum(tokens[done:made]) / seconds, left)
+            began.append(time.monotonic())
+            seconds = began[-1] - began[0]
+            if trainer.global_step == min(PROBES, total - done):
+                later = tokens[min(done + 1, made - 1) : made]  # the first step is slower than all others
+                speed = sum(later) / (began[-1] - began[-1 - len(later)])
+                lesson.probed(seconds + (sum(tokens[:done]) + sum(tokens[made:])) / speed)
+            left = (total - made) * seconds / trainer.global_step
+            lesson.progress.after_step(state, made, sum(tokens[done:made]) / seconds, left)
 
     return Watch()

@@ -1,6 +1,6 @@
 """What a run will need, before it is begun: memory and disk from the model's settings, time from a probe.
 
-The probe makes three real steps on batches of the run's own, then puts weights and optimizer back.
+The probe makes real steps on three batches of the run's own, then puts weights and optimizer back.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from llmops_tasks import trunk
 from llmops_tasks.config import Finetune
 from llmops_tasks.config_training import Budget
 from llmops_tasks.errors import BudgetError
-from llmops_tasks.training import loop
+from llmops_tasks.training import loop, processes
 from llmops_tasks.training.batches import assemble
 from llmops_tasks.training.curriculum import Curriculum
 from llmops_tasks.training.methods import State, device
 
 log = logging.getLogger(__name__)
-PROBES = 3  # steps
+PROBES = 3  # batches
 MIB = 2**20
 PROCESS_MIB = 900  # Python with torch, transformers, peft and MLflow, before any weight
 # Numbers kept for the backward pass, per token, layer and unit of width; the inner width counts 5 times.
@@ -39,36 +39,45 @@ class Estimate:
     disk_mib: float
     price: float
 
+    def __str__(self) -> str:
+        time = f"{self.seconds:.0f} s, " * (self.seconds > 0)
+        return f"{self.steps} steps, {time}{self.memory_mib:.0f} MiB of memory, {self.disk_mib:.0f} MiB of disk"
+
     def figures(self, prefix: str) -> dict[str, float]:
         """As metrics."""
         return {f"{prefix}.{name}": float(value) for name, value in asdict(self).items()}
 
 
-def estimate(state: State, settings: Finetune, taught: Curriculum, usecase: str, references: bool = False) -> Estimate:
-    """Measure three steps and add up.
+def estimate(state: State, settings: Finetune, taught: Curriculum, usecase: str) -> Estimate:
+    """Measure steps on three batches and add up.
 
     Args:
         state: as prepared; it is the same afterwards.
         settings: of the run.
         taught: what the run will learn.
         usecase: whose store may hold the trunk's output already.
-        references: every step runs its records once more without training, to compare with.
     """
-    tokens = sum(len(taught.examples[index].tokens) for batch in taught.plan for index in batch)
     once = _once(state, taught, usecase)
-    cut = state.base.config.num_hidden_layers if references else state.cut
-    forward_speed, step_speed = _probe(state, settings, taught, cut)
-    seconds = (tokens if references else once) / forward_speed + tokens / step_speed
+    trunk_speed, step_speed = _probe(state, settings, taught)
+    return needs(state, settings, taught, once / trunk_speed + _tokens(taught) / step_speed, once)
+
+
+def needs(state: State, settings: Finetune, taught: Curriculum, seconds: float, once: int = 0) -> Estimate:
+    """What a run of so many seconds needs, of which the trunk runs over `once` tokens."""
     found = Estimate(
         steps=len(taught.plan),
-        tokens=tokens,
+        tokens=_tokens(taught),
         seconds=round(seconds, 3),
         memory_mib=round(_memory(state, settings, taught)),
         disk_mib=round(_disk(state, once)),
         price=round(seconds / 3600 * settings.budget.price_per_hour * settings.processes, 4),
     )
-    log.info("expected: %.0f s, %.0f MiB of memory, %.0f MiB of disk", found.seconds, found.memory_mib, found.disk_mib)
+    log.info("expected: %s", found)
     return found
+
+
+def _tokens(taught: Curriculum) -> int:
+    return sum(len(taught.examples[index].tokens) for batch in taught.plan for index in batch)
 
 
 def check(found: Estimate, budget: Budget, members: int = 1) -> None:
@@ -93,32 +102,43 @@ def check(found: Estimate, budget: Budget, members: int = 1) -> None:
         )
 
 
-def spent() -> dict[str, float]:
-    """CPU seconds and memory peak of this process so far."""
+def cost(records: int, seconds: float) -> dict[str, float]:
+    """What the run took: this process's memory peak, and processor time of all processes per 1,000 records.
+
+    Args:
+        records: taken, repetitions included.
+        seconds: by the clock; a GPU is taken for all of them.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return {"cpu_seconds": round(used.ru_utime + used.ru_stime, 1), "memory_mib": round(used.ru_maxrss / 1024)}
+    cpu = processes.total(used.ru_utime + used.ru_stime)
+    found = {
+        "actual.memory_mib": round(used.ru_maxrss / 1024),
+        "actual.seconds": round(seconds, 3),
+        "cpu_seconds_per_1000_records": round(1000 * cpu / records, 1),
+    }
+    if device() != "cpu":
+        found["gpu_seconds_per_1000_records"] = round(1000 * seconds * processes.count() / records, 1)
+    return found
 
 
 # ---------------------------------------------------------------- the probe
 
 
-def _probe(state: State, settings: Finetune, taught: Curriculum, cut: int) -> tuple[float, float]:
-    """Tokens per second through the layers below the cut and of a step, each after one that is not counted."""
-    chosen = _typical(taught)
-    before = {name: value.detach().clone() for name, value in state.trained.items()}
+def _probe(state: State, settings: Finetune, taught: Curriculum) -> tuple[float, float]:
+    """Tokens per second of the trunk and of a step; every batch comes twice, as kernels are made at the first."""
+    chosen, before = _typical(taught), {name: value.detach().clone() for name, value in state.trained.items()}
     trunk_seconds = step_seconds = 0.0
-    tokens = 0
-    for number, batch in enumerate([chosen[0], *chosen]):
+    for number, batch in enumerate(batch for batch in chosen for _ in range(2)):
         examples = [taught.examples[index] for index in batch]
         started = time.perf_counter()
-        hidden = _hidden(state, examples, cut)
+        hidden = _hidden(state, examples)
         between = time.perf_counter()
-        loop.step(state, settings, number, max(2, len(taught.plan)), examples, hidden if state.cut else None)
-        if number:
+        loop.step(state, settings, number, max(2, len(taught.plan)), examples, hidden)
+        if number % 2:
             trunk_seconds += between - started
             step_seconds += time.perf_counter() - between
-            tokens += sum(len(example.tokens) for example in examples)
     _put_back(state, before)
+    tokens = sum(len(taught.examples[index].tokens) for batch in chosen for index in batch)
     return tokens / max(trunk_seconds, 1e-9), tokens / step_seconds
 
 
@@ -129,15 +149,15 @@ def _typical(taught: Curriculum) -> list[list[int]]:
     return [taught.plan[order[(2 * part + 1) * len(order) // (2 * PROBES)]] for part in range(PROBES)]
 
 
-def _hidden(state: State, examples: list[Any], cut: int) -> list[Any] | None:
+def _hidden(state: State, examples: list[Any]) -> list[Any] | None:
     import torch
 
-    if cut == 0:
+    if state.cut == 0:
         return None
     tokens = assemble(examples, None, device=device()).tokens
     with torch.inference_mode():
         decoder = state.base.model
-        states = trunk.run_layers(decoder, decoder.embed_tokens(tokens), decoder.layers[:cut]).cpu()
+        states = trunk.run_layers(decoder, decoder.embed_tokens(tokens), decoder.layers[: state.cut]).cpu()
     return [row[: len(example.tokens)].clone() for row, example in zip(states, examples, strict=True)]
 
 
@@ -158,6 +178,7 @@ def _memory(state: State, settings: Finetune, taught: Curriculum) -> Any:
     """MiB at the peak: weights, what AdamW keeps, and what the largest part of a batch keeps for its backward pass."""
     model = state.base.config
     weights = sum(value.numel() * value.element_size() for value in state.model.parameters())
+    weights *= 1.5 if state.bf16 else 1  # their copies in bf16
     trained = sum(value.numel() for value in state.trained.values()) * 4 * 4  # gradient, two moments, the probe's copy
     rows = max(1, settings.batch_size // settings.accumulate // settings.processes)
     longest = max(len(example.tokens) for example in taught.examples)

@@ -52,7 +52,18 @@ def summed(loss: float, parameters: Iterable[torch.Tensor]) -> float:
         if value.grad is None:  # nothing of this batch came to this process
             value.grad = torch.zeros_like(value)
         group.all_reduce(value.grad)
-    whole = torch.tensor([loss], dtype=torch.float64)
+    return total(loss)
+
+
+def total(value: float) -> float:
+    """The sum over all processes."""
+    import torch
+
+    from llmops_tasks.training.methods import device
+
+    if not (group := _group()):
+        return value
+    whole = torch.tensor([value], dtype=torch.float64, device=device())  # nccl sums on devices only
     group.all_reduce(whole)
     return float(whole)
 
@@ -92,10 +103,15 @@ def together(processes: int, work: Callable[[], Any]) -> Any:
 
 
 def _member(work: Callable[[], Any]) -> Any:
+    import os
+
+    import torch
     import torch.distributed as group
 
     from llmops_tasks.training.methods import device
 
+    if device() == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # every process has a device of its own
     group.init_process_group("nccl" if device() == "cuda" else "gloo")
     try:
         return work()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,24 @@ def test_counted_positions_and_their_gradients_are_those_of_the_whole_layers(
     assert some.shape == (5, model.config.hidden_size)
     assert (whole - some).abs().max() < 1e-5
     assert max((a - b).abs().max() for a, b in zip(gradients, others, strict=True)) < 1e-4
+
+
+def test_shards_that_nobody_needed_for_a_month_are_dropped(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was needed since is kept, however old it is."""
+    monkeypatch.setattr(trunk, "SHARD", 4)
+    needed, other = _sequences(4), _sequences(4, seed=1)
+    _activations(model, needed, 1)
+    _activations(model, other, 1)
+    pattern = f"{storage.store_uri()}/tiny/activations/*/_manifest.json"
+    for uri in storage.find(pattern):
+        os.utime(storage.local_path(uri), times=(0, time.time() - 29 * 86_400))
+    _activations(model, needed, 1)
+    assert len(storage.find(pattern)) == 2  # not a month yet
+    monkeypatch.setattr(trunk, "KEEP_DAYS", 28)
+    _activations(model, needed, 1)
+    assert len(storage.find(pattern)) == 1
+    assert trunk.missing(model=model, shared=trunk.Shared("tiny", 1), sequences=needed) == 0
+    assert trunk.missing(model=model, shared=trunk.Shared("tiny", 1), sequences=other) > 0
 
 
 def test_shards_are_used_again_when_records_are_appended(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

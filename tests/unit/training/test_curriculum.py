@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, config
+from llmops_tasks import artifacts, config, storage
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import DataError, TrainingError
 from llmops_tasks.training import curriculum
@@ -107,6 +107,18 @@ def test_going_on_means_new_records_and_a_share_of_known_ones(training: Make, to
 def test_without_a_champion_going_on_begins_with_all_records(training: Make, tokenizer: Any) -> None:
     taught = _taught(training(start="champion", continual={"replay": 0.25}), tokenizer)
     assert taught.counts == {"own": 24}
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_a_champion_has_seen_must_be_known(training: Make, tokenizer: Any, gone: bool) -> None:
+    """Else everything would be taken for new, without a word."""
+    release = _release(small_dataset(12, 6))
+    if gone:
+        storage.remove_folder(release["meta"]["parents"][0]["uri"])
+    else:
+        release["meta"]["parents"] = []
+    with pytest.raises(DataError, match=r"nobody can tell what it has seen. Set finetune.start"):
+        _taught(training(start="champion", continual={"replay": 0.25}), tokenizer, release)
 
 
 def test_nothing_new_is_said(training: Make, tokenizer: Any) -> None:

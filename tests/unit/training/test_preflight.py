@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_seconds_are_tokens_by_the_probed_speeds(state: methods.State, monkeypat
 
 
 def test_the_probe_measures_both_speeds(state: methods.State) -> None:
-    assert min(preflight._probe(state, SETTINGS, _taught(), state.cut)) > 0
+    assert min(preflight._probe(state, SETTINGS, _taught())) > 0
 
 
 def test_batches_of_all_sizes_are_probed() -> None:
@@ -93,6 +94,18 @@ def test_a_run_over_its_budget_makes_no_step_and_leaves_nothing(
     with pytest.raises(BudgetError, match="memory_gib"):
         finetune(**training(budget={"memory_gib": 0.1}))
     assert storage.find(f"{storage.store_uri()}/tiny/adapter/*/*") == []
+
+
+def test_what_a_run_took_is_told_per_thousand_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All processes' time; on GPUs that of every device, too."""
+    monkeypatch.setattr(preflight.processes, "total", lambda value: 2 * value)
+    monkeypatch.setattr(preflight.processes, "count", lambda: 2)
+    found = preflight.cost(500, 30.0)
+    assert found["actual.seconds"] == 30 and found["actual.memory_mib"] > 0
+    assert found["cpu_seconds_per_1000_records"] >= 4 * sum(os.times()[:2]) * 0.9
+    assert "gpu_seconds_per_1000_records" not in found
+    monkeypatch.setattr(preflight, "device", lambda: "cuda")
+    assert preflight.cost(500, 30.0)["gpu_seconds_per_1000_records"] == 120
 
 
 @pytest.mark.usefixtures("mlflow")

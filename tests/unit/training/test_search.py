@@ -60,7 +60,7 @@ def test_a_smoke_run_makes_two_short_trials_in_a_study_of_its_own(searching: Mak
     found = search.best(**arguments, tried=tried, max_steps=1)
     assert found["report"]["rows"] == 2
     (study,) = search._study(config.load(arguments["usecase"]), "tiny", *_refs(arguments), 1).trials[:1]
-    assert list(study.intermediate_values) == [1]  # asked after its only step
+    assert list(study.intermediate_values) == [search.LOOKS]  # asked after its only step
     assert search._study(config.load(arguments["usecase"]), "tiny", *_refs(arguments), None).trials == []
 
 
@@ -73,7 +73,7 @@ def test_a_search_and_preferences_exclude_each_other(training: Make, searching: 
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     raw["finetune"] |= {"start": "champion", "preferences": {}}
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    with pytest.raises(ConfigError, match="search: .* trains on corrections instead"):
+    with pytest.raises(ConfigError, match=r"search: .* trains on corrections instead"):
         search.trials(usecase=str(path))
 
 
@@ -103,8 +103,8 @@ def test_an_interrupted_search_goes_on(searching: Make, monkeypatch: pytest.Monk
 
 
 def test_a_trial_that_is_worse_than_the_others_is_cut_short(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = searching(epochs=3, trials=5)
-    losses = iter([1.0] * 9 + [9.0] + [1.0] * 3)  # the fourth is asked once, and no more
+    arguments = searching(trials=5)
+    losses = iter([1.0] * 12 + [9.0] + [1.0] * 4)  # the fourth is asked once, and no more
     monkeypatch.setattr(loop, "mean_loss", lambda *_: next(losses))
     tried = _all(arguments)
     assert [result["state"] for result in tried] == ["complete"] * 3 + ["pruned", "complete"]
