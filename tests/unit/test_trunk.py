@@ -83,14 +83,20 @@ def test_shards_that_nobody_needed_for_a_month_are_dropped(model: Any, monkeypat
     needed, other = _sequences(4), _sequences(4, seed=1)
     _activations(model, needed, 1)
     _activations(model, other, 1)
-    pattern = f"{storage.store_uri()}/tiny/activations/*/_manifest.json"
-    for uri in storage.find(pattern):
+    folder = f"{storage.store_uri()}/tiny/activations/*"
+    for uri in storage.find(f"{folder}/_manifest.json"):
         os.utime(storage.local_path(uri), times=(0, time.time() - 29 * 86_400))
+
+    def shards() -> set[tuple[str, int]]:
+        found = storage.find(f"{folder}/hidden.safetensors")
+        return {(uri, storage.local_path(uri).stat().st_mtime_ns) for uri in found}
+
     _activations(model, needed, 1)
-    assert len(storage.find(pattern)) == 2  # not a month yet
+    both = shards()
+    assert len(both) == 2  # not a month yet
     monkeypatch.setattr(trunk, "KEEP_DAYS", 28)
     _activations(model, needed, 1)
-    assert len(storage.find(pattern)) == 1
+    assert len(shards()) == 1 and shards() < both  # not one made anew
     assert trunk.missing(model=model, shared=trunk.Shared("tiny", 1), sequences=needed) == 0
     assert trunk.missing(model=model, shared=trunk.Shared("tiny", 1), sequences=other) > 0
 

@@ -16,26 +16,34 @@ ANSWERS = (" urgent", " less", " emergent", " non")
 Training = dict[str, Any]
 
 
-def small_dataset(
-    rows: int = 24, held_out: int = 6, usecase: str = "tiny", answers: tuple[str, ...] = ANSWERS
-) -> ArtifactRef:
+def dataset_of(rows: list[dict[str, Any]], usecase: str = "tiny") -> ArtifactRef:
     """A dataset as `versions` makes it, with the columns that training reads."""
     import pandas as pd
 
     def build(out: Path) -> dict[str, Any]:
-        frame = pd.DataFrame(
-            {
-                "record_id": [f"r{n}" for n in range(rows + held_out)],
-                "text": [f"note number {n} " + "with pain " * (n % 5) for n in range(rows + held_out)],
-                "completion": [answers[n * n % 4] for n in range(rows + held_out)],
-                "split": ["train"] * rows + ["validation"] * held_out,
-            }
-        )
+        frame = pd.DataFrame(rows)
         frame.to_parquet(out / "data.parquet", index=False)
-        return {"rows": len(frame), "splits": {"train": rows, "validation": held_out, "test": 0}}
+        return {"rows": len(frame), "splits": frame["split"].value_counts().to_dict()}
 
-    inputs = {"rows": rows, "held_out": held_out}
-    return artifacts.publish(usecase=usecase, kind="dataset", inputs=inputs, build=build)
+    return artifacts.publish(usecase=usecase, kind="dataset", inputs={"rows": rows}, build=build)
+
+
+def small_dataset(
+    rows: int = 24, held_out: int = 6, usecase: str = "tiny", answers: tuple[str, ...] = ANSWERS
+) -> ArtifactRef:
+    """Numbered notes, with answers that follow from the number."""
+    return dataset_of(
+        [
+            {
+                "record_id": f"r{n}",
+                "text": f"note number {n} " + "with pain " * (n % 5),
+                "completion": answers[n * n % 4],
+                "split": "train" if n < rows else "validation",
+            }
+            for n in range(rows + held_out)
+        ],
+        usecase,
+    )
 
 
 @pytest.fixture

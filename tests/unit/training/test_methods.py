@@ -11,7 +11,9 @@ import pytest
 
 from llmops_tasks import artifacts, config, storage
 from llmops_tasks.config import Finetune
+from llmops_tasks.config_data import Augment
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.data.augment import augmented
 from llmops_tasks.errors import InputError, TrainingError
 from llmops_tasks.generation import open_generator
 from llmops_tasks.release.package import package
@@ -20,7 +22,7 @@ from llmops_tasks.training import finetune as room
 from llmops_tasks.training.examples import Example, blocks, encode
 from llmops_tasks.training.finetune import finetune
 from tests.support import tiny
-from tests.unit.training.conftest import small_dataset
+from tests.unit.training.conftest import dataset_of, small_dataset
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 Make = Callable[..., dict[str, Any]]
@@ -222,5 +224,28 @@ def test_other_use_cases_are_learnt_too(
     losses = []
     for mix in ({}, {"other": 1.0}):
         arguments = training(learning_rate=0.02, dropout=0.0, epochs=2, mix=mix)
+        losses.append(_loss_on(_package(arguments, finetune(**arguments)), exam))
+    assert losses[1] < losses[0] - 0.5
+
+
+def test_made_up_records_teach_other_words(training: Make) -> None:
+    """Measured on words that stand in no record but a paraphrase."""
+    words = {"pain": ["ache"], "rash": ["itch"], "fever": ["heat"], "refill": ["renewal"]}
+    written, others = list(words), [other for (other,) in words.values()]
+
+    def rows(said: list[str]) -> list[dict[str, Any]]:
+        return [
+            {"record_id": f"r{n}", "text": f"note {n} with {said[n % 4]}", "label": ANSWERS[n % 4]} for n in range(24)
+        ]
+
+    own = [{**row, "completion": row["label"], "split": "train"} for row in rows(written)]
+    arguments, losses = training(method="full", learning_rate=0.003, epochs=8), []
+    exam = encode(
+        config.load(arguments["usecase"]),
+        _tokenizer(arguments),
+        [{**row, "completion": row["label"]} for row in rows(others)],
+    )
+    for made in (own, augmented(own, Augment(paraphrase=words))):
+        arguments["dataset"] = dataset_of([*made, *({**row, "split": "validation"} for row in own[:4])])
         losses.append(_loss_on(_package(arguments, finetune(**arguments)), exam))
     assert losses[1] < losses[0] - 0.5
