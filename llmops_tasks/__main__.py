@@ -126,6 +126,7 @@ def main(words: list[str]) -> int:
     os.umask(0o077)
     die_with_parent()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it advises to install what downloads kernels
     if not words or words[0] in ("list", "-h", "--help"):
         print(__doc__)
         print("\n".join(VERBS))

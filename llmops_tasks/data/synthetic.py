@@ -47,28 +47,31 @@ def write(
     """Write the demo's world below a file:// folder, the same for the same arguments.
 
     `landing/history.csv`: labelled notes of hospital A. `inbox/date=.../notes.csv`: two days without
-    labels, the second of hospital B. `reviewed/`: labelled notes of hospital B that land later.
-    `truth/*.jsonl`: the identifier spans.
+    labels, the second of hospital B. `reviewed/`: labelled notes of hospital B that land later, those of the
+    second day among them. `truth/*.jsonl`: the identifier spans.
 
     Args:
         out: file:// folder.
         notes: in the history, over twelve weeks.
         day_notes: on each of the two days.
-        reviewed_notes: of hospital B, reviewed after the second day.
+        reviewed_notes: the second day's, as many as there are, then those of the week after it.
         seed: of everything.
     """
     root, rng = folder(out, notes, day_notes, reviewed_notes), random.Random(seed)
     start = FIRST_DAY + timedelta(days=84)
     days = [(start + timedelta(days=offset)).date().isoformat() for offset in (0, 1)]
+    later = max(0, reviewed_notes - day_notes)
     plan = [
         ("landing/history.csv", "A", notes, FIRST_DAY, 84, True),
         (f"inbox/date={days[0]}/notes.csv", "A", day_notes, start, 1, False),
         (f"inbox/date={days[1]}/notes.csv", "B", day_notes, start + timedelta(days=1), 1, False),
-        ("reviewed/hospital_b.csv", "B", reviewed_notes, start + timedelta(days=1), 7, True),
+        ("reviewed/hospital_b.csv", "B", later, start + timedelta(days=2), 7, True),
     ]
     counter = 0
+    second_day: list[Case] = []
     for name, hospital, count, first, span, labelled in plan:
-        cases = _visits(rng, hospital, count, first, span, counter)
+        cases = second_day[:reviewed_notes] + _visits(rng, hospital, count, first, span, counter)
+        second_day = cases if hospital == "B" else []
         counter += count
         columns = [column for column in COLUMNS if labelled or column not in LABELLED_ONLY]
         write_csv(root / name, columns, [_cells(case, columns) for case in cases])

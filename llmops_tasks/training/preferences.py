@@ -20,7 +20,7 @@ from typing import Any
 from llmops_tasks import artifacts, config, storage, tracking
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import DataError
+from llmops_tasks.errors import BudgetError, DataError
 from llmops_tasks.training import checkpoints, examples, loop, methods, preferences_trl, preflight, prepared
 from llmops_tasks.training.corrections import preferences_of
 from llmops_tasks.training.curriculum import Curriculum
@@ -139,19 +139,27 @@ def _plan(train: list[Pair], settings: Finetune) -> list[list[int]]:
 
 def _learn(job: Job, run_id: str, state: methods.State, batches: list[list[Pair]], tokenizer: Any) -> dict[str, float]:
     began, settings, expected = time.monotonic(), _settings(job.case), {}
-    begun = checkpoints.exist(usecase=job.name, run=job.key)  # then it goes on, whatever it costs
+    progress, begun = job.progress(run_id, len(batches)), checkpoints.exist(usecase=job.name, run=job.key)
 
     def probed(seconds: float) -> None:
         found = preflight.needs(state, *_records(settings, batches), seconds)
         expected.update(found.figures("estimated"))
-        if not begun:
-            preflight.check(found, settings.budget)
+        if not begun:  # else it goes on, whatever it costs
+            _check(found, settings, progress)
 
     probed(0)  # memory and disk are known before the first step, time after a few
-    lesson = preferences_trl.Lesson(batches, job.progress(run_id, len(batches)), probed)
+    lesson = preferences_trl.Lesson(batches, progress, probed)
     done = preferences_trl.run(state, settings, preferences_of(job.case), lesson, tokenizer)
     cost = preflight.cost(sum(map(len, batches)), time.monotonic() - began)
     return {**expected, **cost, "resumed_after": done}
+
+
+def _check(found: preflight.Estimate, settings: Finetune, progress: Progress) -> None:
+    try:
+        preflight.check(found, settings.budget)
+    except BudgetError:
+        progress.clear()  # or another attempt would go on from the probe
+        raise
 
 
 def _records(settings: Finetune, batches: list[list[Pair]]) -> tuple[Finetune, Curriculum]:

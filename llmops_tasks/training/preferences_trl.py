@@ -55,11 +55,8 @@ def run(state: State, settings: Finetune, wanted: Preferences, lesson: Lesson, t
 
     with artifacts.scratch() as folder:
         trainer = _trainer(state, _arguments(state, settings, wanted, str(folder)), lesson.batches, tokenizer)
-        done, total = (
-            lesson.progress.resume(state),
-            len(lesson.batches),
-        )  # only now: the trainer compares with the model as it was given
-        pairs = trainer.train_dataset
+        done = lesson.progress.resume(state)  # only now: the trainer compares with the model as it was given
+        total, pairs = len(lesson.batches), trainer.train_dataset
         trainer.train_dataset = pairs.select(range(done * batch_size(settings), len(pairs)))
         trainer.lr_scheduler = LambdaLR(
             state.optimizer, lambda made: loop.schedule(done + made, total, settings.warmup)
@@ -136,7 +133,7 @@ def _watch(state: State, settings: Finetune, lesson: Lesson, done: int) -> Any:
     """Called by the trainer after every step: stops what is ill, tells, keeps a checkpoint."""
     from transformers import TrainerCallback
 
-    tokens, began = lesson.tokens(), [time.monotonic()]  # and when each step was made
+    tokens, times = lesson.tokens(), [time.monotonic()]  # of the beginning, and when each step was made
     total = len(tokens)
 
     class Watch(TrainerCallback):  # type: ignore[misc]
@@ -146,11 +143,11 @@ def _watch(state: State, settings: Finetune, lesson: Lesson, done: int) -> Any:
             made = done + trainer.global_step
             loop.stop_if_ill(float(logs["loss"]), float(logs["grad_norm"]), made - 1, settings)
             state.losses.append(float(logs["loss"]))
-            began.append(time.monotonic())
-            seconds = began[-1] - began[0]
+            times.append(time.monotonic())
+            seconds = times[-1] - times[0]
             if trainer.global_step == min(PROBES, total - done):
                 later = tokens[min(done + 1, made - 1) : made]  # the first step is slower than all others
-                speed = sum(later) / (began[-1] - began[-1 - len(later)])
+                speed = sum(later) / (times[-1] - times[-1 - len(later)])
                 lesson.probed(seconds + (sum(tokens[:done]) + sum(tokens[made:])) / speed)
             left = (total - made) * seconds / trainer.global_step
             lesson.progress.after_step(state, made, sum(tokens[done:made]) / seconds, left)

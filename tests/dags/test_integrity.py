@@ -258,6 +258,23 @@ def test_a_search_is_a_task_a_trial_before_the_fine_tuning(tmp_path: Path, monke
     assert not set(load_plain().task_ids) & {"trial", "best", "starting_point"}
 
 
+def test_corrections_take_the_place_of_records_and_the_form_reaches_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dag = _made(tmp_path, monkeypatch, finetune={"start": "champion", "preferences": {}})
+    assert "finetune" not in dag.task_ids
+    assert dag.get_task("prefer").upstream_task_ids == {"options", "corrections", "starting_point"}
+    assert {"control", "max_steps"} <= set(dag.get_task("prefer").op_kwargs)
+    assert dag.get_task("package").upstream_task_ids >= {"prefer", "starting_point"}
+
+
+def test_a_smoke_run_reaches_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = {"rank": {"choices": [4, 8]}}
+    dag = _made(tmp_path, monkeypatch, search={"space": space, "trials": 3})
+    for name in ("trials", "trial", "best", "finetune"):
+        assert "options" in dag.get_task(name).upstream_task_ids, name
+
+
 def load_plain() -> Any:
     """The train DAG of the shipped use case."""
     with pytest.MonkeyPatch.context() as patch:

@@ -62,6 +62,18 @@ def test_the_nurse_disagrees_in_about_fifteen_of_a_hundred_visits_by_one_level(w
     assert max(gaps) == 1
 
 
+def test_what_was_answered_on_the_second_day_is_reviewed_later(tmp_path: Path) -> None:
+    """So there is something to correct. The rest of the reviewed notes are of the days after."""
+    write(out=tmp_path.as_uri(), notes=20, day_notes=5, reviewed_notes=8)
+    second = _rows(sorted((tmp_path / "inbox").iterdir())[1] / "notes.csv")
+    reviewed = _rows(tmp_path / "reviewed" / "hospital_b.csv")
+    assert len(reviewed) == 8 and len({row["visit_id"] for row in reviewed}) == 8
+    assert second == [{name: row[name] for name in second[0]} for row in reviewed[:5]]
+    assert max(row["arrival_time"] for row in second) < min(row["arrival_time"] for row in reviewed[5:])
+    history = {row["visit_id"] for row in _rows(tmp_path / "landing" / "history.csv")}
+    assert not history & {row["visit_id"] for row in reviewed}
+
+
 def test_days_have_no_column_that_is_known_only_later(written: Path) -> None:
     header = set(_rows(next((written / "inbox").iterdir()) / "notes.csv")[0])
     assert not header & {"triage_level", "nurse_level", "disposition"}

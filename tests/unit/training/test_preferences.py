@@ -164,6 +164,14 @@ def test_a_run_over_its_budget_is_not_begun(training: Make, monkeypatch: pytest.
         prefer(**_arguments(training, budget={"memory_gib": 0.1}))
 
 
+def test_what_takes_too_long_is_stopped_after_the_probe_at_every_attempt(training: Make) -> None:
+    arguments = _arguments(training, budget={"minutes": 1e-6})
+    for _ in range(2):
+        with pytest.raises(BudgetError, match=r"minutes .* of 1e-06"):
+            prefer(**arguments)
+        assert _written("checkpoints/*") == []  # nothing to go on from
+
+
 def test_estimate_and_actual_stand_side_by_side(training: Make) -> None:
     meta = prefer(**_arguments(training))["meta"]
     assert all(meta[f"{kind}.{name}"] > 0 for kind in ("estimated", "actual") for name in ("seconds", "memory_mib"))
