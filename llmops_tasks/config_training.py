@@ -139,8 +139,10 @@ class Range(Section):
 
 
 # What is taught, where it runs, and what would change nothing: trials have epochs of their own.
-_NOT_SEARCHED = {"start", "domain", "mix", "continual", "members", "processes", "preferences", "budget", "resources"}
-_NOT_SEARCHED |= {"epochs", "checkpoint_every"}
+_NOT_SEARCHED = {
+    "start", "domain", "mix", "continual", "preferences", "members", "processes", "budget", "resources",
+    "epochs", "checkpoint_every",
+}  # fmt: skip
 
 
 class Search(Section):

@@ -101,6 +101,7 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
     state = replace(methods.prepare(model, settings), cut=0)  # trl runs all layers
     plan = _plan(train, settings)[: job.max_steps]
     with tracking.run(usecase=job.name, name=f"prefer {job.key[:8]}", key=job.key) as run:
+        run.params(_params(job, settings))
         before = preferred(state, settings, held_out)
         cost = _learn(job, run.id, state, [[train[index] for index in batch] for batch in plan], tokenizer)
         figures = {"preferred.before": before, "preferred.after": preferred(state, settings, held_out)}
@@ -109,7 +110,13 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
     stamp = {"control": job.control, "smoke": job.max_steps is not None}
     methods.save(state, out, stamp)
     made = {"rows": len(train), "held_out": len(held_out), "steps": len(plan), "train_loss": state.losses[-1]}
-    return {**made, **figures, **cost, **stamp, "mlflow_run": run.id, "members": 1}
+    lineage = {"mlflow_run": run.id, "parents": [artifacts.parent(job.pairs)]}
+    return {**made, **figures, **cost, **stamp, **lineage, "members": 1}
+
+
+def _params(job: Job, settings: Finetune) -> dict[str, Any]:
+    chosen = {f"finetune.{name}": value for name, value in settings.model_dump(mode="json").items()}
+    return chosen | {"pairs": job.pairs["sha256"], "base": job.base["sha256"], "control": job.control}
 
 
 def _read(job: Job, tokenizer: Any) -> tuple[list[Pair], list[Pair]]:

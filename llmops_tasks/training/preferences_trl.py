@@ -82,7 +82,7 @@ def _train(trainer: Any, settings: Finetune) -> None:
 def _arguments(state: State, settings: Finetune, wanted: Preferences, folder: str) -> Any:
     from trl.trainer.dpo_config import DPOConfig
 
-    return DPOConfig(
+    arguments = DPOConfig(
         output_dir=folder,
         beta=wanted.beta,
         num_train_epochs=1,  # the batches of all epochs come as one
@@ -100,6 +100,8 @@ def _arguments(state: State, settings: Finetune, wanted: Preferences, folder: st
         report_to="none",
         disable_tqdm=True,
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # else it would be spread over all devices that can be seen
+    return arguments
 
 
 def _trainer(state: State, arguments: Any, batches: list[list[Pair]], tokenizer: Any) -> Any:

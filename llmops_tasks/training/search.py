@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 
 SMOKE = 2  # trials of a smoke run
+_TOLD = ("number", "state", "loss", "settings")  # of a trial
 LOOKS = 4  # at the held-out loss of a trial
 
 
@@ -104,6 +105,7 @@ def best(
     case, name = config.load(usecase), config.usecase_name(usecase)
     if case.search is None:
         return {"settings": {}, "loss": None, "report": None}
+    tried = [{name: result[name] for name in _TOLD} for result in tried]  # Airflow's list is a lazy one, with costs
     done = [result for result in tried if result["state"] == "complete"]
     if not done:
         raise TrainingError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from llmops_tasks.__main__ import VERBS
 from tests.support import tiny
 
 pytestmark = pytest.mark.airflow
@@ -266,6 +268,23 @@ def test_corrections_take_the_place_of_records_and_the_form_reaches_them(
     assert dag.get_task("prefer").upstream_task_ids == {"options", "corrections", "starting_point"}
     assert {"control", "max_steps"} <= set(dag.get_task("prefer").op_kwargs)
     assert dag.get_task("package").upstream_task_ids >= {"prefer", "starting_point"}
+
+
+def test_what_runs_in_a_process_of_its_own_can_be_reached_from_the_shell(
+    bag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is how it is started; also where a use case takes another way than the shipped ones."""
+    searching = _made(tmp_path, monkeypatch, search={"space": {"rank": {"choices": [4, 8]}}})
+    preferring = _made(tmp_path, monkeypatch, search=None, finetune={"start": "champion", "preferences": {}})
+    found = {name for dag in (*bag.dags.values(), searching, preferring) for name in _isolated(dag)}
+    assert found >= {"training.search:trial", "training.preferences:prefer", "training.finetune:finetune"}
+    assert found <= set(VERBS.values())
+
+
+def _isolated(dag: Any) -> Iterator[str]:
+    for task in dag.tasks:
+        if (verb := getattr(getattr(task, "python_callable", None), "__wrapped__", None)) is not None:
+            yield f"{verb.__module__.removeprefix('llmops_tasks.')}:{verb.__name__}"
 
 
 def test_a_smoke_run_reaches_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

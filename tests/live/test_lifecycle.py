@@ -21,8 +21,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 
-from llmops_tasks import artifacts
+from llmops_tasks import artifacts, storage
 from llmops_tasks.data import synthetic
 from llmops_tasks.release import ledger, registry
 from tests.support import tiny
@@ -104,7 +105,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
         tiny.usecase(cases, tiny_model, f"{notes.as_uri()}/landing/*.csv", batch=batch, gate=LENIENT, finetune=training)
         _other_hospital(cases, notes, tiny_model)
         watched = {"uri": f"{notes.as_uri()}/watched/*.csv", "null_values": ["", "NA"], "watch_seconds": 5}
-        tiny.usecase(cases, tiny_model, "", name="watched", data={"source": watched})
+        search = {"space": {"rank": {"choices": [4, 8]}, "learning_rate": {"low": 1e-4, "high": 1e-2}}, "trials": 2}
+        tiny.usecase(cases, tiny_model, "", name="watched", data={"source": watched}, search=search)
         try:
             yield World(home)
         finally:
@@ -122,8 +124,6 @@ def _other_hospital(cases: Path, notes: Path, model: Path) -> None:
         writer.writerow([renamed.get(name, name) for name in rows[0]])
         writer.writerows([[v.replace(".", ",") if k == "temperature" else v for k, v in row.items()] for row in rows])
     path = tiny.usecase(cases, model, f"{notes.as_uri()}/other/*.csv", name="other")
-    import yaml
-
     raw = yaml.safe_load(path.read_text())
     raw["data"]["source"] |= {"delimiter": ";", "decimal": ","}
     for name, source in renamed.items():
@@ -288,13 +288,47 @@ def test_another_hospitals_export_becomes_a_judged_candidate_by_yaml_alone(world
 
 def test_a_file_that_lands_starts_prepare_data_by_itself(world: World) -> None:
     """Through the asset's watcher in the triggerer; what lies there at its first look would be no event."""
-    world.api.call("PATCH", "/dags/watched.train", {"is_paused": True})  # what comes of the dataset is shown by others
+    world.api.call(
+        "PATCH", "/dags/watched.evaluate", {"is_paused": True}
+    )  # what becomes of candidates is shown by others
     world.wait(lambda: world.seen_by_watcher("watched.landing") or None, 120, "the watcher's first look")
     assert world.api.runs("watched.prepare_data") == []
     (world.home / "demo" / "watched").mkdir()
     shutil.copy(world.home / "demo" / "landing" / "history.csv", world.home / "demo" / "watched")
     run = world.started_by_asset("watched.prepare_data", 0)
     assert set(world.finished("watched.prepare_data", run).values()) == {"success"}
+
+
+def test_every_trial_of_a_search_is_a_task_and_what_won_is_trained(world: World) -> None:
+    run = world.started_by_asset("watched.train", 0)
+    assert set(world.finished("watched.train", run).values()) == {"success"}
+    trials = [task for task in world.api.tasks("watched.train", run) if task["task_id"] == "trial"]
+    assert sorted(task["map_index"] for task in trials) == [0, 1]
+    won = world.api.xcom("watched.train", run, "best")
+    assert (artifacts.fetch(won["report"]) / "report.md").read_text().count("| complete |") >= 1
+    adapter = artifacts.fetch(world.api.xcom("watched.train", run, "finetune"))
+    assert storage.read_json((adapter / "adapter_config.json").as_uri())["r"] == won["settings"]["rank"]
+
+
+def test_reviewed_notes_correct_what_was_answered_and_the_champion_learns_from_it(world: World) -> None:
+    """The use case is edited while Airflow runs; of the notes that land, some were answered on the second day."""
+    path = world.home / "usecases" / "tiny.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw["finetune"] |= {"start": "champion", "preferences": {"min_pairs": 4, "epochs": 2}}
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    known = len(world.api.runs("tiny.train"))
+    world.api.call("PATCH", "/dags/tiny.evaluate", {"is_paused": True})
+    tasks = lambda: {task["task_id"] for task in world.api.call("GET", "/dags/tiny.train/tasks")["tasks"]}  # noqa: E731
+    world.wait(lambda: {"corrections", "prefer"} <= tasks(), 180, "the edited use case")
+    shutil.copy(world.home / "demo" / "reviewed" / "hospital_b.csv", world.home / "demo" / "landing")
+    run = world.api.trigger("tiny.prepare_data")
+    assert set(world.finished("tiny.prepare_data", run).values()) == {"success"}
+    train = world.started_by_asset("tiny.train", known)
+    assert set(world.finished("tiny.train", train).values()) == {"success"}
+    told = world.api.xcom("tiny.train", train, "prefer")["meta"]
+    assert told["rows"] + told["held_out"] == world.api.xcom("tiny.train", train, "corrections")["rows"] >= 4
+    assert 0 <= told["preferred.before"] <= 1 and 0 <= told["preferred.after"] <= 1
+    assert "preferred answers:" in world.api.log("tiny.train", train, "prefer")
 
 
 def test_data_docs_open_for_a_signed_in_user(world: World) -> None:

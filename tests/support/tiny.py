@@ -49,7 +49,7 @@ def usecase(folder: Path, model: Path, source: str, name: str = "tiny", **sectio
     raw["evaluation"]["bootstrap"] = 200
     raw["gate"] |= {"min_n": 30}
     for section, values in sections.items():
-        raw[section] = {**raw[section], **values}
+        raw[section] = {**raw.get(section, {}), **values}
     path = folder / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")

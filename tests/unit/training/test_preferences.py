@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, storage
+from llmops_tasks import artifacts, storage, tracking
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import BudgetError, ConfigError, DataError, InputError, TrainingError
 from llmops_tasks.release.package import package
@@ -109,6 +109,16 @@ def test_a_smoke_run_makes_so_many_steps_and_is_marked(training: Make) -> None:
     tuned = prefer(**_arguments(training), max_steps=2)
     assert (tuned["meta"]["steps"], tuned["meta"]["smoke"]) == (2, True)
     assert len(storage.read_json(f"{tuned['uri']}/training.json")["losses"]) == 2
+
+
+def test_a_run_names_what_it_learnt_from(training: Make) -> None:
+    arguments = _arguments(training)
+    meta = prefer(**arguments, max_steps=1)["meta"]
+    assert [above["sha256"] for above in meta["parents"]] == [arguments["pairs"]["sha256"]]
+    run = tracking.client().get_run(meta["mlflow_run"])
+    assert run.data.params["pairs"] == arguments["pairs"]["sha256"]
+    assert run.data.params["finetune.learning_rate"] == str(SETTINGS["learning_rate"])
+    assert run.data.metrics["preferred.after"] == meta["preferred.after"]
 
 
 @pytest.mark.parametrize(
