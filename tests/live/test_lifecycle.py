@@ -325,9 +325,9 @@ def test_reviewed_notes_correct_what_was_answered_and_the_champion_learns_from_i
     assert set(world.finished("tiny.prepare_data", run).values()) == {"success"}
     train = world.started_by_asset("tiny.train", known)
     assert set(world.finished("tiny.train", train).values()) == {"success"}
-    told = world.api.xcom("tiny.train", train, "prefer")["meta"]
-    assert told["rows"] + told["held_out"] == world.api.xcom("tiny.train", train, "corrections")["rows"] >= 4
-    assert 0 <= told["preferred.before"] <= 1 and 0 <= told["preferred.after"] <= 1
+    tuned, pairs = (world.api.xcom("tiny.train", train, task) for task in ("prefer", "corrections"))
+    assert tuned["rows"] + tuned["meta"]["held_out"] == pairs["rows"] >= 4
+    assert all(0 <= tuned["meta"][f"preferred.{when}"] <= 1 for when in ("before", "after"))
     assert "preferred answers:" in world.api.log("tiny.train", train, "prefer")
 
 
