@@ -78,6 +78,8 @@ def test_tuning_raises_the_held_out_preference_rate(training: Make) -> None:
     tuned = prefer(usecase=arguments["usecase"], pairs=pairs, base=arguments["base"])
     before, after = tuned["meta"]["preferred.before"], tuned["meta"]["preferred.after"]
     assert tuned["kind"] == "adapter" and tuned["meta"]["held_out"] >= 5
+    for name in ("seconds", "memory_mib"):  # side by side
+        assert tuned["meta"][f"estimated.{name}"] > 0 and tuned["meta"][f"actual.{name}"] > 0
     assert before < 0.8 and after >= before + 0.2 and after > 0.9
     release = package(usecase=arguments["usecase"], trained=tuned, base=arguments["base"], dataset=_dataset())
     card = (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
@@ -105,20 +107,19 @@ def test_a_control_run_prefers_either_answer_by_chance_and_is_marked(training: M
     assert "Not for use: control run" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_smoke_run_makes_so_many_steps_and_is_marked(training: Make) -> None:
-    tuned = prefer(**_arguments(training), max_steps=2)
-    assert (tuned["meta"]["steps"], tuned["meta"]["smoke"]) == (2, True)
-    assert len(storage.read_json(f"{tuned['uri']}/training.json")["losses"]) == 2
-
-
-def test_a_run_names_what_it_learnt_from(training: Make) -> None:
+def test_a_smoke_run_makes_so_many_steps_and_names_what_it_learnt_from(training: Make) -> None:
     arguments = _arguments(training)
-    meta = prefer(**arguments, max_steps=1)["meta"]
+    tuned = prefer(**arguments, max_steps=2)
+    meta = tuned["meta"]
+    assert (meta["steps"], meta["smoke"]) == (2, True)
+    assert len(storage.read_json(f"{tuned['uri']}/training.json")["losses"]) == 2
     assert [above["sha256"] for above in meta["parents"]] == [arguments["pairs"]["sha256"]]
     run = tracking.client().get_run(meta["mlflow_run"])
     assert run.data.params["pairs"] == arguments["pairs"]["sha256"]
     assert run.data.params["finetune.learning_rate"] == str(SETTINGS["learning_rate"])
     assert run.data.metrics["preferred.after"] == meta["preferred.after"]
+    folders = [path for path in artifacts.fetch(tuned).rglob("*") if path.is_dir()]
+    assert not folders  # only what was trained is kept, not the copy of the start that it was compared with
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_options_that_do_not_exist_are_refused(training: Make, options: dict[str
         prefer(**_arguments(training), **options)
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "batch_size": 3}, {"recompute": True}])
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "batch_size": 3, "recompute": True}])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     training: Make, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
@@ -154,12 +155,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     assert _written("checkpoints/*") == []
 
 
-def test_only_what_was_trained_is_kept(training: Make) -> None:
-    """Not the copy of the start that the trainer compares with."""
-    folder = artifacts.fetch(prefer(**_arguments(training), max_steps=1))
-    assert not [path for path in folder.rglob("*") if path.is_dir()]
-
-
 def test_a_gradient_out_of_bounds_stops_at_once(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     given = training(start="champion", preferences=SETTINGS | {"beta": 1e12})
     monkeypatch.setattr(Progress, "after_step", lambda *_: pytest.fail("went on"))
@@ -180,11 +175,6 @@ def test_what_takes_too_long_is_stopped_after_the_probe_at_every_attempt(trainin
         with pytest.raises(BudgetError, match=r"minutes .* of 1e-06"):
             prefer(**arguments)
         assert _written("checkpoints/*") == []  # nothing to go on from
-
-
-def test_estimate_and_actual_stand_side_by_side(training: Make) -> None:
-    meta = prefer(**_arguments(training))["meta"]
-    assert all(meta[f"{kind}.{name}"] > 0 for kind in ("estimated", "actual") for name in ("seconds", "memory_mib"))
 
 
 @pytest.mark.parametrize("ignored", [{"mix": {"other": 0.5}}, {"packing": True}, {"processes": 2}])
