@@ -5,6 +5,7 @@ Fine-tunes the base model on a dataset version, merges, and registers the releas
 `receive dataset → base model → (starting point) → (search) → fine-tune → package → register → announce`
 
 A use case with a `search` tries settings first, one task a trial; a `start` other than the base model is resolved once.
+With `finetune.preferences` the champion learns from corrections instead: `corrections → prefer` stand in place of search and fine-tuning.
 
 An interrupted fine-tuning continues from its newest verified checkpoint. Started by a new dataset, or by hand:
 the form takes an earlier dataset, a control run on shuffled labels, or a smoke run of a few steps. Control and

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import os
 import secrets
 import shutil
 import tempfile
@@ -246,9 +247,10 @@ def drop_unused(*, usecase: str, kind: str, days: float) -> None:
 
 
 def mark_used(ref: ArtifactRef) -> None:
-    """Keep it for another while."""
+    """Keep it for another while. One that is just being dropped stays so: to read it is an error then."""
     if not is_s3(ref["uri"]):
-        local_path(f"{ref['uri']}/{MANIFEST}").touch()
+        with suppress(FileNotFoundError):
+            os.utime(local_path(f"{ref['uri']}/{MANIFEST}"))
 
 
 def _download(uri: str, manifest: dict[str, Any]) -> Path:

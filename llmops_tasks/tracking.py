@@ -109,12 +109,12 @@ def run(*, usecase: str, name: str, key: str) -> Iterator[Run]:
         api.update_run(run_id, status="RUNNING")
     else:
         run_id = api.create_run(experiment, run_name=name, tags={"llmops.key": key}).info.run_id
+    status = "FAILED"
     try:
         yield Run(api, run_id)
-    except BaseException:
-        api.set_terminated(run_id, status="FAILED")
-        raise
-    api.set_terminated(run_id, status="FINISHED")
+        status = "FINISHED"
+    finally:
+        api.set_terminated(run_id, status=status)
 
 
 def register_prompt(*, name: str, template: str, sha256: str) -> dict[str, Any]:

@@ -121,8 +121,11 @@ def _train(job: Job, out: Path) -> dict[str, Any]:
 
 
 def _params(job: Job) -> dict[str, Any]:
-    settings = {f"finetune.{name}": value for name, value in job.case.finetune.model_dump(mode="json").items()}
-    return settings | job.sources.digests() | {"base": job.base["sha256"], "control": job.control}
+    return (
+        prepared.params(job.case.finetune)
+        | job.sources.digests()
+        | {"base": job.base["sha256"], "control": job.control}
+    )
 
 
 def _together(found: list[dict[str, Any]]) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
     state = replace(methods.prepare(model, settings), cut=0)  # trl runs all layers
     plan = _plan(train, settings)[: job.max_steps]
     with tracking.run(usecase=job.name, name=f"prefer {job.key[:8]}", key=job.key) as run:
-        run.params(_params(job, settings))
+        sources = {"pairs": job.pairs["sha256"], "base": job.base["sha256"], "control": job.control}
+        run.params(prepared.params(settings) | sources)
         before = preferred(state, settings, held_out)
         cost = _learn(job, run.id, state, [[train[index] for index in batch] for batch in plan], tokenizer)
         figures = {"preferred.before": before, "preferred.after": preferred(state, settings, held_out)}
@@ -112,11 +113,6 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
     made = {"rows": len(train), "held_out": len(held_out), "steps": len(plan), "train_loss": state.losses[-1]}
     lineage = {"mlflow_run": run.id, "parents": [artifacts.parent(job.pairs)]}
     return {**made, **figures, **cost, **stamp, **lineage, "members": 1}
-
-
-def _params(job: Job, settings: Finetune) -> dict[str, Any]:
-    chosen = {f"finetune.{name}": value for name, value in settings.model_dump(mode="json").items()}
-    return chosen | {"pairs": job.pairs["sha256"], "base": job.base["sha256"], "control": job.control}
 
 
 def _read(job: Job, tokenizer: Any) -> tuple[list[Pair], list[Pair]]:

@@ -39,6 +39,11 @@ def digested(settings: Finetune) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude=_NO_MATTER)
 
 
+def params(settings: Finetune) -> dict[str, Any]:
+    """The settings as MLflow shows them."""
+    return {f"finetune.{name}": value for name, value in settings.model_dump(mode="json").items()}
+
+
 def with_settings(case: UseCase, settings: dict[str, Any] | None) -> UseCase:
     """The use case with other fine-tuning settings.
 
