@@ -51,13 +51,13 @@ class World:
         self.api, self.approver = (Api(state["airflow"], user, stack.password(user)) for user in ("admin", "approver"))
         self.base = state["airflow"]
 
-    def wait(self, ready: Callable[[], Any], seconds: float, what: str) -> Any:
+    def wait(self, ready: Callable[[], Any], seconds: float, what: str, every: float = 1) -> Any:
         """Poll until something is there."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if (found := ready()) is not None and found is not False:
                 return found
-            time.sleep(1)
+            time.sleep(every)
         raise AssertionError(f"waited {seconds:.0f} s for {what}")
 
     def finished(self, dag: str, run: str, seconds: float = 400) -> dict[str, str]:
@@ -167,7 +167,7 @@ def test_notes_become_an_approved_champion_even_if_training_is_killed_once(world
     run = world.api.trigger("tiny.prepare_data")
     assert set(world.finished("tiny.prepare_data", run).values()) == {"success"}
     train = world.started_by_asset("tiny.train", 0)
-    _kill_training_after_a_checkpoint(world)
+    _signal_training_after_a_checkpoint(world, signal.SIGKILL)
     assert set(world.finished("tiny.train", train).values()) == {"success"}
     attempts = next(
         task["try_number"] for task in world.api.tasks("tiny.train", train) if task["task_id"] == "finetune"
@@ -184,15 +184,16 @@ def test_notes_become_an_approved_champion_even_if_training_is_killed_once(world
     assert (approval["body"]["by"], approval["body"]["choice"]) == ("approver", "Approve")
 
 
-def _kill_training_after_a_checkpoint(world: World) -> None:
-    _wait_for_a_checkpoint(world)
-    for pid in _training():
-        os.kill(pid, signal.SIGKILL)
+def _signal_training_after_a_checkpoint(world: World, sign: signal.Signals) -> None:
+    world.wait(lambda: _checkpoints(world), 300, "a checkpoint", every=0.1)
+    processes = _training()
+    assert processes, "the training ended before it could be stopped"
+    for pid in processes:
+        os.kill(pid, sign)
 
 
-def _wait_for_a_checkpoint(world: World) -> None:
-    checkpoints = world.home / "store" / "tiny" / "checkpoints"
-    world.wait(lambda: list(checkpoints.glob("*/step-*/_manifest.json")) or None, 300, "a checkpoint")
+def _checkpoints(world: World) -> list[Path] | None:
+    return list((world.home / "store" / "tiny" / "checkpoints").glob("*/step-*/_manifest.json")) or None
 
 
 def _training() -> list[int]:
@@ -217,13 +218,12 @@ def test_clearing_the_finished_training_does_no_work_twice(world: World) -> None
 
 def test_a_training_that_is_cancelled_leaves_no_process_and_its_checkpoints(world: World) -> None:
     run = world.api.trigger("tiny.train", {"control": "shuffled_labels"})
-    _wait_for_a_checkpoint(world)
-    assert _training()
+    _signal_training_after_a_checkpoint(world, signal.SIGSTOP)  # so it cannot end before it is cancelled
     task = f"/dags/tiny.train/dagRuns/{quote(run, safe='')}/taskInstances/finetune"
     world.api.call("PATCH", task, {"new_state": "failed"})
     world.wait(lambda: not _training() or None, 60, "the training's process to end")
     assert world.finished("tiny.train", run)["package"] == "upstream_failed"
-    _wait_for_a_checkpoint(world)  # what was done is not lost: the run of the next test goes on from there
+    assert _checkpoints(world)  # what was done is not lost: the run of the next test goes on from there
 
 
 def test_a_rejected_control_run_is_recorded_and_changes_nothing(world: World) -> None:
