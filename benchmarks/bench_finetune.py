@@ -148,13 +148,22 @@ def _lora(layers: list[int] | None) -> Any:
     return LoraConfig(r=16, lora_alpha=32, target_modules=where, layers_to_transform=layers, task_type="CAUSAL_LM")
 
 
+def _plain(world: World) -> tuple[Any, Any]:
+    """The base model and its tokenizer as transformers load them."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(world.folder)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return AutoModelForCausalLM.from_pretrained(world.folder, dtype=torch.float32), tokenizer
+
+
 def hf_trainer(world: World, repetition: int, layers: list[int] | None = None) -> float:
     """Seconds of transformers.Trainer."""
     from peft import get_peft_model
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-    model, tokenizer = load_base(world.folder)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    model, tokenizer = _plain(world)
     model = get_peft_model(model, _lora(layers))
     # Trainer shifts labels itself: give it whole sequences.
     data = [_whole(row, tokenizer, world) for row in world.train]
@@ -184,8 +193,7 @@ def trl(world: World, repetition: int, layers: list[int] | None = None) -> float
 
     from llmops_tasks.prompts.templates import render_prompt
 
-    model, tokenizer = load_base(world.folder)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    model, tokenizer = _plain(world)
     rows = [{"prompt": render_prompt(world.case, row["text"]), "completion": row["completion"]} for row in world.train]
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(

@@ -32,6 +32,7 @@ class Generator(Protocol):
         """How unexpected each text is after `start`: -log2 of its probability."""
 
 
+CODE = (__file__, *trunk.CODE)  # the modules that an answer follows from
 MEMBERS = "members"  # the folder of an ensemble's models
 # Names of the kinds, and where they are; loaded on first use.
 KINDS = {"transformers": "llmops_tasks.generation:LocalModel", "stub": "llmops_tasks.generation:Stub"}
@@ -62,11 +63,14 @@ class LocalModel:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from llmops_tasks import onednn
+
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
         ).eval()
+        onednn.use(self._model)
         self._shared = shared if trunk.can_cut(self._model) else None
 
     def check_training(self) -> None:

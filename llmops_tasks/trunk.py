@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 log = logging.getLogger(__name__)
+# The modules that states of a model follow from. The second is a path, as importing it would bring torch.
+CODE = (__file__, str(Path(__file__).with_name("onednn.py")))
 SHARD = 128  # records
 KEEP_DAYS = 30  # a shard that nobody needed for so long is dropped
 # Settings that say where a model came from or how much of it there is, not what its lower layers compute.
@@ -213,7 +215,7 @@ def _shards(model: Any, cut: int, sequences: list[list[int]]) -> Iterator[tuple[
     weights = _digest(model, cut)
     for start in range(0, len(sequences), SHARD):
         shard = sequences[start : start + SHARD]
-        yield {"trunk": weights, "tokens": shard, "code": storage.code_digest(__file__)}, shard
+        yield {"trunk": weights, "tokens": shard, "code": storage.code_digest(*CODE)}, shard
 
 
 def _digest(model: Any, cut: int) -> str:

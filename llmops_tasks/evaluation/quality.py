@@ -66,7 +66,7 @@ def evaluate(
 
 
 def _code() -> str:
-    return storage.code_digest(__file__, templates.__file__, generation.__file__, trunk.__file__, metrics.__file__)
+    return storage.code_digest(__file__, templates.__file__, *generation.CODE, metrics.__file__)
 
 
 def _build(case: UseCase, dataset: ArtifactRef, split: str, predict: Callable[..., Any], out: Path) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def predict(*, usecase: str, day: ArtifactRef, champion: dict[str, Any], request
     inputs = {
         "day": day["sha256"],
         "release": champion["release"]["sha256"],
-        "code": storage.code_digest(__file__, templates.__file__, generation.__file__),
+        "code": storage.code_digest(__file__, templates.__file__, *generation.CODE),
     }
     return artifacts.publish(
         usecase=name, kind="predictions", inputs=inputs, build=partial(_build, case, day, champion), at=at

@@ -18,10 +18,8 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.prompts import templates
 from llmops_tasks.training import (
-    batches,
     checkpoints,
     curriculum,
-    examples,
     loop,
     methods,
     preflight,
@@ -34,8 +32,7 @@ from llmops_tasks.training.prepared import Prepared, check_options, prepare_run,
 from llmops_tasks.training.progress import Progress
 
 log = logging.getLogger(__name__)
-_ROOMS = (templates, trunk, batches, curriculum, examples, loop, methods, prepared)
-_CODE = (__file__, *(str(room.__file__) for room in _ROOMS))
+_CODE = (__file__, str(templates.__file__), *trunk.CODE)
 
 
 def finetune(

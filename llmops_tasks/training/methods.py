@@ -64,6 +64,8 @@ def load_base(folder: Path, method: str = "lora") -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from llmops_tasks import onednn
+
     options: dict[str, Any] = {"quantization_config": _four_bits()} if method == "qlora" else {}
     model = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -78,6 +80,7 @@ def load_base(folder: Path, method: str = "lora") -> tuple[Any, Any]:
             # bitsandbytes 0.50 repacks weights at the first forward pass in eval mode and keeps them so: gradients of
             # later training steps then come out wrong, without an error.
             layer.support_avx512bf16_for_cpu = False
+    onednn.use(model)
     trunk.check_architecture(model)
     return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
@@ -118,6 +121,9 @@ def prepare(model: Any, settings: Finetune) -> State:
 def _with_lora(model: Any, settings: Finetune, layers: list[int]) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    from llmops_tasks import onednn
+    from llmops_tasks.training.lora import Linear
+
     lora = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -126,6 +132,7 @@ def _with_lora(model: Any, settings: Finetune, layers: list[int]) -> Any:
         layers_to_transform=layers,
         task_type="CAUSAL_LM",
     )
+    lora._register_custom_module({onednn.Linear: Linear})  # peft's way to bring a layer of one's own
     return get_peft_model(model, lora)
 
 

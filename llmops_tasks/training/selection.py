@@ -82,7 +82,7 @@ def measure(*, usecase: str, sample: ArtifactRef, candidate: str = config_select
         "sample": sample["sha256"],
         "config": case.digest("task", "prompt", "evaluation"),
         "metric": case.gate.metric,
-        "code": storage.code_digest(__file__, templates.__file__, generation.__file__, metrics.__file__),
+        "code": storage.code_digest(__file__, templates.__file__, *generation.CODE, metrics.__file__),
     }
     build = partial(_build, case, sample, base, choice.context_length)
     ref = artifacts.publish(usecase=name, kind="measurements", inputs=inputs, build=build)
