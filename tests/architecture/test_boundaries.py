@@ -27,6 +27,7 @@ COLUMNS = [
         "storage_s3",
         "artifacts",
         "tracking",
+        "onednn",
         "trunk",
         "generation",
         "process",
@@ -40,6 +41,8 @@ HEAVY = (
     "torch", "transformers", "datasets", "peft", "mlflow", "great_expectations", "pandas", "numpy", "pyarrow",
     "sklearn", "scipy", "boto3", "botocore", "safetensors", "gguf", "optuna", "trl", "accelerate", "bitsandbytes", "airflow",
 )  # fmt: skip
+# Layers derive from torch's and peft's classes: imported where a model is loaded, never by a task's module.
+LAYERS = ("llmops_tasks.onednn", "llmops_tasks.training.lora")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -98,7 +101,7 @@ def test_every_module_has_its_place_in_the_plan() -> None:
 
 
 def test_importing_everything_loads_nothing_heavy() -> None:
-    modules = [_module(path) for path in FILES]
+    modules = [_module(path) for path in FILES if _module(path) not in LAYERS]
     code = (
         "import importlib, json, sys\n"
         f"[importlib.import_module(name) for name in {modules!r}]\n"
