@@ -92,7 +92,6 @@ class ModelFigures(TypedDict):
     memory_mib: float  # peak of the whole process that answered the prompts
     tokens_per_second: float  # of prompts read
     context_length: int | None  # tokens
-    opening: str  # what the model's own tokenizer puts before every text, often nothing
     problems: list[str]  # why it cannot answer this use case's prompts
     obstacles: list[str]  # why it cannot be fine-tuned
 

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from llmops_tasks import trunk
+from llmops_tasks import tokens, trunk
 from llmops_tasks.errors import InputError, did_you_mean
 
 
@@ -32,7 +32,7 @@ class Generator(Protocol):
         """How unexpected each text is after `start`: -log2 of its probability."""
 
 
-CODE = (__file__, *trunk.CODE)  # the modules that an answer follows from
+CODE = (__file__, tokens.__file__, *trunk.CODE)  # the modules that an answer follows from
 MEMBERS = "members"  # the folder of an ensemble's models
 # Names of the kinds, and where they are; loaded on first use.
 KINDS = {"transformers": "llmops_tasks.generation:LocalModel", "stub": "llmops_tasks.generation:Stub"}
@@ -81,10 +81,10 @@ class LocalModel:
         """See Generator. Prompts of like length share a batch; only last positions meet the vocabulary head."""
         import torch
 
-        first = [ids[0] for ids in self._tokenizer(answers, add_special_tokens=False)["input_ids"]]
-        tokens = self._tokenizer(prompts, add_special_tokens=False)["input_ids"] if prompts else []
-        hidden = self._trunk(tokens, batch_size)
-        order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
+        first = [ids[0] for ids in tokens.plain(self._tokenizer, answers)]
+        asked = tokens.opened(self._tokenizer, prompts)
+        hidden = self._trunk(asked, batch_size)
+        order = sorted(range(len(asked)), key=lambda index: len(asked[index]))
         result: dict[int, list[float]] = {}
         with torch.inference_mode():
             for at in range(0, len(order), batch_size):
@@ -127,9 +127,8 @@ class LocalModel:
         answers: list[str] = []
         with torch.inference_mode():
             for at in range(0, len(prompts), batch_size):
-                inputs = self._tokenizer(
-                    prompts[at : at + batch_size], add_special_tokens=False, padding=True, return_tensors="pt"
-                )
+                asked = tokens.opened(self._tokenizer, prompts[at : at + batch_size])
+                inputs = self._tokenizer.pad({"input_ids": asked}, return_tensors="pt")
                 output = self._model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
                 answers += self._tokenizer.batch_decode(
                     output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
@@ -141,27 +140,26 @@ class LocalModel:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        before = self._tokenizer(start, add_special_tokens=False)["input_ids"]
-        found = self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        tokens = [torch.tensor(before + ids) for ids in found]
-        order = sorted(range(len(tokens)), key=lambda index: len(tokens[index]))
+        (before,) = tokens.opened(self._tokenizer, [start])
+        whole = [torch.tensor(before + ids) for ids in tokens.plain(self._tokenizer, texts)]
+        order = sorted(range(len(whole)), key=lambda index: len(whole[index]))
         result: dict[int, float] = {}
         with torch.inference_mode():
             for at in range(0, len(order), batch_size):
                 chosen = order[at : at + batch_size]
-                padded = pad_sequence([tokens[index] for index in chosen], batch_first=True)
+                padded = pad_sequence([whole[index] for index in chosen], batch_first=True)
                 hidden = self._model.model(input_ids=padded, use_cache=False).last_hidden_state
                 for row, index in enumerate(chosen):
-                    result[index] = self._bits(hidden[row], tokens[index], len(before))
+                    result[index] = self._bits(hidden[row], whole[index], len(before))
         return [result[index] for index in range(len(texts))]
 
-    def _bits(self, hidden: Any, tokens: Any, start: int) -> float:
+    def _bits(self, hidden: Any, text: Any, start: int) -> float:
         """Of the tokens from `start` on, each foreseen from the position before it. One text at a time meets the
         vocabulary head: with 260,000 words, a batch's logits would outweigh the model."""
         from torch.nn.functional import cross_entropy
 
-        logits = self._model.lm_head(hidden[start - 1 : len(tokens) - 1])
-        return float(cross_entropy(logits.double(), tokens[start:], reduction="sum")) / math.log(2)
+        logits = self._model.lm_head(hidden[start - 1 : len(text) - 1])
+        return float(cross_entropy(logits.double(), text[start:], reduction="sum")) / math.log(2)
 
 
 class Ensemble:

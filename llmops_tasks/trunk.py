@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 log = logging.getLogger(__name__)
-# The modules that states of a model follow from. The second is a path, as importing it would bring torch.
+# The modules that a model's states follow from. The last is a path, as importing it would bring torch.
 CODE = (__file__, str(Path(__file__).with_name("onednn.py")))
 SHARD = 128  # records
 KEEP_DAYS = 30  # a shard that nobody needed for so long is dropped

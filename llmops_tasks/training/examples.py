@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmops_tasks import tokens
 from llmops_tasks.config import UseCase
 from llmops_tasks.errors import ModelError, TrainingError
 from llmops_tasks.prompts import templates
@@ -27,28 +28,24 @@ class Example:
 def encode(usecase: UseCase, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]]) -> list[Example]:
     """Tokenise rows with the columns `text` and `completion`.
 
-    Prompts longer than `max_length` lose their beginning: the question stands at the end.
+    Prompts longer than `max_length` lose their beginning, but not the opening: the question stands at the end.
 
     Raises:
         TrainingError: if a completion is empty, so that nothing could be learnt from it.
     """
-    prompts = [templates.render_prompt(usecase, row["text"]) for row in rows]
-    prompt_tokens = tokenizer(prompts, add_special_tokens=False)["input_ids"] if rows else []
-    answers = tokenizer([row["completion"] for row in rows], add_special_tokens=False)["input_ids"] if rows else []
+    prompts = tokens.opened(tokenizer, [templates.render_prompt(usecase, row["text"]) for row in rows])
+    answers = tokens.plain(tokenizer, [row["completion"] for row in rows])
     if not all(answers):
         raise TrainingError("A completion has no tokens: nothing could be learnt from it. Check the labels' texts.")
     end = [] if usecase.task.type == "classification" else [tokenizer.eos_token_id]
-    return [
-        example(prompt, answer + end, usecase.finetune.max_length)
-        for prompt, answer in zip(prompt_tokens, answers, strict=True)
-    ]
+    start, length = tokens.opening(tokenizer), usecase.finetune.max_length
+    whole = [(prompt, answer + end) for prompt, answer in zip(prompts, answers, strict=True)]
+    return [example(tokens.shortened(prompt, length - len(answer), start), answer) for prompt, answer in whole]
 
 
-def example(prompt: list[int], answer: list[int], max_length: int) -> Example:
-    """Tokens of a prompt, cut at its beginning, and of an answer: loss falls on the answer."""
-    prompt = prompt[-max(1, max_length - len(answer)) :]
-    tokens = [*prompt, *answer][:-1]  # the last token predicts nothing
-    return Example(tokens, [IGNORED] * (len(prompt) - 1) + answer)
+def example(prompt: list[int], answer: list[int]) -> Example:
+    """A prompt and an answer: loss falls on the answer. Its last token predicts nothing and is left out."""
+    return Example([*prompt, *answer][:-1], [IGNORED] * (len(prompt) - 1) + answer)
 
 
 @dataclass(frozen=True)
@@ -61,23 +58,22 @@ class Pair:
 
     def examples(self) -> list[Example]:
         """Both answers after the prompt, the preferred one first."""
-        whole = len(self.prompt) + max(len(self.chosen), len(self.rejected))
-        return [example(self.prompt, answer, whole) for answer in (self.chosen, self.rejected)]
+        return [example(self.prompt, answer) for answer in (self.chosen, self.rejected)]
 
 
 def pair(tokenizer: PreTrainedTokenizerBase, row: dict[str, str], max_length: int) -> Pair:
     """Tokens of a row with the columns `prompt`, `chosen` and `rejected`; a long prompt loses its beginning."""
-    prompt, chosen, rejected = (
-        tokenizer(row[name], add_special_tokens=False)["input_ids"] for name in ("prompt", "chosen", "rejected")
-    )
-    return Pair(prompt[-max(1, max_length - max(len(chosen), len(rejected))) :], chosen, rejected)
+    (prompt,), start = tokens.opened(tokenizer, [row["prompt"]]), tokens.opening(tokenizer)
+    chosen, rejected = tokens.plain(tokenizer, [row["chosen"], row["rejected"]])
+    room = max_length - max(len(chosen), len(rejected))
+    return Pair(tokens.shortened(prompt, room, start), chosen, rejected)
 
 
 def blocks(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> list[Example]:
     """Texts without answers, cut into blocks of at most `length` tokens: every position predicts the next token."""
-    tokens = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     end = [tokenizer.eos_token_id]
-    found = [(row + end)[at : at + length + 1] for row in tokens for at in range(0, len(row), length)]
+    rows = tokens.opened(tokenizer, texts)
+    found = [(row + end)[at : at + length + 1] for row in rows for at in range(0, len(row), length)]
     return [Example(block[:-1], block[1:]) for block in found]
 
 
@@ -87,7 +83,7 @@ def label_tokens(usecase: UseCase, tokenizer: PreTrainedTokenizerBase) -> list[i
     Raises:
         ModelError: if two labels begin with the same token, so that one forward pass cannot tell them apart.
     """
-    first = [tokenizer(label.text, add_special_tokens=False)["input_ids"][0] for label in usecase.task.labels]
+    first = [found[0] for found in tokens.plain(tokenizer, [label.text for label in usecase.task.labels])]
     for index, token in enumerate(first):
         if token in first[:index]:
             names = [label.name for label, other in zip(usecase.task.labels, first, strict=True) if other == token]

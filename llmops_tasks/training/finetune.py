@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks import artifacts, config, storage, tracking, trunk
+from llmops_tasks import artifacts, config, storage, tokens, tracking, trunk
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.prompts import templates
@@ -32,7 +32,7 @@ from llmops_tasks.training.prepared import Prepared, check_options, prepare_run,
 from llmops_tasks.training.progress import Progress
 
 log = logging.getLogger(__name__)
-_CODE = (__file__, str(templates.__file__), *trunk.CODE)
+_CODE = (__file__, str(templates.__file__), tokens.__file__, *trunk.CODE)
 
 
 def finetune(

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks import artifacts, config, storage, tracking, trunk
+from llmops_tasks import artifacts, config, storage, tokens, tracking, trunk
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import BudgetError, DataError
@@ -28,7 +28,7 @@ from llmops_tasks.training.examples import Example, Pair, pair
 from llmops_tasks.training.progress import Progress
 
 log = logging.getLogger(__name__)
-_CODE = (__file__, *trunk.CODE)
+_CODE = (__file__, tokens.__file__, *trunk.CODE)
 
 
 def prefer(

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks import metrics
+from llmops_tasks import metrics, tokens
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import Interval, ModelFigures
 from llmops_tasks.errors import ModelError
@@ -49,8 +49,8 @@ def figures(
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    generator, start = LocalModel(folder), opening(tokenizer)
-    asked = {name: prompts(case, rows, shown, start) for name, shown in zip(SHOTS, ([], shots), strict=True)}
+    generator = LocalModel(folder)
+    asked = {name: prompts(case, rows, shown) for name, shown in zip(SHOTS, ([], shots), strict=True)}
     context = json.loads((folder / "config.json").read_bytes()).get("max_position_embeddings", context)
     problems = _problems(case, tokenizer, asked["few_shot"], context)
     speed = _tokens_per_second(case, generator, tokenizer, asked["zero_shot"])
@@ -58,7 +58,7 @@ def figures(
     memory = _peak_mib()  # before whole texts meet the vocabulary, which answering does not ask for
     columns["characters"] = [len(row["text"]) for row in rows]
     texts = [row["text"] for row in rows]
-    columns["bits"] = generator.bits(f"{start}\n", texts, case.evaluation.batch_size)
+    columns["bits"] = generator.bits("\n", texts, case.evaluation.batch_size)
     found: ModelFigures = {
         "zero_shot": _quality(case, columns, "zero_shot"),
         "few_shot": _quality(case, columns, "few_shot"),
@@ -68,31 +68,23 @@ def figures(
         "memory_mib": memory,
         "tokens_per_second": speed,
         "context_length": context,
-        "opening": start,
         "problems": problems,
         "obstacles": _against(generator.check_training),
     }
     return found, columns
 
 
-def opening(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the tokenizer puts before every text: its beginning-of-text token, or nothing. Some models are lost
-    without it."""
-    first = tokenizer("a")["input_ids"][0]
-    return str(tokenizer.bos_token) if first == tokenizer.bos_token_id else ""
-
-
-def prompts(case: UseCase, rows: list[Row], shots: list[Row], start: str) -> list[str]:
-    """Prompts with these examples and no others, after `start`, which a template may already have."""
+def prompts(case: UseCase, rows: list[Row], shots: list[Row]) -> list[str]:
+    """Prompts with these examples and no others."""
     examples = [{"text": str(row["text"]), "answer": str(row["completion"])} for row in shots]
     shown = case.model_copy(update={"prompt": case.prompt.model_copy(update={"examples": examples})})
-    return [start + templates.render_prompt(shown, row["text"]).removeprefix(start) for row in rows]
+    return [templates.render_prompt(shown, row["text"]) for row in rows]
 
 
 def _problems(case: UseCase, tokenizer: PreTrainedTokenizerBase, asked: list[str], context: int | None) -> list[str]:
     """Why this model's answers to these prompts would mean nothing."""
     found = _against(partial(label_tokens, case, tokenizer))
-    longest = max(len(tokens) for tokens in tokenizer(asked, add_special_tokens=False)["input_ids"])
+    longest = max(map(len, tokens.opened(tokenizer, asked)))
     if context and longest > context:
         found.append(f"A prompt with examples has {longest} tokens, its context {context}.")
     return found
@@ -117,8 +109,7 @@ def _tokens_per_second(
         started = time.perf_counter()
         generator.scores(some, ["\n"], size)
         seconds.append(time.perf_counter() - started)
-    tokens = sum(len(ids) for ids in tokenizer(some, add_special_tokens=False)["input_ids"])
-    return round(tokens / min(seconds), 1)
+    return round(sum(map(len, tokens.opened(tokenizer, some))) / min(seconds), 1)
 
 
 def _answers(case: UseCase, generator: Generator, rows: list[Row], asked: dict[str, list[str]]) -> Columns:

@@ -158,9 +158,7 @@ def _write(choices: Choices, rows: list[Ranked]) -> str:
     """What the use case must say to start from the chosen model."""
     row = next(row for row in rows if row["verdict"] == "chosen")
     section = choices[row["candidate"]].model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-    text = yaml.safe_dump({"base_model": section}, sort_keys=False, width=1000)
-    start = row["figures"]["opening"] if row["figures"] else ""
-    return text + (f'# and prompt.template must begin with "{start}", as all texts of this model do\n' if start else "")
+    return yaml.safe_dump({"base_model": section}, sort_keys=False, width=1000)
 
 
 # ---------------------------------------------------------------- for people

@@ -29,6 +29,7 @@ COLUMNS = [
         "tracking",
         "onednn",
         "trunk",
+        "tokens",
         "generation",
         "process",
         "metrics",

@@ -128,14 +128,13 @@ def test_too_few_records_are_no_evidence() -> None:
         drawn_ids(case, rows(case, 24))
 
 
-def test_examples_stand_before_the_question_and_the_opening_once_before_all() -> None:
+def test_examples_stand_before_the_question() -> None:
     case = config.load("triage")
     asked, shown = rows(case)[:1], rows(case)[1:3]
-    (zero,), (few,) = prompts(case, asked, [], "<bos>"), prompts(case, asked, shown, "<bos>")
-    assert zero == "<bos>Note: note 0\nPriority:"
-    assert few == ("<bos>Note: note 1\nPriority: emergent\n\nNote: note 2\nPriority: urgent\n\nNote: note 0\nPriority:")
-    own = case.model_copy(update={"prompt": case.prompt.model_copy(update={"template": "<bos>{{ text }}"})})
-    assert prompts(own, asked, [], "<bos>") == ["<bos>note 0"]
+    assert prompts(case, asked, []) == ["Note: note 0\nPriority:"]
+    assert prompts(case, asked, shown) == [
+        "Note: note 1\nPriority: emergent\n\nNote: note 2\nPriority: urgent\n\nNote: note 0\nPriority:"
+    ]
 
 
 # ---------------------------------------------------------------- measuring
@@ -148,7 +147,7 @@ def test_a_measurement_says_what_the_model_is_worth_and_what_it_takes(measured: 
     kept = found["figures"]
     assert found["candidate"] == "current" and 100 < found["n"] == len(answers(found)) <= 200
     assert kept["parameters"] == AutoModelForCausalLM.from_pretrained(tiny_model).num_parameters()
-    assert kept["context_length"] == 512 and kept["problems"] == kept["obstacles"] == [] and kept["opening"] == ""
+    assert kept["context_length"] == 512 and kept["problems"] == kept["obstacles"] == []
     assert kept["disk_mib"] > 10 and kept["memory_mib"] > 100 and kept["tokens_per_second"] > 0
     for name in ("zero_shot", "few_shot", "bits_per_character"):
         assert kept[name]["low"] <= kept[name]["value"] <= kept[name]["high"]

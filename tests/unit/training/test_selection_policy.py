@@ -35,7 +35,6 @@ def measured(name: str, few: float = 0.2, bits: float = 2.0, licence: str | None
         "memory_mib": 1500.0,
         "tokens_per_second": 400.0,
         "context_length": 8192,
-        "opening": "",
         "problems": [],
         "obstacles": [],
     }
@@ -162,10 +161,9 @@ def test_figures_of_different_records_are_not_compared() -> None:
 
 
 def test_it_says_what_to_write_into_the_use_case() -> None:
-    better = measured("other", 0.9, opening="<bos>")
+    better = measured("other", 0.9)
     text = chosen(measured("current"), better)["write"]
     assert yaml.safe_load(text) == {"base_model": {"uri": "file:///other", "licence": "mit"}}
-    assert 'prompt.template must begin with "<bos>"' in text
     page = table(decision=chosen(measured("current"), better))
     assert "write into the use case" in page and text.strip() in page
     assert "write into the use case" not in table(decision=chosen(measured("current")))
