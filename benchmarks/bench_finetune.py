@@ -9,7 +9,7 @@ the same function. Two questions, each to `transformers.Trainer` and TRL's `SFTT
   on the same top layers as ours.
 
 Ours counts everything: the trunk's pass over the data, too. `sgemm_share` is how much of a plain matrix product's
-speed our steps reach.
+speed our steps reach, numpy's; `onednn_share` the same of oneDNN's, which is what multiplies in them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -50,7 +51,7 @@ class World:
         self.base = base_model(usecase="triage")
         self.folder = artifacts.fetch(self.base)
         self.targets: dict[int, float] = {}  # repetition -> the peer's held-out loss
-        self.shares: list[float] = []
+        self.shares: list[dict[str, float]] = []  # of a repetition
         model, tokenizer = load_base(self.folder)
         self.layers = model.config.num_hidden_layers
         self.tokens = sum(len(example.tokens) for example in self.encoded(tokenizer)[0])
@@ -117,12 +118,12 @@ def seconds_a_thousand(world: World, repetition: int) -> float:
     for number in range(EPOCHS):
         run.epoch(number, EPOCHS)
     spent = run.spent
-    world.shares.append(_share(run))
+    world.shares.append(_shares(run))
     return spent / (EPOCHS * world.tokens / 1000)
 
 
-def _share(run: Ours) -> float:
-    """Floating-point operations of a training step, forward and backward, per second, of what a matrix product gets.
+def _shares(run: Ours) -> dict[str, float]:
+    """Floating-point operations of a training step, forward and backward, per second, of what matrix products get.
 
     Two operations a weight and token forward and two backward (weights are frozen, so only states get a gradient); LoRA
     matrices take the same again for their own gradients. Attention, norms, the vocabulary and the last
@@ -136,9 +137,24 @@ def _share(run: Ours) -> float:
     )
     own = sum(value.numel() for value in run.state.trained.values())
     tokens = sum(len(example.tokens) for example in run.train)
-    speed, before = calibrate(), run.spent
+    numpys, onednns, before = calibrate(), _onednn_gflops(), run.spent
     run.epoch(EPOCHS, EPOCHS + 1)
-    return (4 * frozen + 6 * own) * tokens / (run.spent - before) / 1e9 / speed
+    ours = (4 * frozen + 6 * own) * tokens / (run.spent - before) / 1e9
+    return {"sgemm_share": ours / numpys, "onednn_share": ours / onednns}
+
+
+def _onednn_gflops(size: int = 768, count: int = 50) -> float:
+    """Of the product that `harness.calibrate` asks numpy for."""
+    import torch
+
+    from llmops_tasks import onednn
+
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    onednn.product(left, right)  # warm up
+    started = time.perf_counter()
+    for _ in range(count):
+        onednn.product(left, right)
+    return count * 2 * size**3 / (time.perf_counter() - started) / 1e9
 
 
 def _lora(layers: list[int] | None) -> Any:
@@ -246,5 +262,6 @@ def main() -> None:
         report("finetune", name, "s to equal held-out loss", sooner, figures)
         same = paired(lambda r: seconds_a_thousand(world, r), lambda r, leg=leg: leg(world, r, top) / thousands, N)  # type: ignore[misc]
         same["tokens_per_second"] = [round(1000 / same["ours"]), round(1000 / same["theirs"])]
-        same["sgemm_share"] = round(sorted(world.shares)[len(world.shares) // 2], 2)
+        for share in ("sgemm_share", "onednn_share"):
+            same[share] = round(median(found[share] for found in world.shares), 2)
         report("finetune", f"{name}_same_layers", "s per 1,000 useful tokens", faster, same)
