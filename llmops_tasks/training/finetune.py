@@ -189,4 +189,4 @@ def _teach(progress: Progress, ready: Prepared) -> dict[str, Any]:
 
 def _save(job: Job, state: State, out: Path) -> None:
     if processes.rank() == 0:
-        methods.save(state, out, {"control": job.control, "smoke": job.max_steps is not None})
+        methods.save(state, out, job.base, {"control": job.control, "smoke": job.max_steps is not None})

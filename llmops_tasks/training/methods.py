@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_tasks import storage, trunk
 from llmops_tasks.config import Finetune
+from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import ModelError
 
 if TYPE_CHECKING:
@@ -136,9 +137,15 @@ def _with_lora(model: Any, settings: Finetune, layers: list[int]) -> Any:
     return get_peft_model(model, lora)
 
 
-def save(state: State, out: Path, stamp: dict[str, Any]) -> None:
-    """Write what was trained (safetensors), and `training.json` with the losses and the stamp."""
-    lora = {"selected_adapters": ["default"]} if state.base is not state.model else {}  # not one that was compared with
+def save(state: State, out: Path, base: ArtifactRef, stamp: dict[str, Any]) -> None:
+    """Write what was trained (safetensors), and `training.json` with the losses and the stamp.
+
+    LoRA's settings name the base by its digest: a folder's name would make other bytes of the same training elsewhere.
+    """
+    lora: dict[str, Any] = {}
+    if state.base is not state.model:
+        state.model.peft_config["default"].base_model_name_or_path = f"sha256:{base['sha256']}"
+        lora = {"selected_adapters": ["default"], "save_embedding_layers": False}  # not one that was compared with
     state.model.save_pretrained(out, safe_serialization=True, **lora)
     (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; `release.package` writes a true one
     (out / "training.json").write_bytes(storage.canonical({"losses": state.losses, **stamp}))

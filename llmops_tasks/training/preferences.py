@@ -109,7 +109,7 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
         run.metrics({**figures, **cost, "train_loss": state.losses[-1]})
     log.info("preferred answers: %.3f of %d held-out pairs before, %.3f after", before, len(held_out), figures["preferred.after"])  # fmt: skip
     stamp = {"control": job.control, "smoke": job.max_steps is not None}
-    methods.save(state, out, stamp)
+    methods.save(state, out, job.base, stamp)
     made = {"rows": len(train), "held_out": len(held_out), "steps": len(plan), "train_loss": state.losses[-1]}
     lineage = {"mlflow_run": run.id, "parents": [artifacts.parent(job.pairs)]}
     return {**made, **figures, **cost, **stamp, **lineage, "members": 1}

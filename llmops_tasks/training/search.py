@@ -18,7 +18,7 @@ from llmops_tasks.config import Search, UseCase
 from llmops_tasks.config_training import Range
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, TrainingError
-from llmops_tasks.training import curriculum, loop
+from llmops_tasks.training import curriculum, loop, preflight
 from llmops_tasks.training.prepared import Prepared, prepare_run, with_settings
 
 if TYPE_CHECKING:
@@ -69,11 +69,12 @@ def trial(
     try:
         sources = curriculum.sources(case, name, dataset, base)
         changed = with_settings(case, {**settings, "epochs": search.epochs})
-        loss = _train(prepare_run(changed, name, sources, base, max_steps=max_steps), tried)
-        study.tell(tried, loss)
+        ready = prepare_run(changed, name, sources, base, max_steps=max_steps)
+        preflight.check(preflight.estimate(ready.state, ready.settings, ready.taught, name), ready.settings.budget)
+        study.tell(tried, _train(ready, tried))
     except optuna.TrialPruned:
         study.tell(tried, state=optuna.trial.TrialState.PRUNED)
-    except TrainingError as exc:  # settings that do not train are a result, too
+    except TrainingError as exc:  # settings that do not train, or not within the budget, are a result, too
         log.warning("trial %d failed: %s", number, exc)
         study.tell(tried, state=optuna.trial.TrialState.FAIL)
     return _told(study.trials[tried.number], number)

@@ -59,6 +59,14 @@ def test_scores_are_those_of_the_plain_model(tiny_model: Path, model: Generator,
     assert model.scores(prompts[:1], ANSWERS, 1)[0] == pytest.approx(wanted, abs=1e-5)
 
 
+def test_it_multiplies_by_onednn(tiny_model: Path) -> None:
+    from llmops_tasks import onednn
+    from llmops_tasks.generation import LocalModel
+
+    layers = [type(layer) for layer in LocalModel(tiny_model)._model.modules()]
+    assert layers.count(onednn.Linear) == 15  # seven in each of two layers, and the vocabulary's
+
+
 @pytest.mark.parametrize("cut", [0, 1])
 def test_a_shared_trunk_changes_no_score(tiny_model: Path, model: Generator, prompts: list[str], cut: int) -> None:
     wanted = model.scores(prompts, ANSWERS, batch_size=4)

@@ -89,6 +89,15 @@ def test_the_same_product_has_the_same_bits_wherever_it_lies_in_memory() -> None
         assert torch.equal(onednn.product(moved, weight), first)
 
 
+def test_a_weight_that_is_trained_is_read_anew_every_time() -> None:
+    _, layer = _layers(bias=False)
+    states = torch.randn(*ROWS, IN)
+    before = layer(states)
+    with torch.no_grad():
+        layer.weight.mul_(2)
+    assert torch.equal(layer(states), before * 2)
+
+
 def test_what_is_not_for_onednn_goes_the_way_of_torch(calls: list[tuple[int, ...]]) -> None:
     torchs, ours = _layers()
     few, many = torch.randn(1, IN), torch.randn(*ROWS, IN)

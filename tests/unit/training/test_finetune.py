@@ -123,6 +123,19 @@ def test_an_adapter_holds_safetensors_of_the_top_layers_only(expected: ArtifactR
     assert layers == {"1"}
 
 
+def test_the_same_training_elsewhere_gives_the_same_bytes(
+    training: Make, expected: ArtifactRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another store, so over a base model in another folder."""
+    monkeypatch.setenv("LLMOPS_STORE", (tmp_path / "elsewhere").as_uri())
+    arguments = training()
+    arguments["base"] = base_model(usecase=arguments["usecase"])
+    again = finetune(**arguments)
+    assert again["uri"].startswith((tmp_path / "elsewhere").as_uri()) and again["sha256"] == expected["sha256"]
+    settings = storage.read_json(f"{again['uri']}/adapter_config.json")
+    assert settings["base_model_name_or_path"] == f"sha256:{arguments['base']['sha256']}"
+
+
 def test_a_loss_that_is_no_number_stops_and_publishes_nothing(training: Make, tiny_model: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

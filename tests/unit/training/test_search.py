@@ -22,8 +22,8 @@ SPACE = {"learning_rate": {"low": 1e-6, "high": 3e-2, "log": True}, "rank": {"lo
 def searching(training: Make) -> Callable[..., dict[str, Any]]:
     """Arguments of `trial`, for a use case with a search."""
 
-    def make(**changes: Any) -> dict[str, Any]:
-        arguments = training(dropout=0.0)
+    def make(budget: dict[str, float] | None = None, **changes: Any) -> dict[str, Any]:
+        arguments = training(dropout=0.0, budget=budget or {})
         path = Path(arguments["usecase"])
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         raw["search"] = {"space": SPACE, "trials": 4} | changes
@@ -122,6 +122,15 @@ def test_settings_that_do_not_train_are_a_result(searching: Make, monkeypatch: p
         with pytest.raises(TrainingError, match="None of 1 trials came to an end"):
             search.best(**arguments, tried=[search.trial(**arguments, number=0)])
     assert search.trial(**arguments, number=1)["state"] == "complete"
+
+
+def test_settings_beyond_the_budget_are_not_trained(
+    searching: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = searching(budget={"memory_gib": 0.1})
+    monkeypatch.setattr(search, "_train", lambda *_: pytest.fail("it was trained"))
+    assert search.trial(**arguments, number=0)["state"] == "failed"
+    assert "memory_gib" in caplog.text and "of 0.1" in caplog.text
 
 
 def test_no_trial_begins_when_the_time_is_spent(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
