@@ -45,7 +45,12 @@ def answer() -> dict[str, Any]:
 
 
 @stage(
-    "evaluate", schedule=lambda usecase, case: [assets_of(usecase).candidate], params=PARAMS, doc=__doc__, only=MEASURED
+    "evaluate",
+    schedule=lambda usecase, case: [assets_of(usecase).candidate],
+    params=PARAMS,
+    doc=__doc__,
+    only=MEASURED,
+    asks=True,
 )
 def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""

@@ -4,7 +4,8 @@ Fine-tunes the base model on a dataset version, merges, and registers the releas
 
 `receive dataset → base model → (starting point) → (search) → fine-tune → package → register → announce`
 
-A use case with a `search` tries settings first, one task a trial; a `start` other than the base model is resolved once.
+A use case with a `search` tries settings first, one task a trial; a `start` other than the base model, and the datasets
+of a `mix` or `domain`, are resolved once.
 With `finetune.preferences` the champion learns from corrections instead: `corrections → prefer` stand in place of search and fine-tuning.
 
 An interrupted fine-tuning continues from its newest verified checkpoint. Started by a new dataset, or by hand:
@@ -26,6 +27,7 @@ from llmops_tasks.release.package import package
 from llmops_tasks.release.registry import register, starting_point
 from llmops_tasks.training.base_model import base_model
 from llmops_tasks.training.corrections import corrections
+from llmops_tasks.training.curriculum import others
 from llmops_tasks.training.finetune import finetune
 from llmops_tasks.training.preferences import prefer
 from llmops_tasks.training.prepared import CONTROLS
@@ -51,10 +53,9 @@ def options() -> dict[str, Any]:
     return {"control": params["control"], "max_steps": params["max_steps"]}
 
 
-def _searched(usecase: str, case: UseCase, dataset: Any, start: Any, max_steps: Any) -> Any:
+def _searched(case: UseCase, common: dict[str, Any]) -> Any:
     """Every trial is a task; what won goes into the fine-tuning."""
-    common = {"usecase": usecase, "dataset": dataset, "base": start, "max_steps": max_steps}
-    numbers = task(trials)(usecase=usecase, max_steps=max_steps)
+    numbers = task(trials)(usecase=common["usecase"], max_steps=common["max_steps"])
     tried = model_task(trial, case).partial(**common).expand(number=numbers)
     return task(best, multiple_outputs=True)(**common, tried=tried)["settings"]
 
@@ -68,13 +69,22 @@ def dags(usecase: str, case: UseCase) -> None:
     start: Any = base
     if case.finetune.start != "base":
         start = task(starting_point, multiple_outputs=True)(usecase=usecase, base=base)
-    kind = {"control": chosen["control"], "max_steps": chosen["max_steps"]}
     if case.finetune.preferences:
         pairs = task(corrections, multiple_outputs=True)(usecase=usecase, dataset=dataset)
-        trained = model_task(prefer, case)(usecase=usecase, pairs=pairs, base=start, **kind)
+        trained = model_task(prefer, case)(
+            usecase=usecase, pairs=pairs, base=start, control=chosen["control"], max_steps=chosen["max_steps"]
+        )
     else:
-        settings = _searched(usecase, case, dataset, start, chosen["max_steps"]) if case.search else None
-        trained = model_task(finetune, case)(usecase=usecase, dataset=dataset, base=start, settings=settings, **kind)
+        mixed = case.finetune.mix or case.finetune.domain
+        common = {
+            "usecase": usecase,
+            "dataset": dataset,
+            "base": start,
+            "max_steps": chosen["max_steps"],
+            "others": task(others)(usecase=usecase) if mixed else None,
+        }
+        settings = _searched(case, common) if case.search else None
+        trained = model_task(finetune, case)(**common, settings=settings, control=chosen["control"])
     release = model_task(package, case)(usecase=usecase, trained=trained, base=start, dataset=dataset)
     candidate = task(register)(usecase=usecase, release=release)
     extra = {"sha256": release["sha256"], "version": candidate["version"], "candidate": candidate, "dataset": dataset}

@@ -23,7 +23,7 @@ from importlib import import_module
 from typing import Any
 
 from llmops_tasks.errors import InputError, LLMOpsError, did_you_mean
-from llmops_tasks.process import die_with_parent
+from llmops_tasks.process import LOG_FORMAT, die_with_parent
 
 # Short name -> module:function. A verb that is its module's namesake needs no more than its name.
 VERBS = {
@@ -46,6 +46,7 @@ VERBS = {
     "training.measure": "training.selection:measure",
     "training.select": "training.selection_policy:decide",
     "training.selection": "training.selection:report",
+    "training.others": "training.curriculum:others",
     "training.trials": "training.search:trials",
     "training.trial": "training.search:trial",
     "training.best": "training.search:best",
@@ -131,7 +132,7 @@ def main(words: list[str]) -> int:
     """Run one verb; returns the exit code."""
     os.umask(0o077)
     die_with_parent()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it advises to install what downloads kernels
     if not words or words[0] in ("list", "-h", "--help"):
         print(__doc__)

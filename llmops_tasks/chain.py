@@ -37,9 +37,25 @@ def _base(usecase: str, done: Results) -> Any:
 
 
 def _train(usecase: str, done: Results) -> Any:
+    """Preferences learn from corrections; else records are learnt, with the settings that a search finds."""
+    from llmops_tasks import config
+    from llmops_tasks.training.corrections import corrections
     from llmops_tasks.training.finetune import finetune
+    from llmops_tasks.training.preferences import prefer
 
-    return finetune(usecase=usecase, dataset=done["version"], base=done["start"], control=done["control"])
+    dataset, start, control = done["version"], done["start"], done["control"]
+    if config.load(usecase).finetune.preferences:
+        pairs = corrections(usecase=usecase, dataset=dataset)
+        return prefer(usecase=usecase, pairs=pairs, base=start, control=control)
+    settings = _searched(usecase, dataset, start)
+    return finetune(usecase=usecase, dataset=dataset, base=start, control=control, settings=settings)
+
+
+def _searched(usecase: str, dataset: Any, start: Any) -> Any:
+    from llmops_tasks.training.search import best, trial, trials
+
+    common = {"usecase": usecase, "dataset": dataset, "base": start}
+    return best(**common, tried=[trial(**common, number=number) for number in trials(usecase=usecase)])["settings"]
 
 
 def _package(usecase: str, done: Results) -> Any:

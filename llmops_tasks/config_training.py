@@ -114,6 +114,8 @@ class Finetune(Section):
             raise ValueError(
                 "preferences learn from corrections alone, one process: remove mix, domain, continual, packing, processes"
             )
+        if self.preferences and self.dropout:
+            raise ValueError("preferences are learnt without dropout: set dropout to 0")
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate is {self.accumulate}, but a batch has only {self.batch_size} records")
         if any(weight <= 0 for weight in self.mix.values()):

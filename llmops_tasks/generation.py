@@ -83,7 +83,7 @@ class LocalModel:
 
         first = [ids[0] for ids in tokens.plain(self._tokenizer, answers)]
         asked = tokens.opened(self._tokenizer, prompts)
-        hidden = self._trunk(asked, batch_size)
+        hidden = self._trunk(asked)
         order = sorted(range(len(asked)), key=lambda index: len(asked[index]))
         result: dict[int, list[float]] = {}
         with torch.inference_mode():
@@ -94,13 +94,13 @@ class LocalModel:
                 result |= dict(zip(chosen, rows, strict=True))
         return [result[index] for index in range(len(prompts))]
 
-    def _trunk(self, sequences: list[list[int]], batch_size: int) -> list[Any]:
+    def _trunk(self, sequences: list[list[int]]) -> list[Any]:
         """What enters the first layer that is not shared: states (time, width), or the tokens if none is."""
         import torch
 
         if self._shared is None:
             return [torch.tensor(sequence) for sequence in sequences]
-        return trunk.activations(model=self._model, shared=self._shared, sequences=sequences, batch_size=batch_size)
+        return trunk.activations(model=self._model, shared=self._shared, sequences=sequences)
 
     def _last_logits(self, batch: list[Any]) -> Any:
         """Logits (batch, vocabulary) after each sequence's last token. Padding is on the right, where

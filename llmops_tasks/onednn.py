@@ -34,7 +34,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        ctx.save_for_backward(states, weight)
+        ctx.save_for_backward(states if ctx.needs_input_grad[1] else None, weight)  # a frozen weight needs no states
         return product(states, weight, bias)
 
     @staticmethod

@@ -22,6 +22,7 @@ from typing import IO, Any
 from llmops_tasks import errors
 
 log = logging.getLogger(__name__)
+LOG_FORMAT = "%(name)s: %(message)s"
 _SETTINGS = {
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

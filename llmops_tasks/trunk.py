@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 # The modules that a model's states follow from. The last is a path, as importing it would bring torch.
 CODE = (__file__, str(Path(__file__).with_name("onednn.py")))
 SHARD = 128  # records
+ROWS = 16  # records at once: always as many, as the last digits follow from their padding
 KEEP_DAYS = 30  # a shard that nobody needed for so long is dropped
 # Settings that say where a model came from or how much of it there is, not what its lower layers compute.
 _ELSEWHERE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
@@ -176,24 +177,25 @@ def can_cut(model: Any) -> bool:
         return False
     tokens = torch.arange(8, device=model.device).unsqueeze(0)
     with torch.inference_mode():
-        whole = decoder(input_ids=tokens, use_cache=False).last_hidden_state
-        states = decoder.norm(run_layers(decoder, decoder.embed_tokens(tokens), decoder.layers))
-    return bool(torch.allclose(states, whole, rtol=1e-3, atol=1e-4, equal_nan=True))
+        whole = model(input_ids=tokens, use_cache=False).logits[0]
+        counted = torch.ones_like(tokens, dtype=torch.bool)
+        states = run_layers_at(decoder, decoder.embed_tokens(tokens), decoder.layers, counted)
+        found = model.lm_head(decoder.norm(states))
+    return bool(torch.allclose(found, whole, rtol=1e-3, atol=1e-4, equal_nan=True))
 
 
-def activations(*, model: Any, shared: Shared, sequences: list[list[int]], batch_size: int) -> list[torch.Tensor]:
+def activations(*, model: Any, shared: Shared, sequences: list[list[int]]) -> list[torch.Tensor]:
     """Every sequence's hidden states entering layer `shared.cut`: tensors (time, width), memory-mapped from the store.
 
     Args:
         model: a causal LM that passes `check_architecture`.
         shared: where they are kept, and the cut.
         sequences: token ids; none empty.
-        batch_size: of what must be computed.
     """
     result: list[torch.Tensor] = []
     artifacts.drop_unused(usecase=shared.usecase, kind="activations", days=KEEP_DAYS)
     for inputs, shard in _shards(model, shared.cut, sequences):
-        build = partial(_run_shard, model, shared.cut, shard, batch_size)
+        build = partial(_run_shard, model, shared.cut, shard)
         ref = artifacts.publish(usecase=shared.usecase, kind="activations", inputs=inputs, build=build)
         artifacts.mark_used(ref)
         result += _read_shard(artifacts.fetch(ref), shard)
@@ -231,7 +233,7 @@ def _digest(model: Any, cut: int) -> str:
     return whole.hexdigest()
 
 
-def _run_shard(model: Any, cut: int, shard: list[list[int]], batch_size: int, out: Path) -> dict[str, Any]:
+def _run_shard(model: Any, cut: int, shard: list[list[int]], out: Path) -> dict[str, Any]:
     import torch
     from safetensors.torch import save_file
     from torch.nn.utils.rnn import pad_sequence
@@ -239,8 +241,8 @@ def _run_shard(model: Any, cut: int, shard: list[list[int]], batch_size: int, ou
     order = sorted(range(len(shard)), key=lambda index: len(shard[index]))
     hidden: dict[int, torch.Tensor] = {}
     with torch.inference_mode():
-        for at in range(0, len(order), batch_size):
-            chosen = order[at : at + batch_size]
+        for at in range(0, len(order), ROWS):
+            chosen = order[at : at + ROWS]
             tokens = pad_sequence([torch.tensor(shard[index]) for index in chosen], batch_first=True).to(model.device)
             states = run_layers(model.model, model.model.embed_tokens(tokens), model.model.layers[:cut]).cpu()
             hidden |= {index: states[row, : len(shard[index])] for row, index in enumerate(chosen)}

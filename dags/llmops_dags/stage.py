@@ -85,6 +85,7 @@ def stage(
     params: dict[str, Param],
     doc: str | None,
     only: str | None = None,
+    asks: bool = False,
 ) -> Callable[[Callable[[str, config.UseCase], None]], dict[str, DAG]]:
     """Turn a function that wires one use case's tasks into one DAG for every use case.
 
@@ -94,14 +95,17 @@ def stage(
         params: of the form in the web UI.
         doc: Markdown for people.
         only: the type of task this stage can handle; use cases of other types have no such DAG.
+        asks: whether it waits for a person; then a run ends a day after the answer was due.
     """
 
     def build(wire: Callable[[str, config.UseCase], None]) -> dict[str, DAG]:
         dags = {}
         for usecase, case in valid_usecases().items():
             if only in (None, case.task.type):
+                limit = timedelta(hours=case.approval.timeout_hours + 24) if asks else None
+                when = schedule(usecase, case)
                 with _dag(
-                    name, usecase, case, schedule=schedule(usecase, case), params=dict(params), doc_md=doc
+                    name, usecase, case, schedule=when, params=dict(params), doc_md=doc, dagrun_timeout=limit
                 ) as made:
                     wire(usecase, case)
                     _add_links(made)
@@ -120,7 +124,6 @@ def _dag(name: str, usecase: str, case: config.UseCase, **settings: Any) -> DAG:
         start_date=None,  # a new use case waits for its next tick: nothing starts by itself for having appeared
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(hours=case.approval.timeout_hours + 24),
         is_paused_upon_creation=False,
         tags={"llmops", usecase, name},
         default_args={

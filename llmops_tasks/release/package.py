@@ -60,7 +60,7 @@ def _build(
 
 
 def _write_model(source: Path, trained: Path, kind: str, out: Path) -> None:
-    """Merge an adapter into the weights that it was trained on, in fp32, or take weights as they are."""
+    """Merge an adapter into its base's weights in fp32 (QLoRA trained over them in 4 bits), or take weights as they are."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

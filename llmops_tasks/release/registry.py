@@ -16,7 +16,7 @@ from typing import Any
 
 from llmops_tasks import artifacts, config, tracking
 from llmops_tasks.contracts import ArtifactRef, Evidence, LedgerEntry, Verdict
-from llmops_tasks.errors import EvidenceError, ReleaseError
+from llmops_tasks.errors import EvidenceError, ModelError, ReleaseError
 from llmops_tasks.release import ledger
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,9 @@ def starting_point(*, usecase: str, base: ArtifactRef) -> ArtifactRef:
     Args:
         usecase: name or YAML path.
         base: the use case's base model; also where there is no champion yet.
+
+    Raises:
+        ModelError: if the champion is an ensemble, which is not one set of weights.
     """
     start = config.load(usecase).finetune.start
     if start == "base":
@@ -130,7 +133,13 @@ def starting_point(*, usecase: str, base: ArtifactRef) -> ArtifactRef:
     found: ArtifactRef | None = champion(usecase=whose)["release"]
     if found is None:
         log.info("'%s' has no champion yet: training starts from the base model", config.usecase_name(whose))
-    return found or base
+        return base
+    if (members := found["meta"].get("members", 1)) > 1:
+        raise ModelError(
+            f"The champion of '{config.usecase_name(whose)}' is an ensemble of {members} members: training starts from "
+            "one set of weights. Set finetune.start to 'base', or promote a release with one member first."
+        )
+    return found
 
 
 def with_champion(*, usecase: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:

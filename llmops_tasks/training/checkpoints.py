@@ -26,9 +26,9 @@ def folder_of(usecase: str, run: str) -> str:
 
 
 def save(
-    *, usecase: str, run: str, step: int, trained: dict[str, torch.Tensor], optimizer: Any, losses: list[float]
+    *, usecase: str, run: str, step: int, trained: dict[str, torch.Tensor], optimizer: Any, meta: dict[str, Any]
 ) -> None:
-    """Publish a checkpoint after `step` steps, then drop all but the newest ones."""
+    """Publish a checkpoint after `step` steps, with whatever else JSON can hold, then drop all but the newest ones."""
     from safetensors.torch import save_file
 
     def build(out: Path) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def save(
             moments = optimizer.state[value]
             state |= {f"{moment}/{name}": moments[moment].contiguous() for moment in ("exp_avg", "exp_avg_sq", "step")}
         save_file(state, out / "state.safetensors")
-        return {"losses": losses}
+        return meta
 
     uri = folder_of(usecase, run)
     artifacts.publish(
@@ -47,11 +47,11 @@ def save(
         storage.remove_folder(old)
 
 
-def resume(*, usecase: str, run: str, trained: dict[str, torch.Tensor], optimizer: Any) -> tuple[int, list[float]]:
+def resume(*, usecase: str, run: str, trained: dict[str, torch.Tensor], optimizer: Any) -> tuple[int, dict[str, Any]]:
     """Load the newest checkpoint whose bytes are those of its manifest.
 
     Returns:
-        (step, losses so far); (0, []) if there is none. Torn ones are named in the log, passed over and dropped.
+        (step, meta as saved); (0, {}) if there is none. Torn ones are named in the log, passed over and dropped.
     """
     for uri in reversed(_found(folder_of(usecase, run))):
         try:
@@ -63,8 +63,8 @@ def resume(*, usecase: str, run: str, trained: dict[str, torch.Tensor], optimize
         step = int(uri.rsplit("-", 1)[1])
         _restore(folder / "state.safetensors", trained, optimizer)
         log.info("resuming after step %d", step)
-        return step, list(manifest["meta"]["losses"])
-    return 0, []
+        return step, dict(manifest["meta"])
+    return 0, {}
 
 
 def exist(*, usecase: str, run: str) -> bool:
@@ -81,7 +81,7 @@ def _restore(path: Path, trained: dict[str, torch.Tensor], optimizer: Any) -> No
         for name, value in trained.items():
             value.copy_(state[f"weight/{name}"])
             moments = {moment: state[f"{moment}/{name}"] for moment in ("exp_avg", "exp_avg_sq", "step")}
-            optimizer.state[value] = moments
+            optimizer.state[value] = {moment: kept.to(value.device) for moment, kept in moments.items()}
 
 
 def clear(*, usecase: str, run: str) -> None:

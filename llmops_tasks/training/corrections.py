@@ -67,7 +67,8 @@ def _pair(
     truth = truth[truth["split"] == "train"]
     given = [pd.read_parquet(artifacts.fetch(ref) / "predictions.parquet", columns=["record_id", "label"]) for ref in answered]  # fmt: skip
     both = truth.merge(pd.concat(given), on="record_id", suffixes=("", "_given")) if given else truth.head(0)
-    wrong = both[both["label"] != both["label_given"]] if given else both
+    known = {label.name for label in case.task.labels}  # an answer of a time with other labels corrects nothing
+    wrong = both[(both["label"] != both["label_given"]) & both["label_given"].isin(known)] if given else both
     if len(wrong) < wanted.min_pairs:
         raise DataError(
             f"{len(wrong)} corrected answers among {len(both)} reviewed ones; finetune.preferences.min_pairs asks for "

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from llmops_tasks import artifacts, config
-from llmops_tasks.config import UseCase
+from llmops_tasks import artifacts, config, storage
+from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import DataError, TrainingError
+from llmops_tasks.errors import DataError, InputError, TrainingError
 from llmops_tasks.training.examples import Example, batch_plan, blocks, encode
 
 log = logging.getLogger(__name__)
@@ -29,11 +29,13 @@ class Sources:
     own: ArtifactRef
     seen: ArtifactRef | None  # the champion's, where training goes on from it
     others: dict[str, ArtifactRef]  # by use case
+    asked: dict[str, str]  # by use case of the mix: digest of how its records are put to the model
 
     def digests(self) -> dict[str, Any]:
         """What identifies them."""
         others = {name: ref["sha256"] for name, ref in self.others.items()}
-        return {"dataset": self.own["sha256"], "seen": self.seen and self.seen["sha256"], "others": others}
+        seen = self.seen and self.seen["sha256"]
+        return {"dataset": self.own["sha256"], "seen": seen, "others": others, "asked": self.asked}
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,47 @@ class Curriculum:
     counts: dict[str, int]  # records by origin
 
 
-def sources(case: UseCase, usecase: str, dataset: ArtifactRef, start: ArtifactRef) -> Sources:
-    """Find the other datasets that a use case's strategies name.
+def others(*, usecase: str) -> dict[str, ArtifactRef]:
+    """The newest datasets of the other use cases that `mix` and `domain` name, found once for all tasks of a run.
+
+    Args:
+        usecase: name or YAML path.
 
     Raises:
-        DataError: if one of them has none yet, or what the champion has seen cannot be told.
+        InputError: if a use case is mixed with itself.
+        DataError: if one of them has no dataset yet.
     """
-    settings = case.finetune
-    names = sorted({*settings.mix, *(settings.domain.usecases if settings.domain else [])} - {"own", usecase})
-    others = {}
-    for name in names:
+    return _others(config.load(usecase).finetune, config.usecase_name(usecase))
+
+
+def _others(settings: Finetune, me: str) -> dict[str, ArtifactRef]:
+    found = {}
+    if me in settings.mix:
+        raise InputError(f"finetune.mix of '{me}' names itself. Its own records are taught anyway: remove it.")
+    for name in sorted({*settings.mix, *(settings.domain.usecases if settings.domain else [])} - {"own", me}):
         newest = artifacts.newest(name, "dataset")
         if newest is None:
-            raise DataError(
-                f"'{name}' has no dataset yet, but '{usecase}' is to learn from it. Run {name}.prepare_data."
-            )
-        others[name] = newest
-    return Sources(dataset, _seen(start) if settings.continual else None, others)
+            raise DataError(f"'{name}' has no dataset yet, but '{me}' is to learn from it. Run {name}.prepare_data.")
+        found[name] = newest
+    return found
+
+
+def sources(
+    case: UseCase, usecase: str, dataset: ArtifactRef, start: ArtifactRef, found: dict[str, ArtifactRef] | None = None
+) -> Sources:
+    """All datasets that a use case's strategies name; the other use cases' as `others` found them, or finds them now.
+
+    Raises:
+        DataError: if one is missing, or what the champion has seen cannot be told.
+    """
+    found = _others(case.finetune, usecase) if found is None else found
+    asked = {name: _asked(config.load(name)) for name in case.finetune.mix}
+    return Sources(dataset, _seen(start) if case.finetune.continual else None, found, asked)
+
+
+def _asked(other: UseCase) -> str:
+    """What a mixed record's tokens follow from, beside the record."""
+    return storage.digest({"config": other.digest("task", "prompt"), "max_length": other.finetune.max_length})
 
 
 def _seen(start: ArtifactRef) -> ArtifactRef | None:

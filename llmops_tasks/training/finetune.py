@@ -7,16 +7,14 @@ not do: push to a hub, read pickles, or register anything.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks import artifacts, config, storage, tokens, tracking, trunk
+from llmops_tasks import artifacts, config, storage, tracking
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.prompts import templates
 from llmops_tasks.training import (
     checkpoints,
     curriculum,
@@ -27,12 +25,12 @@ from llmops_tasks.training import (
     processes,
 )
 from llmops_tasks.training.curriculum import Sources
+from llmops_tasks.training.meter import Meter
 from llmops_tasks.training.methods import State
 from llmops_tasks.training.prepared import Prepared, check_options, prepare_run, with_settings
 from llmops_tasks.training.progress import Progress
 
 log = logging.getLogger(__name__)
-_CODE = (__file__, str(templates.__file__), tokens.__file__, *trunk.CODE)
 
 
 def finetune(
@@ -43,6 +41,7 @@ def finetune(
     control: str = "none",
     max_steps: int | None = None,
     settings: dict[str, Any] | None = None,
+    others: dict[str, ArtifactRef] | None = None,
 ) -> ArtifactRef:
     """Train on the dataset's train split.
 
@@ -53,6 +52,7 @@ def finetune(
         control: "shuffled_labels" trains on labels that mean nothing, to show that the gate notices.
         max_steps: a smoke run; its result is marked and can never be promoted.
         settings: in place of those of the use case's `finetune`, as a search found them.
+        others: datasets of the use cases in `mix` and `domain`, from `curriculum.others`; by default the newest.
 
     Returns:
         A reference of kind "adapter" (LoRA) or "weights" (full), safetensors; with several members, a folder each.
@@ -64,7 +64,7 @@ def finetune(
     """
     check_options(control, max_steps)
     case, name = with_settings(config.load(usecase), settings), config.usecase_name(usecase)
-    found = curriculum.sources(case, name, dataset, base)
+    found = curriculum.sources(case, name, dataset, base, others)
     inputs = {
         **found.digests(),
         "base": base["sha256"],
@@ -72,7 +72,7 @@ def finetune(
         "settings": prepared.digested(case.finetune),
         "control": control,
         "max_steps": max_steps,
-        "code": storage.code_digest(*_CODE),
+        "code": storage.code_digest(*prepared.CODE),
     }
     job = Job(case, name, storage.digest(inputs), found, base, control, max_steps)
     kind = "weights" if case.finetune.method == "full" else "adapter"
@@ -126,14 +126,16 @@ def _params(job: Job) -> dict[str, Any]:
 
 
 def _together(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Costs add up, losses are averaged, the rest is the same for all members."""
+    """Costs add up, losses are averaged, of memory the most counts, the rest is the same for all members."""
     result = dict(found[0])
     for name in result:
         values = [figures[name] for figures in found]
         if name.endswith("loss"):
             result[name] = sum(values) / len(values)
-        elif name.endswith(("seconds", "price")):
+        elif name.endswith(("seconds", "price", "_per_1000_records")):
             result[name] = round(sum(values), 4)
+        elif name.endswith("memory_mib"):
+            result[name] = max(values)
     return result
 
 
@@ -159,19 +161,20 @@ def _train_member(job: Job, member: int, out: Path, run_id: str) -> dict[str, An
 
 
 def _preflight(job: Job, member: int, ready: Prepared) -> dict[str, float]:
-    """Estimate before the first step; what was begun goes on without."""
+    """Estimate before the first step; what was begun goes on, whatever it costs."""
     found = preflight.estimate(ready.state, ready.settings, ready.taught, job.name)
-    if not checkpoints.exist(usecase=job.name, run=job.run(member)):
+    if member == 0 and not checkpoints.exist(usecase=job.name, run=job.run(member)):
         preflight.check(found, ready.settings.budget, ready.settings.members)
     return found.figures("estimated")
 
 
 def _teach(progress: Progress, ready: Prepared) -> dict[str, Any]:
-    began, state = time.monotonic(), ready.state
+    state = ready.state
+    state.meter = Meter()  # of the trunk's pass and the steps, as estimated
     lesson = ready.lesson()
     done = progress.resume(state)
     loop.run(state, ready.settings, lesson, done, partial(progress.after_step, state))
-    seconds = time.monotonic() - began  # of the trunk's pass and the steps, as estimated
+    spent = state.meter.spent()
     loss = ready.held_out_loss()
     log.info("held-out loss %.4f after %d steps", loss, progress.total)
     recent = state.losses[-10:]
@@ -183,7 +186,7 @@ def _teach(progress: Progress, ready: Prepared) -> dict[str, Any]:
         "train_loss": sum(recent) / len(recent),
         "held_out_loss": loss,
         "resumed_after": done,
-        **preflight.cost(sum(map(len, ready.taught.plan)), seconds),
+        **preflight.cost(sum(map(len, ready.taught.plan)), spent),
     }
 
 

@@ -11,6 +11,7 @@ from llmops_tasks import storage, trunk
 from llmops_tasks.config import Finetune
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import ModelError
+from llmops_tasks.training.meter import Meter
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ class State:
     bf16: bool = False
     parts: int = 1  # a batch is computed in so many
     losses: list[float] = field(default_factory=list)
+    meter: Meter = field(default_factory=Meter)
 
     @property
     def base(self) -> Any:
@@ -45,10 +47,10 @@ def device() -> str:
 
 def use_bf16(settings: Finetune) -> bool:
     """Whether matrix products run in bfloat16. On processors without AVX512-BF16 or AMX that is several times slower."""
-    import torch
-
     if settings.precision != "auto":
         return settings.precision == "bf16"
+    import torch
+
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # no public way to ask

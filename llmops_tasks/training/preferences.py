@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks import artifacts, config, storage, tokens, tracking, trunk
+from llmops_tasks import artifacts, config, storage, tracking
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import BudgetError, DataError
@@ -25,10 +24,10 @@ from llmops_tasks.training import checkpoints, examples, loop, methods, preferen
 from llmops_tasks.training.corrections import preferences_of
 from llmops_tasks.training.curriculum import Curriculum
 from llmops_tasks.training.examples import Example, Pair, pair
+from llmops_tasks.training.meter import Meter
 from llmops_tasks.training.progress import Progress
 
 log = logging.getLogger(__name__)
-_CODE = (__file__, tokens.__file__, *trunk.CODE)
 
 
 def prefer(
@@ -59,7 +58,7 @@ def prefer(
         "settings": prepared.digested(_settings(case)),
         "control": control,
         "max_steps": max_steps,
-        "code": storage.code_digest(*_CODE),
+        "code": storage.code_digest(*prepared.CODE),
     }
     job = Job(case, name, storage.digest(inputs), pairs, base, control, max_steps)
     ref = artifacts.publish(usecase=name, kind="adapter", inputs=inputs, build=partial(_tune, job))
@@ -141,7 +140,8 @@ def _plan(train: list[Pair], settings: Finetune) -> list[list[int]]:
 
 
 def _learn(job: Job, run_id: str, state: methods.State, batches: list[list[Pair]], tokenizer: Any) -> dict[str, float]:
-    began, settings, expected = time.monotonic(), _settings(job.case), {}
+    settings, expected = _settings(job.case), {}
+    state.meter = Meter()
     progress, begun = job.progress(run_id, len(batches)), checkpoints.exist(usecase=job.name, run=job.key)
 
     def probed(seconds: float) -> None:
@@ -153,7 +153,7 @@ def _learn(job: Job, run_id: str, state: methods.State, batches: list[list[Pair]
     probed(0)  # memory and disk are known before the first step, time after a few
     lesson = preferences_trl.Lesson(batches, progress, probed)
     done = preferences_trl.run(state, settings, preferences_of(job.case), lesson, tokenizer)
-    cost = preflight.cost(sum(map(len, batches)), time.monotonic() - began)
+    cost = preflight.cost(sum(map(len, batches)), state.meter.spent())
     return {**expected, **cost, "resumed_after": done}
 
 

@@ -38,6 +38,7 @@ class Estimate:
     memory_mib: float
     disk_mib: float
     price: float
+    trunk_seconds: float = 0.0  # of `seconds`: what only the first member of an ensemble takes
 
     def __str__(self) -> str:
         time = f"{self.seconds:.0f} s, " * (self.seconds > 0)
@@ -59,11 +60,14 @@ def estimate(state: State, settings: Finetune, taught: Curriculum, usecase: str)
     """
     once = _once(state, taught, usecase)
     trunk_speed, step_speed = _probe(state, settings, taught)
-    return needs(state, settings, taught, once / trunk_speed + _tokens(taught) / step_speed, once)
+    trunk_seconds = once / trunk_speed
+    return needs(state, settings, taught, trunk_seconds + _tokens(taught) / step_speed, once, trunk_seconds)
 
 
-def needs(state: State, settings: Finetune, taught: Curriculum, seconds: float, once: int = 0) -> Estimate:
-    """What a run of so many seconds needs, of which the trunk runs over `once` tokens."""
+def needs(
+    state: State, settings: Finetune, taught: Curriculum, seconds: float, once: int = 0, trunk_seconds: float = 0.0
+) -> Estimate:
+    """What a run of so many seconds needs, `trunk_seconds` of them for the trunk's pass over `once` tokens."""
     found = Estimate(
         steps=len(taught.plan),
         tokens=_tokens(taught),
@@ -71,6 +75,7 @@ def needs(state: State, settings: Finetune, taught: Curriculum, seconds: float, 
         memory_mib=round(_memory(state, settings, taught)),
         disk_mib=round(_disk(state, once)),
         price=round(seconds / 3600 * settings.budget.price_per_hour * settings.processes, 4),
+        trunk_seconds=round(trunk_seconds, 3),
     )
     log.info("expected: %s", found)
     return found
@@ -81,16 +86,17 @@ def _tokens(taught: Curriculum) -> int:
 
 
 def check(found: Estimate, budget: Budget, members: int = 1) -> None:
-    """Refuse what would cost more than it may.
+    """Refuse what would cost more than it may: all members of an ensemble together, of which one runs the trunk.
 
     Raises:
         BudgetError: with the numbers.
     """
+    seconds = found.trunk_seconds + members * (found.seconds - found.trunk_seconds)
     asked = {
-        "minutes": (members * found.seconds / 60, budget.minutes),
+        "minutes": (seconds / 60, budget.minutes),
         "memory_gib": (found.memory_mib / 1024, budget.memory_gib),
         "disk_gib": (members * found.disk_mib / 1024, budget.disk_gib),
-        "price": (members * found.price, budget.price),
+        "price": (found.price * seconds / max(found.seconds, 1e-9), budget.price),
     }
     over = [
         f"{name} {need:.3g} of {limit:g}" for name, (need, limit) in asked.items() if limit is not None and need > limit
@@ -102,17 +108,16 @@ def check(found: Estimate, budget: Budget, members: int = 1) -> None:
         )
 
 
-def cost(records: int, seconds: float) -> dict[str, float]:
+def cost(records: int, spent: dict[str, float]) -> dict[str, float]:
     """What the run took: this process's memory peak, and processor time of all processes per 1,000 records.
 
     Args:
         records: taken, repetitions included.
-        seconds: by the clock; a GPU is taken for all of them.
+        spent: {seconds, cpu_seconds} of this process, earlier attempts included; a GPU is taken for all the seconds.
     """
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = processes.total(used.ru_utime + used.ru_stime)
+    seconds, cpu = spent["seconds"], processes.total(spent["cpu_seconds"])
     found = {
-        "actual.memory_mib": round(used.ru_maxrss / 1024),
+        "actual.memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "actual.seconds": round(seconds, 3),
         "cpu_seconds_per_1000_records": round(1000 * cpu / records, 1),
     }

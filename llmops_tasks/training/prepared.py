@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llmops_tasks import artifacts, trunk
+from llmops_tasks import artifacts, tokens, trunk
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError
+from llmops_tasks.prompts import templates
 from llmops_tasks.training import curriculum, loop, methods, processes
 from llmops_tasks.training.curriculum import Curriculum, Sources
 from llmops_tasks.training.examples import Example, encode, label_tokens
@@ -19,6 +20,7 @@ from llmops_tasks.training.loop import Lesson
 from llmops_tasks.training.methods import State
 
 CONTROLS = ("none", "shuffled_labels")
+CODE = (__file__, str(templates.__file__), tokens.__file__, *trunk.CODE)  # the modules that a training follows from
 _NO_MATTER = {"budget", "resources", "checkpoint_every"}  # settings that the result does not follow from
 
 
@@ -35,8 +37,9 @@ def check_options(control: str, max_steps: int | None) -> None:
 
 
 def digested(settings: Finetune) -> dict[str, Any]:
-    """The settings that a run's result follows from."""
-    return settings.model_dump(mode="json", exclude=_NO_MATTER)
+    """The settings that a run's result follows from; `auto` as the hardware decides it."""
+    precision = "bf16" if methods.use_bf16(settings) else "fp32"
+    return settings.model_dump(mode="json", exclude=_NO_MATTER) | {"precision": precision}
 
 
 def params(settings: Finetune) -> dict[str, Any]:
@@ -85,7 +88,6 @@ class Prepared:
             model=self.state.base,
             shared=trunk.Shared(self.usecase, self.state.cut),
             sequences=[example.tokens for example in records],
-            batch_size=self.settings.batch_size,
         )
         return processes.first_then_others(compute)
 

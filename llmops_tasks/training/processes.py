@@ -7,10 +7,15 @@ all functions here are those of a single one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from llmops_tasks import errors
 
 if TYPE_CHECKING:
     import torch
+
+PATIENCE = timedelta(days=30)  # the others wait while the first runs the trunk; a lost process is noticed otherwise
 
 
 def _group() -> Any:
@@ -75,7 +80,7 @@ def together(processes: int, work: Callable[[], Any]) -> Any:
         What the first one returned.
 
     Raises:
-        TrainingError: if one of them failed; the others are ended.
+        LLMOpsError: the same kind of error that one of them raised, or that one was lost; the others are ended.
     """
     import os
     import secrets
@@ -83,8 +88,7 @@ def together(processes: int, work: Callable[[], Any]) -> Any:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    from llmops_tasks.errors import TrainingError
-
+    os.environ["LLMOPS_PARENT"] = str(os.getpid())  # they die with this process
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     settings = LaunchConfig(
         min_nodes=1,
@@ -99,20 +103,38 @@ def together(processes: int, work: Callable[[], Any]) -> Any:
     try:
         return elastic_launch(settings, _member)(work)[0]
     except ChildFailedError as exc:
-        raise TrainingError(f"One of {processes} training processes failed. See the log above.") from exc
+        raise _error_of([failure.message for failure in exc.failures.values()]) from exc
+
+
+def _error_of(messages: list[Any]) -> errors.LLMOpsError:
+    """The error that a process ended with, as the launcher hands it over: text, or {"message": "Kind: text"}."""
+    for message in messages:
+        kind, _, text = str(message["message"] if isinstance(message, dict) else message).partition(": ")
+        found = getattr(errors, kind, None)
+        if isinstance(found, type) and issubclass(found, errors.LLMOpsError):
+            return found(text)
+    return errors.LLMOpsError(
+        f"One of the training processes was lost ({len(messages)} failed). See the log above; a rerun goes on from the "
+        "newest checkpoint."
+    )
 
 
 def _member(work: Callable[[], Any]) -> Any:
+    import logging
     import os
+    import sys
 
     import torch
     import torch.distributed as group
 
+    from llmops_tasks.process import LOG_FORMAT, die_with_parent
     from llmops_tasks.training.methods import device
 
+    die_with_parent()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     if device() == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # every process has a device of its own
-    group.init_process_group("nccl" if device() == "cuda" else "gloo")
+    group.init_process_group("nccl" if device() == "cuda" else "gloo", timeout=PATIENCE)
     try:
         return work()
     finally:

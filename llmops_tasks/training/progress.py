@@ -28,7 +28,10 @@ class Progress:
     def resume(self, state: State) -> int:
         """Put the newest whole checkpoint into the state; returns the steps made until then."""
         newest = partial(checkpoints.resume, trained=state.trained, optimizer=state.optimizer)
-        done, state.losses = processes.first_then_others(partial(newest, usecase=self.usecase, run=self.run))
+        done, kept = processes.first_then_others(partial(newest, usecase=self.usecase, run=self.run))
+        if done:
+            state.losses, state.parts = kept["losses"], kept["parts"]
+            state.meter.go_on_from(kept["spent"])
         return int(done)
 
     def after_step(self, state: State, made: int, speed: float, left: float) -> None:
@@ -38,9 +41,9 @@ class Progress:
         if made % LOG_EVERY == 0 or made == self.total:
             self._tell(state, made, speed, left)
         if made % self.checkpoint_every == 0 and made < self.total:
-            trained, optimizer, losses = state.trained, state.optimizer, state.losses
+            meta = {"losses": state.losses, "parts": state.parts, "spent": state.meter.spent()}
             save = partial(checkpoints.save, usecase=self.usecase, run=self.run)
-            save(step=made, trained=trained, optimizer=optimizer, losses=losses)
+            save(step=made, trained=state.trained, optimizer=state.optimizer, meta=meta)
 
     def _tell(self, state: State, made: int, speed: float, left: float) -> None:
         recent = state.losses[-LOG_EVERY:]

@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks import artifacts, config, storage
+from llmops_tasks import artifacts, config, storage, tracking
 from llmops_tasks.config import Search, UseCase
 from llmops_tasks.config_training import Range
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, TrainingError
-from llmops_tasks.training import curriculum, loop, preflight
+from llmops_tasks.training import curriculum, loop, preflight, prepared
+from llmops_tasks.training.curriculum import Sources
 from llmops_tasks.training.prepared import Prepared, prepare_run, with_settings
 
 if TYPE_CHECKING:
@@ -39,7 +40,13 @@ def trials(*, usecase: str, max_steps: int | None = None) -> list[int]:
 
 
 def trial(
-    *, usecase: str, dataset: ArtifactRef, base: ArtifactRef, number: int, max_steps: int | None = None
+    *,
+    usecase: str,
+    dataset: ArtifactRef,
+    base: ArtifactRef,
+    number: int,
+    max_steps: int | None = None,
+    others: dict[str, ArtifactRef] | None = None,
 ) -> dict[str, Any]:
     """Train with settings that were not tried yet, on the train split, and look at the held-out loss.
 
@@ -49,6 +56,7 @@ def trial(
         base: weights to start from.
         number: of the trial; one that is finished is not made again.
         max_steps: a smoke run; it has a study of its own.
+        others: as for `finetune`.
 
     Returns:
         {number, state, loss, settings}; state is "complete", "pruned" (worse than others), "failed" or "over budget".
@@ -57,7 +65,8 @@ def trial(
 
     case, name = config.load(usecase), config.usecase_name(usecase)
     search = _search(case)
-    study = _study(case, name, dataset, base, max_steps, number)
+    sources = curriculum.sources(case, name, dataset, base, others)
+    study = _study(case, name, sources, base, max_steps, number)
     known = next((t for t in study.trials if t.user_attrs.get("number") == number and t.state.is_finished()), None)
     if known is not None:
         return _told(known, number)
@@ -67,11 +76,10 @@ def trial(
     tried.set_user_attr("number", number)
     settings = {name: _suggest(tried, name, found) for name, found in sorted(search.space.items())}
     try:
-        sources = curriculum.sources(case, name, dataset, base)
         changed = with_settings(case, {**settings, "epochs": search.epochs})
         ready = prepare_run(changed, name, sources, base, max_steps=max_steps)
         preflight.check(preflight.estimate(ready.state, ready.settings, ready.taught, name), ready.settings.budget)
-        study.tell(tried, _train(ready, tried))
+        study.tell(tried, _train(ready, tried, f"{study.study_name}/{number}"))
     except optuna.TrialPruned:
         study.tell(tried, state=optuna.trial.TrialState.PRUNED)
     except TrainingError as exc:  # settings that do not train, or not within the budget, are a result, too
@@ -87,6 +95,7 @@ def best(
     base: ArtifactRef,
     tried: list[dict[str, Any]],
     max_steps: int | None = None,
+    others: dict[str, ArtifactRef] | None = None,
 ) -> dict[str, Any]:
     """The settings that won, and why: a table of all trials and how much each setting mattered.
 
@@ -96,6 +105,7 @@ def best(
         base: that was started from.
         tried: what `trial` returned.
         max_steps: as given to the trials.
+        others: likewise.
 
     Returns:
         {settings, loss, report}; settings are {} where nothing was searched.
@@ -113,7 +123,7 @@ def best(
             f"None of {len(tried)} trials came to an end. Give search.minutes more, or a smaller space."
         )
     winner = min(done, key=lambda result: (result["loss"], result["number"]))
-    study = _study(case, name, dataset, base, max_steps)
+    study = _study(case, name, curriculum.sources(case, name, dataset, base, others), base, max_steps)
     inputs = {"study": study.study_name, "tried": tried}
     report = artifacts.publish(usecase=name, kind="search", inputs=inputs, build=partial(_write, study, tried, winner))
     log.info("trial %d won with a held-out loss of %.4f: %s", winner["number"], winner["loss"], winner["settings"])
@@ -127,7 +137,7 @@ def _search(case: UseCase) -> Search:
 
 
 def _study(
-    case: UseCase, usecase: str, dataset: ArtifactRef, base: ArtifactRef, max_steps: int | None, number: int = 0
+    case: UseCase, usecase: str, sources: Sources, base: ArtifactRef, max_steps: int | None, number: int = 0
 ) -> optuna.Study:
     """The study of these inputs, begun or gone on with; every trial draws from a seed of its own."""
     import optuna
@@ -136,10 +146,12 @@ def _study(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = _search(case)
     inputs = {
-        "dataset": dataset["sha256"],
+        **sources.digests(),
         "base": base["sha256"],
-        "config": case.digest("task", "prompt", "finetune", "search"),
+        "config": case.digest("task", "prompt", "search"),
+        "settings": prepared.digested(case.finetune),
         "max_steps": max_steps,
+        "code": storage.code_digest(*prepared.CODE),
     }
     folder = storage.home() / "search"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -168,29 +180,31 @@ def _suggest(tried: optuna.Trial, name: str, found: Range) -> Any:
     return tried.suggest_float(name, low, high, log=found.log)
 
 
-def _train(ready: Prepared, tried: optuna.Trial) -> float:
-    """Four times on the way, at the end too, the held-out loss is looked at and the pruner is asked."""
+def _train(ready: Prepared, tried: optuna.Trial, key: str) -> float:
+    """Four times on the way, at the end too, the held-out loss is looked at, told and the pruner is asked."""
     total = len(ready.taught.plan)
     looks, losses = {-(-total * look // LOOKS): look for look in range(1, LOOKS + 1)}, [float("inf")]
+    with tracking.run(usecase=ready.usecase, name=f"trial {tried.number}", key=key) as run:
+        run.params(tried.params)
 
-    def after_step(made: int, speed: float, left: float) -> None:
-        if made in looks:
-            log.info("trial %d: %d of %d steps, %.0f tokens/s, %.0f s left", tried.number, made, total, speed, left)
-            losses.append(_ask(ready, tried, looks[made]))
+        def after_step(made: int, speed: float, left: float) -> None:
+            if made in looks:
+                losses.append(loss := ready.held_out_loss())
+                told = (tried.number, made, total, loss, speed, left)
+                log.info("trial %d: step %d/%d held-out loss %.4f %.0f tokens/s, %.0f s left", *told)
+                run.metrics({"held_out_loss": loss, "tokens_per_second": speed}, step=made)
+                _ask(tried, loss, looks[made])
 
-    loop.run(ready.state, ready.settings, ready.lesson(), 0, after_step)
+        loop.run(ready.state, ready.settings, ready.lesson(), 0, after_step)
     return losses[-1]
 
 
-def _ask(ready: Prepared, tried: optuna.Trial, look: int) -> float:
+def _ask(tried: optuna.Trial, loss: float, look: int) -> None:
     import optuna
 
-    loss = ready.held_out_loss()
-    log.info("trial %d: held-out loss %.4f", tried.number, loss)
     tried.report(loss, look)
     if tried.should_prune():
         raise optuna.TrialPruned
-    return loss
 
 
 def _told(found: optuna.trial.FrozenTrial, number: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from llmops_tasks import config
 from llmops_tasks.__main__ import VERBS
 from tests.support import tiny
 
@@ -258,6 +259,24 @@ def test_a_search_is_a_task_a_trial_before_the_fine_tuning(tmp_path: Path, monke
     assert dag.get_task("trial").upstream_task_ids >= {"trials", "starting_point"}
     assert "best" in dag.get_task("finetune").upstream_task_ids
     assert not set(load_plain().task_ids) & {"trial", "best", "starting_point"}
+
+
+def test_datasets_of_other_use_cases_are_found_once_for_all_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"space": {"rank": {"choices": [4, 8]}}}
+    dag = _made(tmp_path, monkeypatch, search=found, finetune={"mix": {"reviews": 0.5}})
+    for name in ("trial", "best", "finetune"):
+        assert "others" in dag.get_task(name).upstream_task_ids
+    assert "others" not in load_plain().task_ids
+
+
+def test_only_what_waits_for_a_person_has_a_limit(bag: Any) -> None:
+    """A training takes as long as it takes."""
+    limits = {name: dag.dagrun_timeout for name, dag in bag.dags.items()}
+    assert {name for name, limit in limits.items() if limit} == {name for name in limits if name.endswith(".evaluate")}
+    hours = config.load("triage").approval.timeout_hours + 24
+    assert limits["triage.evaluate"].total_seconds() == 3600 * hours
 
 
 def test_corrections_take_the_place_of_records_and_the_form_reaches_them(

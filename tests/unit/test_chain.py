@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+import yaml
 
 from llmops_tasks import chain
 from llmops_tasks.errors import InputError
+from llmops_tasks.training import corrections, finetune, preferences, search
 
 
 def test_it_stops_after_the_step_asked_for(tiny_usecase: str) -> None:
@@ -18,6 +23,37 @@ def test_it_stops_after_the_step_asked_for(tiny_usecase: str) -> None:
 def test_an_unknown_step_is_refused_with_the_nearest(tiny_usecase: str) -> None:
     with pytest.raises(InputError, match=r"No step 'gates'. Did you mean 'gate'\? Steps: \['data'"):
         chain.chain(usecase=tiny_usecase, until="gates")
+
+
+def _trained_by(usecase: str, monkeypatch: pytest.MonkeyPatch, **sections: Any) -> list[str]:
+    """The verbs that a use case with these settings is trained by."""
+    path, called = Path(usecase), []
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw["finetune"] |= sections.pop("finetune", {})
+    path.write_text(yaml.safe_dump(raw | sections), encoding="utf-8")
+    for module, verb, result in (
+        (corrections, "corrections", "pairs"),
+        (preferences, "prefer", {}),
+        (search, "trial", {"number": 0}),
+        (search, "best", {"settings": {"rank": 4}}),
+        (finetune, "finetune", {}),
+    ):
+        monkeypatch.setattr(module, verb, lambda verb=verb, result=result, **given: called.append(f"{verb} {given.get('settings') or given.get('number', '')}".strip()) or result)  # fmt: skip
+    chain._train(usecase, {"version": {}, "start": {}, "control": "none"})
+    return called
+
+
+def test_it_learns_from_corrections_where_the_use_case_says_so(
+    tiny_usecase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = {"start": "champion", "preferences": {}}
+    assert _trained_by(tiny_usecase, monkeypatch, finetune=changed) == ["corrections", "prefer"]
+
+
+def test_it_searches_where_the_use_case_says_so(tiny_usecase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"space": {"rank": {"choices": [4, 8]}}, "trials": 2}
+    called = _trained_by(tiny_usecase, monkeypatch, search=found)
+    assert called == ["trial 0", "trial 1", "best", "finetune {'rank': 4}"]
 
 
 @pytest.mark.usefixtures("mlflow")

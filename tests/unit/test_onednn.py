@@ -121,3 +121,11 @@ def test_only_plain_layers_are_turned_and_their_weights_stay() -> None:
     onednn.use(model)
     assert [type(layer) for layer in model] == [onednn.Linear, Own, torch.nn.LayerNorm]
     assert {name: id(value) for name, value in model.named_parameters()} == {n: id(v) for n, v in before.items()}
+
+
+def test_states_are_kept_only_for_a_weight_that_is_trained() -> None:
+    _, layer = _layers(bias=False)
+    states = torch.randn(*ROWS, IN, requires_grad=True)
+    assert layer(states).grad_fn.saved_tensors[0] is not None
+    layer.weight.requires_grad_(False)
+    assert layer(states).grad_fn.saved_tensors[0] is None

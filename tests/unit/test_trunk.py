@@ -29,7 +29,7 @@ def _sequences(count: int, seed: int = 0) -> list[list[int]]:
 
 
 def _activations(model: Any, sequences: list[list[int]], cut: int) -> list[Any]:
-    return trunk.activations(model=model, shared=trunk.Shared("tiny", cut), sequences=sequences, batch_size=4)
+    return trunk.activations(model=model, shared=trunk.Shared("tiny", cut), sequences=sequences)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2])
@@ -201,3 +201,20 @@ def _anonymous_mib() -> float:
     """Memory of this process that no file stands behind."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("RssAnon:")[1].split()[0]) / 1024
+
+
+def test_a_model_whose_last_layer_would_come_out_wrong_is_refused(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose parts have the names of a Llama's, but that puts them together in another way."""
+    assert trunk.can_cut(model)
+    right = trunk._last_layer
+    with monkeypatch.context() as patch:
+        patch.setattr(trunk, "_last_layer", lambda *given: right(*given).roll(1, -1))
+        with pytest.raises(ModelError, match="cannot be split"):
+            trunk.check_architecture(model)
+    assert trunk.can_cut(model)
+
+
+def test_a_model_that_does_more_with_its_logits_is_refused(model: Any) -> None:
+    own = copy.deepcopy(model)
+    own.register_forward_hook(lambda _, __, output: output.__setitem__("logits", output.logits * 3))
+    assert not trunk.can_cut(own)

@@ -11,7 +11,7 @@ import yaml
 
 from llmops_tasks import artifacts, tracking
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import EvidenceError, IntegrityError, ReleaseError
+from llmops_tasks.errors import EvidenceError, IntegrityError, ModelError, ReleaseError
 from llmops_tasks.release import ledger, registry
 from tests.support import tiny
 
@@ -268,3 +268,10 @@ def test_training_starts_from_the_weights_that_the_use_case_names(
     _promote(candidate)
     wanted = candidate["release"] if promoted else base
     assert registry.starting_point(usecase=usecase, base=base) == wanted
+
+
+def test_training_does_not_start_from_an_ensemble(starting: Callable[[str], str]) -> None:
+    usecase = starting("champion:triage")
+    _promote(_candidate(1, members=3))
+    with pytest.raises(ModelError, match=r"champion of 'triage' is an ensemble of 3 members.* Set finetune\.start"):
+        registry.starting_point(usecase=usecase, base=_release(99))

@@ -33,12 +33,12 @@ class Training:
         self.losses.append(1 / (1 + len(self.losses)))
 
     def save(self, step: int) -> None:
-        checkpoints.save(
-            usecase="tiny", run=RUN, step=step, trained=self.trained, optimizer=self.optimizer, losses=self.losses
-        )
+        meta = {"losses": self.losses}
+        checkpoints.save(usecase="tiny", run=RUN, step=step, trained=self.trained, optimizer=self.optimizer, meta=meta)
 
     def resume(self) -> tuple[int, list[float]]:
-        return checkpoints.resume(usecase="tiny", run=RUN, trained=self.trained, optimizer=self.optimizer)
+        step, meta = checkpoints.resume(usecase="tiny", run=RUN, trained=self.trained, optimizer=self.optimizer)
+        return step, meta.get("losses", [])
 
     def values(self) -> list[Any]:
         return [value.tolist() for value in self.trained.values()]
@@ -120,7 +120,7 @@ def test_all_torn_means_the_beginning() -> None:
 def test_a_finished_run_leaves_none_and_no_other_run_is_touched() -> None:
     training = _saved(1)
     checkpoints.save(
-        usecase="tiny", run="s" * 64, step=1, trained=training.trained, optimizer=training.optimizer, losses=[]
+        usecase="tiny", run="s" * 64, step=1, trained=training.trained, optimizer=training.optimizer, meta={}
     )
     checkpoints.clear(usecase="tiny", run=RUN)
     assert _folders() == []

@@ -10,7 +10,7 @@ import pytest
 
 from llmops_tasks import artifacts, config, storage
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import DataError, TrainingError
+from llmops_tasks.errors import DataError, InputError, TrainingError
 from llmops_tasks.training import curriculum
 from llmops_tasks.training.curriculum import Curriculum, Sources
 from llmops_tasks.training.examples import IGNORED
@@ -129,5 +129,43 @@ def test_nothing_new_is_said(training: Make, tokenizer: Any) -> None:
 
 def test_what_is_learnt_from_names_the_result(training: Make, tmp_path: Path) -> None:
     one, two = small_dataset(12, 6), small_dataset(13, 6)
-    digests = [Sources(one, seen, {}).digests() for seen in (None, two)]
-    assert digests[0] != digests[1] != Sources(one, two, {"other": two}).digests()
+    found = [
+        Sources(one, None, {}, {}),
+        Sources(one, two, {}, {}),
+        Sources(one, two, {"other": two}, {}),
+        Sources(one, two, {"other": two}, {"other": "a"}),
+        Sources(two, two, {"other": two}, {"other": "a"}),
+    ]
+    assert len({storage.digest(sources.digests()) for sources in found}) == 5
+
+
+def test_another_prompt_of_a_mixed_use_case_is_another_training(
+    training: Make, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = training(mix={"other": 0.5})
+    _other(tmp_path, tiny_model, monkeypatch, rows=40)
+    case = config.load(arguments["usecase"])
+    find = lambda: curriculum.sources(case, "tiny", arguments["dataset"], arguments["base"]).digests()  # noqa: E731
+    before = find()
+    path = tmp_path / "usecases" / "other.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("Is:", "Level:"), encoding="utf-8")
+    after = find()
+    assert before["asked"] != after["asked"] and before["others"] == after["others"]
+
+
+def test_other_datasets_are_found_once_for_a_whole_run(
+    training: Make, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = training(mix={"other": 0.5}, domain={"usecases": ["own", "other"]})
+    _other(tmp_path, tiny_model, monkeypatch, rows=40)
+    found = curriculum.others(usecase=arguments["usecase"])
+    assert list(found) == ["other"]
+    small_dataset(41, 1, usecase="other")  # meanwhile there is a newer one
+    case, place = config.load(arguments["usecase"]), (arguments["dataset"], arguments["base"])
+    assert curriculum.sources(case, "tiny", *place, found).others == found
+    assert curriculum.sources(case, "tiny", *place).others != found
+
+
+def test_a_use_case_is_not_mixed_with_itself(training: Make) -> None:
+    with pytest.raises(InputError, match=r"mix of 'tiny' names itself\. .* remove it"):
+        curriculum.others(usecase=training(mix={"tiny": 0.5})["usecase"])

@@ -14,10 +14,10 @@ from llmops_tasks.config import Finetune
 from llmops_tasks.config_data import Augment
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data.augment import augmented
-from llmops_tasks.errors import InputError, TrainingError
+from llmops_tasks.errors import BudgetError, InputError, LLMOpsError, TrainingError
 from llmops_tasks.generation import open_generator
 from llmops_tasks.release.package import package
-from llmops_tasks.training import curriculum, loop, methods
+from llmops_tasks.training import curriculum, loop, methods, processes
 from llmops_tasks.training import finetune as room
 from llmops_tasks.training.examples import Example, blocks, encode
 from llmops_tasks.training.finetune import finetune
@@ -94,9 +94,18 @@ def test_an_ensemble_averages_its_members(training: Make) -> None:
 
 def test_the_cost_of_an_ensemble_is_that_of_all_members_and_the_trunk_is_run_once(training: Make) -> None:
     members = [
-        {"steps": 6, "held_out_loss": loss, "actual.seconds": 2.5, "estimated.price": 1.0} for loss in (1.0, 2.0)
+        {
+            "steps": 6,
+            "held_out_loss": loss,
+            "actual.seconds": 2.5,
+            "estimated.price": 1.0,
+            "actual.memory_mib": 9 - loss,
+        }
+        | {"cpu_seconds_per_1000_records": loss}
+        for loss in (1.0, 2.0)
     ]
-    whole = {"steps": 6, "held_out_loss": 1.5, "actual.seconds": 5.0, "estimated.price": 2.0}
+    whole = {"steps": 6, "held_out_loss": 1.5, "actual.seconds": 5.0, "estimated.price": 2.0, "actual.memory_mib": 8.0}
+    whole["cpu_seconds_per_1000_records"] = 3.0
     assert room._together(members) == whole
     assert finetune(**training(members=2))["meta"]["steps"] == 6
     assert len(storage.find(f"{storage.store_uri()}/tiny/activations/*/*.safetensors")) == 2  # train, held out
@@ -127,11 +136,24 @@ def test_two_processes_do_what_one_does(training: Make) -> None:
     assert two["key"] != one["key"]
 
 
-def test_a_process_that_fails_ends_the_run_and_nothing_is_published(training: Make) -> None:
+def test_what_one_of_several_processes_says_is_what_ends_the_run(
+    training: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
     arguments = training(processes=2, max_gradient=1.0001, learning_rate=0.9, epochs=5)
-    with pytest.raises(TrainingError, match="One of 2 training processes failed"):
+    with pytest.raises(TrainingError, match=r"the gradient's length .* at step .*: stopped, nothing is registered"):
         finetune(**arguments)
     assert storage.find(f"{storage.store_uri()}/tiny/adapter/*/*") == []
+    assert "numbers are trained" in capfd.readouterr().err  # what they log reaches the task's log
+
+
+def test_a_lost_process_is_no_verdict_on_the_training() -> None:
+    """It is tried again and goes on from its checkpoint, which a TrainingError would not be."""
+    told = {"message": "BudgetError: The run would need more: minutes 3 of 1", "extraInfo": {}}
+    found = processes._error_of(["Signal 9 (SIGKILL) received by PID 7", told])
+    assert isinstance(found, BudgetError) and str(found) == "The run would need more: minutes 3 of 1"
+    for messages in (["Signal 9 (SIGKILL) received by PID 7"], [{"message": "OSError: 1: 2"}], ["Any: thing"]):
+        lost = processes._error_of(messages)
+        assert type(lost) is LLMOpsError and "was lost (1 failed)" in str(lost) and "newest checkpoint" in str(lost)
 
 
 @pytest.mark.parametrize("settings", [{"learning_rate": 2}, {"rang": 8}, {"method": "magic"}])

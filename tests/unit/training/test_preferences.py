@@ -60,7 +60,7 @@ def _pairs(usecase: str) -> ArtifactRef:
 def test_pairs_are_the_answers_that_were_corrected(training: Make) -> None:
     import pandas as pd
 
-    usecase = training(start="champion", preferences=SETTINGS)["usecase"]
+    usecase = training(start="champion", dropout=0.0, preferences=SETTINGS)["usecase"]
     pairs = _pairs(usecase)
     frame = pd.read_parquet(artifacts.fetch(pairs) / "pairs.parquet").set_index("record_id")
     wanted = {f"r{n}" for n in range(60) if n % 3 and n % 10 != 9}  # answered wrongly, and not of the exam
@@ -73,7 +73,7 @@ def test_pairs_are_the_answers_that_were_corrected(training: Make) -> None:
 
 
 def test_tuning_raises_the_held_out_preference_rate(training: Make) -> None:
-    arguments = training(start="champion", preferences=SETTINGS)
+    arguments = training(start="champion", dropout=0.0, preferences=SETTINGS)
     pairs = _pairs(arguments["usecase"])
     tuned = prefer(usecase=arguments["usecase"], pairs=pairs, base=arguments["base"])
     before, after = tuned["meta"]["preferred.before"], tuned["meta"]["preferred.after"]
@@ -88,7 +88,7 @@ def test_tuning_raises_the_held_out_preference_rate(training: Make) -> None:
 
 
 def _arguments(training: Make, **changes: Any) -> dict[str, Any]:
-    given = training(start="champion", preferences=SETTINGS, **changes)
+    given = training(**{"start": "champion", "dropout": 0.0, "preferences": SETTINGS} | changes)
     return {"usecase": given["usecase"], "base": given["base"], "pairs": _pairs(given["usecase"])}
 
 
@@ -156,7 +156,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
 
 
 def test_a_gradient_out_of_bounds_stops_at_once(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = training(start="champion", preferences=SETTINGS | {"beta": 1e12})
+    given = training(start="champion", dropout=0.0, preferences=SETTINGS | {"beta": 1e12})
     monkeypatch.setattr(Progress, "after_step", lambda *_: pytest.fail("went on"))
     with pytest.raises(TrainingError, match=r"gradient's length .* at step 1, .* nothing is registered"):
         prefer(usecase=given["usecase"], base=given["base"], pairs=_pairs(given["usecase"]))
@@ -183,8 +183,30 @@ def test_what_corrections_would_ignore_is_refused(training: Make, ignored: dict[
         _arguments(training, **ignored)
 
 
+def test_preferences_have_no_dropout(training: Make) -> None:
+    with pytest.raises(ConfigError, match="without dropout: set dropout to 0"):
+        _arguments(training, dropout=0.1)
+
+
+def test_answers_of_a_time_with_other_labels_correct_nothing(training: Make, tmp_path: Path) -> None:
+    """Nobody can say whether they were wrong, and they have no words that could be rejected."""
+    import pandas as pd
+    import yaml
+
+    usecase = training(start="champion", dropout=0.0, preferences=SETTINGS)["usecase"]
+    pairs = _pairs(usecase)
+    raw = yaml.safe_load(Path(usecase).read_text(encoding="utf-8"))
+    (label,) = [label for label in raw["task"]["labels"] if label["name"] == "emergent"]
+    label["name"] = "very urgent"
+    raw["task"]["severe"] = ["very urgent"]
+    Path(usecase).write_text(yaml.safe_dump(raw), encoding="utf-8")
+    with pytest.raises(DataError, match="0 corrected answers among 54 reviewed ones"):
+        corrections(usecase=usecase, dataset=_dataset())
+    assert pd.read_parquet(artifacts.fetch(pairs) / "pairs.parquet")["rejected"].notna().all()
+
+
 def test_too_few_corrections_are_said_with_their_number(training: Make) -> None:
-    usecase = training(start="champion", preferences=SETTINGS)["usecase"]
+    usecase = training(start="champion", dropout=0.0, preferences=SETTINGS)["usecase"]
     with pytest.raises(DataError, match=r"0 corrected answers among 0 reviewed ones; .* asks for 10"):
         corrections(usecase=usecase, dataset=_dataset())
     _answer("2026-03-01", range(9))
@@ -198,6 +220,6 @@ def test_without_the_choice_nothing_is_tuned(training: Make) -> None:
 
 
 def test_preferences_need_a_champion_to_start_from(training: Make) -> None:
-    arguments = training(preferences=SETTINGS)
+    arguments = training(dropout=0.0, preferences=SETTINGS)
     with pytest.raises(ConfigError, match="preferences tune a champion"):
         corrections(usecase=arguments["usecase"], dataset=_dataset())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -86,6 +85,22 @@ def test_what_is_over_the_budget_is_refused_with_the_numbers(budget: dict[str, f
         preflight.check(found, Budget(**budget), members=3)
 
 
+def test_the_trunk_of_an_ensemble_is_paid_for_once() -> None:
+    found = preflight.Estimate(1, 1, seconds=60, memory_mib=1, disk_mib=1, price=1.0, trunk_seconds=48)
+    preflight.check(found, Budget(minutes=1.81, price=1.81), members=5)  # 48 + 5 * 12 seconds
+    with pytest.raises(BudgetError, match=r"minutes 1\.8 of 1\.79, price 1\.8 of 1\.79"):
+        preflight.check(found, Budget(minutes=1.79, price=1.79), members=5)
+
+
+@pytest.mark.usefixtures("mlflow")
+def test_an_ensemble_is_held_against_its_budget_once(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Later members go on: what was trained for the first would be lost."""
+    asked: list[int] = []
+    monkeypatch.setattr(preflight, "check", lambda found, budget, members: asked.append(members))
+    finetune(**training(members=3))
+    assert asked == [3]
+
+
 @pytest.mark.usefixtures("mlflow")
 def test_a_run_over_its_budget_makes_no_step_and_leaves_nothing(
     training: Make, monkeypatch: pytest.MonkeyPatch
@@ -100,12 +115,12 @@ def test_what_a_run_took_is_told_per_thousand_records(monkeypatch: pytest.Monkey
     """All processes' time; on GPUs that of every device, too."""
     monkeypatch.setattr(preflight.processes, "total", lambda value: 2 * value)
     monkeypatch.setattr(preflight.processes, "count", lambda: 2)
-    found = preflight.cost(500, 30.0)
+    found = preflight.cost(500, {"seconds": 30.0, "cpu_seconds": 45.0})
     assert found["actual.seconds"] == 30 and found["actual.memory_mib"] > 0
-    assert found["cpu_seconds_per_1000_records"] >= 4 * sum(os.times()[:2]) * 0.9
+    assert found["cpu_seconds_per_1000_records"] == 180
     assert "gpu_seconds_per_1000_records" not in found
     monkeypatch.setattr(preflight, "device", lambda: "cuda")
-    assert preflight.cost(500, 30.0)["gpu_seconds_per_1000_records"] == 120
+    assert preflight.cost(500, {"seconds": 30.0, "cpu_seconds": 45.0})["gpu_seconds_per_1000_records"] == 120
 
 
 @pytest.mark.usefixtures("mlflow")

@@ -11,7 +11,8 @@ import yaml
 
 from llmops_tasks import artifacts, config, storage
 from llmops_tasks.errors import ConfigError, InputError, TrainingError
-from llmops_tasks.training import loop, search
+from llmops_tasks.training import curriculum, loop, prepared, search
+from tests.unit.training.conftest import small_dataset
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 Make = Callable[..., dict[str, Any]]
@@ -59,13 +60,15 @@ def test_a_smoke_run_makes_two_short_trials_in_a_study_of_its_own(searching: Mak
     tried = [search.trial(**arguments, number=number, max_steps=1) for number in numbers]
     found = search.best(**arguments, tried=tried, max_steps=1)
     assert found["report"]["rows"] == 2
-    (study,) = search._study(config.load(arguments["usecase"]), "tiny", *_refs(arguments), 1).trials[:1]
+    (study,) = _trials(arguments, 1)[:1]
     assert list(study.intermediate_values) == [search.LOOKS]  # asked after its only step
-    assert search._study(config.load(arguments["usecase"]), "tiny", *_refs(arguments), None).trials == []
+    assert _trials(arguments, None) == []
 
 
-def _refs(arguments: dict[str, Any]) -> tuple[Any, Any]:
-    return arguments["dataset"], arguments["base"]
+def _trials(arguments: dict[str, Any], max_steps: int | None) -> list[Any]:
+    case, base = config.load(arguments["usecase"]), arguments["base"]
+    found = curriculum.sources(case, "tiny", arguments["dataset"], base)
+    return search._study(case, "tiny", found, base, max_steps).trials
 
 
 def test_a_search_and_preferences_exclude_each_other(training: Make, searching: Make) -> None:
@@ -122,6 +125,31 @@ def test_settings_that_do_not_train_are_a_result(searching: Make, monkeypatch: p
         with pytest.raises(TrainingError, match="None of 1 trials came to an end"):
             search.best(**arguments, tried=[search.trial(**arguments, number=0)])
     assert search.trial(**arguments, number=1)["state"] == "complete"
+
+
+def test_a_trial_is_told_in_mlflow(searching: Make) -> None:
+    from llmops_tasks import tracking
+
+    result = search.trial(**searching(), number=0)
+    (experiment,) = [found for found in tracking.client().search_experiments() if found.name == "tiny"]
+    (run,) = tracking.client().search_runs([experiment.experiment_id])
+    assert run.data.metrics["held_out_loss"] == pytest.approx(result["loss"]) and run.info.status == "FINISHED"
+    assert set(run.data.params) == {"learning_rate", "rank"}
+    assert len(tracking.client().get_metric_history(run.info.run_id, "held_out_loss")) == search.LOOKS
+
+
+def test_a_search_goes_on_where_nothing_changed_that_its_trials_follow_from(
+    searching: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = search.trial(**searching(), number=0)
+    monkeypatch.setattr(search, "_train", lambda *_: pytest.fail("it was trained again"))
+    assert search.trial(**searching(budget={"minutes": 900}), number=0) == first  # nor does what it may cost
+    monkeypatch.setattr(search, "_train", lambda *_: 0.5)
+    arguments = searching()
+    other = {**arguments, "dataset": small_dataset(25, 6)}
+    assert search.trial(**other, number=0)["loss"] == 0.5
+    monkeypatch.setattr(prepared, "CODE", (*prepared.CODE, __file__))  # other code, other figures
+    assert search.trial(**arguments, number=0)["loss"] == 0.5
 
 
 def test_settings_beyond_the_budget_are_not_trained(

@@ -1,0 +1,51 @@
+"""What a run has made, how it was made and what it took come back with its newest checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmops_tasks.config import Finetune
+from llmops_tasks.training import methods
+from llmops_tasks.training.meter import Meter
+from llmops_tasks.training.progress import Progress
+
+PROGRESS = Progress(usecase="tiny", run="r" * 64, mlflow_run="", total=9, checkpoint_every=2)
+
+
+def _state(folder: Path) -> methods.State:
+    return methods.prepare(methods.load_base(folder)[0], Finetune(top_layers=1))
+
+
+def test_a_run_goes_on_in_as_many_parts_as_it_was_halved_into(tiny_model: Path) -> None:
+    """Else sums would be taken in another order, and dropout would draw other masks."""
+    old, new = _state(tiny_model), _state(tiny_model)
+    for value in old.trained.values():
+        value.grad = value.detach() + 1
+    old.optimizer.step()
+    old.losses, old.parts = [3.0, 2.0], 4
+    old.meter.go_on_from({"seconds": 100.0, "cpu_seconds": 150.0})
+    PROGRESS.after_step(old, 2, speed=1.0, left=1.0)
+    assert PROGRESS.resume(new) == 2
+    assert (new.losses, new.parts) == ([3.0, 2.0], 4)
+    assert 100 <= new.meter.spent()["seconds"] < 200 and 150 <= new.meter.spent()["cpu_seconds"] < 250
+
+
+def test_a_run_that_was_not_begun_begins_as_it_was_prepared(tiny_model: Path) -> None:
+    state = _state(tiny_model)
+    assert PROGRESS.resume(state) == 0
+    assert (state.losses, state.parts) == ([], 1)
+
+
+def test_a_meter_counts_from_when_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmops_tasks.training import meter
+
+    now = [50.0, 7.0]
+    monkeypatch.setattr(meter.time, "monotonic", lambda: now[0])
+    found = Meter(_clock=50.0, _processor=7.0)
+    monkeypatch.setattr(meter, "_processor_seconds", lambda: now[1])
+    now[:] = [53.0, 11.0]
+    assert found.spent() == {"seconds": 3.0, "cpu_seconds": 4.0}
+    found.go_on_from({"seconds": 10.0, "cpu_seconds": 20.0})
+    assert found.spent() == {"seconds": 13.0, "cpu_seconds": 24.0}
