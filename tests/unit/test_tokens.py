@@ -80,7 +80,7 @@ def test_training_begins_with_it(tmp_path: Path, opening_model: Path, tokenizer:
     assert blocks(tokenizer, ["pain"], 8)[0].tokens[0] == BOS
 
 
-def test_answering_begins_with_it(opening_model: Path) -> None:
+def test_answering_begins_with_it(opening_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As training does: the answers are those of the plain model after the tokenizer's own opening."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -91,7 +91,12 @@ def test_answering_begins_with_it(opening_model: Path) -> None:
     )
     generator = open_generator("transformers", opening_model)
     first = [ids[0] for ids in tokens.plain(own, ANSWERS)]
+    asked_for, write = [], generator._model.generate  # type: ignore[attr-defined]
+    monkeypatch.setattr(generator._model, "generate", lambda **given: asked_for.append(given) or write(**given))  # type: ignore[attr-defined]
     scores, written = generator.scores(PROMPTS, ANSWERS, 2), generator.generate(PROMPTS, 3, 2)
+    (given,) = asked_for  # the model repeats itself whatever it is asked, so look at that
+    rows = zip(given["input_ids"], given["attention_mask"], strict=True)
+    assert [row[mask.bool()].tolist().count(BOS) for row, mask in rows] == [1, 1]
     bits = generator.bits("\n", PROMPTS, 2)
     for number, prompt in enumerate(PROMPTS):
         asked = own(prompt, return_tensors="pt")
