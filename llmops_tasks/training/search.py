@@ -79,9 +79,8 @@ def trial(
         changed = with_settings(case, {**settings, "epochs": search.epochs})
         ready = prepare_run(changed, name, sources, base, max_steps=max_steps)
         preflight.check(preflight.estimate(ready.state, ready.settings, ready.taught, name), ready.settings.budget)
-        study.tell(tried, _train(ready, tried, f"{study.study_name}/{number}"))
-    except optuna.TrialPruned:
-        study.tell(tried, state=optuna.trial.TrialState.PRUNED)
+        loss = _train(ready, tried, f"{study.study_name}/{number}")
+        study.tell(tried, loss, state=optuna.trial.TrialState.PRUNED if loss is None else None)
     except TrainingError as exc:  # settings that do not train, or not within the budget, are a result, too
         log.warning("trial %d failed: %s", number, exc)
         study.tell(tried, state=optuna.trial.TrialState.FAIL)
@@ -180,8 +179,14 @@ def _suggest(tried: optuna.Trial, name: str, found: Range) -> Any:
     return tried.suggest_float(name, low, high, log=found.log)
 
 
-def _train(ready: Prepared, tried: optuna.Trial, key: str) -> float:
-    """Four times on the way, at the end too, the held-out loss is looked at, told and the pruner is asked."""
+def _train(ready: Prepared, tried: optuna.Trial, key: str) -> float | None:
+    """Four times on the way, at the end too, the held-out loss is looked at, told and the pruner is asked.
+
+    Returns:
+        The last loss, or None for a trial that was cut short.
+    """
+    import optuna
+
     total = len(ready.taught.plan)
     looks, losses = {-(-total * look // LOOKS): look for look in range(1, LOOKS + 1)}, [float("inf")]
     with tracking.run(usecase=ready.usecase, name=f"trial {tried.number}", key=key) as run:
@@ -195,7 +200,11 @@ def _train(ready: Prepared, tried: optuna.Trial, key: str) -> float:
                 run.metrics({"held_out_loss": loss, "tokens_per_second": speed}, step=made)
                 _ask(tried, loss, looks[made])
 
-        loop.run(ready.state, ready.settings, ready.lesson(), 0, after_step)
+        try:
+            loop.run(ready.state, ready.settings, ready.lesson(), 0, after_step)
+        except optuna.TrialPruned:  # no failure of the run
+            run.tags({"llmops.trial": "pruned"})
+            return None
     return losses[-1]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llmops_tasks import artifacts, config, storage
+from llmops_tasks import artifacts, config, storage, tracking
 from llmops_tasks.errors import ConfigError, InputError, TrainingError
 from llmops_tasks.training import curriculum, loop, prepared, search
 from tests.unit.training.conftest import small_dataset
@@ -111,6 +111,9 @@ def test_a_trial_that_is_worse_than_the_others_is_cut_short(searching: Make, mon
     monkeypatch.setattr(loop, "mean_loss", lambda *_: next(losses))
     tried = _all(arguments)
     assert [result["state"] for result in tried] == ["complete"] * 3 + ["pruned", "complete"]
+    runs = _mlflow_runs()
+    assert {run.info.status for run in runs} == {"FINISHED"}  # to be cut short is no failure
+    assert sum(run.data.tags.get("llmops.trial") == "pruned" for run in runs) == 1
 
 
 def test_settings_that_do_not_train_are_a_result(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,12 +130,14 @@ def test_settings_that_do_not_train_are_a_result(searching: Make, monkeypatch: p
     assert search.trial(**arguments, number=1)["state"] == "complete"
 
 
-def test_a_trial_is_told_in_mlflow(searching: Make) -> None:
-    from llmops_tasks import tracking
-
-    result = search.trial(**searching(), number=0)
+def _mlflow_runs() -> list[Any]:
     (experiment,) = [found for found in tracking.client().search_experiments() if found.name == "tiny"]
-    (run,) = tracking.client().search_runs([experiment.experiment_id])
+    return list(tracking.client().search_runs([experiment.experiment_id]))
+
+
+def test_a_trial_is_told_in_mlflow(searching: Make) -> None:
+    result = search.trial(**searching(), number=0)
+    (run,) = _mlflow_runs()
     assert run.data.metrics["held_out_loss"] == pytest.approx(result["loss"]) and run.info.status == "FINISHED"
     assert set(run.data.params) == {"learning_rate", "rank"}
     assert len(tracking.client().get_metric_history(run.info.run_id, "held_out_loss")) == search.LOOKS
