@@ -142,11 +142,14 @@ def _with_lora(model: Any, settings: Finetune, layers: list[int]) -> Any:
 def save(state: State, out: Path, base: ArtifactRef, stamp: dict[str, Any]) -> None:
     """Write what was trained (safetensors), and `training.json` with the losses and the stamp.
 
-    LoRA's settings name the base by its digest: a folder's name would make other bytes of the same training elsewhere.
+    The same training gives the same bytes: LoRA's settings name the base by its digest, not by a folder, and the trained
+    layers in order, where peft has a set, which every process orders in its own way.
     """
     lora: dict[str, Any] = {}
     if state.base is not state.model:
-        state.model.peft_config["default"].base_model_name_or_path = f"sha256:{base['sha256']}"
+        settings = state.model.peft_config["default"]
+        settings.base_model_name_or_path = f"sha256:{base['sha256']}"
+        settings.target_modules = sorted(settings.target_modules)
         lora = {"selected_adapters": ["default"], "save_embedding_layers": False}  # not one that was compared with
     state.model.save_pretrained(out, safe_serialization=True, **lora)
     (out / "README.md").unlink(missing_ok=True)  # peft's empty model card; `release.package` writes a true one

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +138,23 @@ def test_the_same_training_elsewhere_gives_the_same_bytes(
     assert again["uri"].startswith((tmp_path / "elsewhere").as_uri()) and again["sha256"] == expected["sha256"]
     settings = storage.read_json(f"{again['uri']}/adapter_config.json")
     assert settings["base_model_name_or_path"] == f"sha256:{arguments['base']['sha256']}"
+
+
+def test_the_same_training_in_another_process_gives_the_same_bytes(
+    training: Make, expected: ArtifactRef, tmp_path: Path
+) -> None:
+    """One that puts what is hashed in another order."""
+    code = "import json, sys; from llmops_tasks.training.finetune import finetune; print(finetune(**json.load(sys.stdin))['sha256'])"
+    settings = {"PYTHONHASHSEED": "7", "PYTHONPATH": str(tiny.ROOT), "LLMOPS_STORE": (tmp_path / "other").as_uri()}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(training()),
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == expected["sha256"]
 
 
 def test_a_loss_that_is_no_number_stops_and_publishes_nothing(training: Make, tiny_model: Path, tmp_path: Path) -> None:
