@@ -72,11 +72,9 @@ def trial(
         return _told(known, number)
     if _minutes(study) > search.minutes:
         return {"number": number, "state": "over budget", "loss": None, "settings": {}}
-    tried = study.ask()
-    tried.set_user_attr("number", number)
-    settings = {name: _suggest(tried, name, found) for name, found in sorted(search.space.items())}
+    tried = _proposed(study, search, number)
     try:
-        changed = with_settings(case, {**settings, "epochs": search.epochs})
+        changed = with_settings(case, {**tried.params, "epochs": search.epochs})
         ready = prepare_run(changed, name, sources, base, max_steps=max_steps)
         preflight.check(preflight.estimate(ready.state, ready.settings, ready.taught, name), ready.settings.budget)
         loss = _train(ready, tried, f"{study.study_name}/{number}")
@@ -170,13 +168,23 @@ def _minutes(study: optuna.Study) -> float:
     return sum(span.total_seconds() for span in spans) / 60
 
 
-def _suggest(tried: optuna.Trial, name: str, found: Range) -> Any:
-    if found.choices is not None:
-        return tried.suggest_categorical(name, found.choices)
+def _proposed(study: optuna.Study, search: Search, number: int) -> optuna.Trial:
+    """A trial with settings from the space, under its number."""
+    tried = study.ask()
+    tried.set_user_attr("number", number)
+    for name, found in sorted(search.space.items()):
+        _suggest(tried, name, found)
+    return tried
+
+
+def _suggest(tried: optuna.Trial, name: str, found: Range) -> None:
     low, high = found.low or 0, found.high or 0
-    if config.Finetune.model_fields[name].annotation is int:
-        return tried.suggest_int(name, int(low), int(high), log=found.log)
-    return tried.suggest_float(name, low, high, log=found.log)
+    if found.choices is not None:
+        tried.suggest_categorical(name, found.choices)
+    elif config.Finetune.model_fields[name].annotation is int:
+        tried.suggest_int(name, int(low), int(high), log=found.log)
+    else:
+        tried.suggest_float(name, low, high, log=found.log)
 
 
 def _train(ready: Prepared, tried: optuna.Trial, key: str) -> float | None:
