@@ -24,11 +24,14 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.harness import calibrate, paired, report
-from llmops_tasks import artifacts, chain, config, storage, trunk
-from llmops_tasks.training.base_model import base_model
+from llmops_tasks import chain, config
+from llmops_tasks.models import trunk
+from llmops_tasks.models.loading import load_model
+from llmops_tasks.store import artifacts, objects
+from llmops_tasks.training.base_model import fetch_base_model
 from llmops_tasks.training.examples import Example, batch_plan, encode
 from llmops_tasks.training.loop import mean_loss, step
-from llmops_tasks.training.methods import State, load_base, prepare
+from llmops_tasks.training.trainable import State, prepare
 
 TRAIN, HELD_OUT, BATCH, EPOCHS, N = 96, 60, 8, 3, 3
 MAX_EPOCHS = 12  # ours gives up after so many, and the ratio says so
@@ -40,7 +43,7 @@ class World:
     def __init__(self) -> None:
         from llmops_tasks.data import synthetic
 
-        synthetic.write(out=f"file://{storage.home()}/demo")
+        synthetic.write_triage(out=f"file://{objects.home()}/demo")
         done = chain.chain(usecase="triage", until="version")
         self.case = config.load("triage")
         frame = pd.read_parquet(artifacts.fetch(done["version"]) / "data.parquet")
@@ -48,11 +51,11 @@ class World:
             name: frame[frame["split"] == name][["text", "completion"]].to_dict("records") for name in ("train", "test")
         }
         self.train, self.held_out = rows["train"][:TRAIN], rows["test"][:HELD_OUT]
-        self.base = base_model(usecase="triage")
+        self.base = fetch_base_model(usecase="triage")
         self.folder = artifacts.fetch(self.base)
         self.targets: dict[int, float] = {}  # repetition -> the peer's held-out loss
         self.shares: list[dict[str, float]] = []  # of a repetition
-        model, tokenizer = load_base(self.folder)
+        model, tokenizer = load_model(self.folder)
         self.layers = model.config.num_hidden_layers
         self.tokens = sum(len(example.tokens) for example in self.encoded(tokenizer)[0])
 
@@ -71,7 +74,7 @@ class Ours:
     def __init__(self, world: World, repetition: int) -> None:
         import torch
 
-        model, tokenizer = load_base(world.folder)
+        model, tokenizer = load_model(world.folder)
         self.train, self.held_out = world.encoded(tokenizer)
         self.settings = world.case.finetune.model_copy(update={"seed": repetition, "batch_size": BATCH})
         torch.manual_seed(repetition)
@@ -148,7 +151,7 @@ def _onednn_gflops(size: int = 768, count: int = 50) -> float:
     """Of the product that `harness.calibrate` asks numpy for."""
     import torch
 
-    from llmops_tasks import onednn
+    from llmops_tasks.models import onednn
 
     left, right = torch.randn(size, size), torch.randn(size, size)
     onednn.product(left, right)  # warm up

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from benchmarks import records
 from benchmarks.harness import paired, report
-from llmops_tasks import artifacts, config
-from llmops_tasks.data import expectations, ingest, rules, tables, validate
+from llmops_tasks import config
+from llmops_tasks.data import gx_report, ingestion, row_checks, tables, validation
+from llmops_tasks.store import artifacts
 
 ROWS, N = 200_000, 5
 
@@ -31,7 +32,7 @@ class World:
         self.usecase = records.write(folder, ROWS)
         self.case = config.load(self.usecase)
         started = time.perf_counter()
-        self.ref = ingest.ingest(usecase=self.usecase)
+        self.ref = ingestion.ingest(usecase=self.usecase)
         self.ingest_seconds = time.perf_counter() - started
         self.path = artifacts.fetch(self.ref) / "records.parquet"
         self.table = pq.read_table(self.path)
@@ -47,28 +48,28 @@ class World:
                 numbers = pd.to_numeric(frame[name], errors="coerce")
                 bad |= set(frame.index[numbers.isna() & frame[name].notna()])
                 frame[name] = numbers
-        frame[expectations.ROW] = range(len(frame))
+        frame[gx_report.ROW] = range(len(frame))
         return frame, bad
 
 
 def ours(world: World) -> float:
     """Seconds of typing and judging in batches, and of looking for ids that repeat."""
     started = time.perf_counter()
-    judge, bad = rules.Rules(world.case.data.columns, world.labels), list[int]()
+    judge, bad = row_checks.Rules(world.case.data.columns, world.labels), list[int]()
     for at in range(0, ROWS, tables.BATCH):
         _, reasons = judge.check(world.table.slice(at, tables.BATCH))
         bad += (np.flatnonzero(reasons.is_valid()) + at).tolist()
-    world.found["ours"] = {*bad, *validate.duplicates(world.path, "visit", ROWS).tolist()}
+    world.found["ours"] = {*bad, *validation.duplicates(world.path, "visit", ROWS).tolist()}
     return time.perf_counter() - started
 
 
 def great_expectations(world: World) -> float:
     """Seconds of the suite."""
     started = time.perf_counter()
-    suite = expectations.suite(world.case.data.columns, world.labels)
+    suite = gx_report.suite(world.case.data.columns, world.labels)
     assert len(suite) == records.RULES
-    result: Any = expectations.checked(world.frame, [rule for _, rule in suite])
-    bad = {row for item in result.results for row in expectations.broken_rows("", item) or []}
+    result: Any = gx_report.checked(world.frame, [rule for _, rule in suite])
+    bad = {row for item in result.results for row in gx_report.broken_rows("", item) or []}
     world.found["theirs"] = bad | world.untyped
     return time.perf_counter() - started
 

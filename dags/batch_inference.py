@@ -17,13 +17,10 @@ from llmops_dags.events import announced
 from llmops_dags.stage import DATE, MEASURED, VERSION, cron, model_task, optional, stage
 
 from llmops_tasks.config import UseCase, checked_date
-from llmops_tasks.data.anonymize import anonymize
-from llmops_tasks.data.ingest import ingest
-from llmops_tasks.data.validate import validate
-from llmops_tasks.data.versions import day
+from llmops_tasks.data import anonymize, ingest, render_day, validate
 from llmops_tasks.errors import InputError
-from llmops_tasks.release.registry import champion
-from llmops_tasks.serving.batch import predict
+from llmops_tasks.release import find_champion
+from llmops_tasks.serving import predict_batch
 
 PARAMS = {
     "date": optional(DATE, "Day", "YYYY-MM-DD. Empty: the day of the schedule."),
@@ -53,12 +50,14 @@ def _schedule(usecase: str, case: UseCase) -> Any:
 def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
     chosen = options()
-    serving = task(champion)(usecase=usecase, version=chosen["version"])
+    serving = task(find_champion)(usecase=usecase, version=chosen["version"])
     records = task(ingest)(usecase=usecase, date=chosen["date"])
     good = task(validate)(usecase=usecase, records=records, labelled=False)
     anonymous = task(anonymize)(usecase=usecase, records=good)
-    rendered = task(day)(usecase=usecase, records=anonymous, date=chosen["date"])
-    answered = model_task(predict, case)(usecase=usecase, day=rendered, champion=serving, requested=chosen["version"])
+    rendered = task(render_day)(usecase=usecase, records=anonymous, date=chosen["date"])
+    answered = model_task(predict_batch, case)(
+        usecase=usecase, day=rendered, champion=serving, requested=chosen["version"]
+    )
     extra = {"sha256": answered["sha256"], "day": rendered, "predictions": answered}
     announced(assets_of(usecase).predictions, extra)
 

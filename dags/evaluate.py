@@ -21,11 +21,17 @@ from llmops_dags.events import announced, received
 from llmops_dags.stage import MEASURED, VERSION, model_task, optional, stage
 
 from llmops_tasks.config import UseCase
-from llmops_tasks.evaluation.gate import judge, needs_verdict, passed, table
-from llmops_tasks.evaluation.quality import compare_all, evaluate, subjects
-from llmops_tasks.release.ledger import record_approval, record_verdict
-from llmops_tasks.release.registry import annotate, champion, promote
-from llmops_tasks.training.base_model import base_model
+from llmops_tasks.evaluation import (
+    compare_subjects,
+    evaluate,
+    has_passed,
+    judge_candidate,
+    list_subjects,
+    needs_verdict,
+    render_gate_table,
+)
+from llmops_tasks.release import annotate_version, find_champion, promote, record_approval, record_verdict
+from llmops_tasks.training import fetch_base_model
 
 PARAMS = {
     "version": optional(
@@ -56,18 +62,20 @@ def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
     event = received(assets_of(usecase).candidate, field="version")
     candidate, dataset = event["candidate"], event["dataset"]
-    now = task(champion)(usecase=usecase)
-    base = model_task(base_model, case)(usecase=usecase)
+    now = task(find_champion)(usecase=usecase)
+    base = model_task(fetch_base_model, case)(usecase=usecase)
     open_question = task.short_circuit(needs_verdict)(candidate=candidate, champion=now)
-    plan = task(subjects)(usecase=usecase, candidate=candidate, champion=now, base=base)
+    plan = task(list_subjects)(usecase=usecase, candidate=candidate, champion=now, base=base)
     measured = model_task(evaluate, case, map_index_template="{{ task.op_kwargs['subject'] }}")
     reports = measured.partial(usecase=usecase, dataset=dataset).expand_kwargs(plan)
-    evidence = task(compare_all)(usecase=usecase, reports=reports, champion=now)
-    verdict = task(judge, task_id="gate")(usecase=usecase, evidence=evidence, candidate=candidate, champion=now)
-    shown = task(table, task_id="gate_table")(verdict=verdict)
+    evidence = task(compare_subjects)(usecase=usecase, reports=reports, champion=now)
+    verdict = task(judge_candidate, task_id="gate")(
+        usecase=usecase, evidence=evidence, candidate=candidate, champion=now
+    )
+    shown = task(render_gate_table, task_id="gate_table")(verdict=verdict)
     entry = task(record_verdict)(usecase=usecase, verdict=verdict)
-    noted = task(annotate)(usecase=usecase, candidate=candidate, evidence=evidence, verdict=verdict)
-    go_on = task.short_circuit(passed)(verdict=verdict)
+    noted = task(annotate_version)(usecase=usecase, candidate=candidate, evidence=evidence, verdict=verdict)
+    go_on = task.short_circuit(has_passed)(verdict=verdict)
 
     approve = Approval(
         task_id="approve",

@@ -17,10 +17,8 @@ from llmops_dags.events import announced, received_all
 from llmops_dags.stage import MEASURED, stage
 
 from llmops_tasks.config import UseCase
-from llmops_tasks.monitoring.drift import measure_all
-from llmops_tasks.monitoring.retrain import decide_all, wanted
-from llmops_tasks.release.ledger import entries, record_decisions
-from llmops_tasks.release.registry import with_champion
+from llmops_tasks.monitoring import decide_for_days, first_retraining, measure_drift_of_days
+from llmops_tasks.release import add_champions, read_ledger, record_decisions
 
 
 @stage(
@@ -28,12 +26,12 @@ from llmops_tasks.release.registry import with_champion
 )
 def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
-    days = task(with_champion)(usecase=usecase, events=received_all(assets_of(usecase).predictions))
-    drifts = task(measure_all, task_id="measure")(usecase=usecase, days=days)
-    history = task(entries, task_id="history")(usecase=usecase, kind="retrain")
-    decisions = task(decide_all, task_id="decide")(usecase=usecase, drifts=drifts, history=history)
+    days = task(add_champions)(usecase=usecase, events=received_all(assets_of(usecase).predictions))
+    drifts = task(measure_drift_of_days, task_id="measure")(usecase=usecase, days=days)
+    history = task(read_ledger, task_id="history")(usecase=usecase, kind="retrain")
+    decisions = task(decide_for_days, task_id="decide")(usecase=usecase, drifts=drifts, history=history)
     recorded = task(record_decisions)(usecase=usecase, decisions=decisions)
-    reason: Any = task.short_circuit(wanted)(decisions=recorded)
+    reason: Any = task.short_circuit(first_retraining)(decisions=recorded)
     announced(assets_of(usecase).retrain, reason)
 
 

@@ -18,11 +18,8 @@ from llmops_dags.events import announced
 from llmops_dags.stage import cron, stage
 
 from llmops_tasks.config import UseCase
-from llmops_tasks.data.anonymize import anonymize
-from llmops_tasks.data.ingest import ingest
-from llmops_tasks.data.validate import validate
-from llmops_tasks.data.versions import version
-from llmops_tasks.prompts.templates import register
+from llmops_tasks.data import anonymize, build_dataset, ingest, validate
+from llmops_tasks.prompts import register_prompt
 
 
 def _schedule(usecase: str, case: UseCase) -> Any:
@@ -36,11 +33,11 @@ def _schedule(usecase: str, case: UseCase) -> Any:
 @stage("prepare_data", schedule=_schedule, params={}, doc=__doc__)
 def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
-    task(register, task_id="register_prompt")(usecase=usecase)
+    task(register_prompt, task_id="register_prompt")(usecase=usecase)
     records = task(ingest)(usecase=usecase)
     good = task(validate)(usecase=usecase, records=records)
     anonymous = task(anonymize)(usecase=usecase, records=good)
-    dataset = task(version)(usecase=usecase, records=anonymous)
+    dataset = task(build_dataset)(usecase=usecase, records=anonymous)
     announced(assets_of(usecase).dataset, {"sha256": dataset["sha256"], "dataset": dataset})
 
 

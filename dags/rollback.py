@@ -13,7 +13,7 @@ from airflow.sdk import Param, get_current_context, task
 from llmops_dags.stage import PLAIN_TEXT, VERSION, optional, stage
 
 from llmops_tasks.config import UseCase
-from llmops_tasks.release.registry import rollback
+from llmops_tasks.release import rollback
 
 PARAMS = {
     "version": optional(VERSION, "Version", "Where to return to. Empty: the version before."),

@@ -18,9 +18,8 @@ from llmops_dags.events import received
 from llmops_dags.stage import DIGEST, model_task, optional, stage
 
 from llmops_tasks.config import UseCase
-from llmops_tasks.release.ledger import record_selection
-from llmops_tasks.training.selection import candidates, measure, report, sample
-from llmops_tasks.training.selection_policy import decide
+from llmops_tasks.release import record_selection
+from llmops_tasks.training import choose_base_model, draw_sample, list_base_models, measure_base_model, report_selection
 
 PARAMS = {"dataset": optional(DIGEST, "Dataset", "The beginning of a dataset's sha256. Empty: the newest.")}
 
@@ -29,14 +28,16 @@ PARAMS = {"dataset": optional(DIGEST, "Dataset", "The beginning of a dataset's s
 def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
     dataset = received(assets_of(usecase).dataset, field="dataset")["dataset"]
-    drawn: Any = task(sample)(usecase=usecase, dataset=dataset)
-    names = task(candidates)(usecase=usecase)
-    measured = model_task(measure, case, map_index_template="{{ task.op_kwargs['candidate'] }}")
+    drawn: Any = task(draw_sample)(usecase=usecase, dataset=dataset)
+    names = task(list_base_models)(usecase=usecase)
+    measured = model_task(measure_base_model, case, map_index_template="{{ task.op_kwargs['candidate'] }}")
     measurements = measured.partial(usecase=usecase, sample=drawn).expand(candidate=names)
     # also if the policy let nobody in: that is a decision too
-    decision: Any = task(decide, trigger_rule=TriggerRule.NONE_FAILED)(usecase=usecase, measurements=measurements)
+    decision: Any = task(choose_base_model, trigger_rule=TriggerRule.NONE_FAILED)(
+        usecase=usecase, measurements=measurements
+    )
     task(record_selection)(usecase=usecase, decision=decision)
-    task(report)(usecase=usecase, decision=decision)
+    task(report_selection)(usecase=usecase, decision=decision)
 
 
 globals().update(dags)

@@ -23,15 +23,18 @@ from llmops_dags.events import announced, received
 from llmops_dags.stage import DIGEST, model_task, optional, stage
 
 from llmops_tasks.config import UseCase
-from llmops_tasks.release.package import package
-from llmops_tasks.release.registry import register, starting_point
-from llmops_tasks.training.base_model import base_model
-from llmops_tasks.training.corrections import corrections
-from llmops_tasks.training.curriculum import others
-from llmops_tasks.training.finetune import finetune
-from llmops_tasks.training.preferences import prefer
-from llmops_tasks.training.prepared import CONTROLS
-from llmops_tasks.training.search import best, trial, trials
+from llmops_tasks.contracts import CONTROLS
+from llmops_tasks.release import find_starting_point, package_release, register_release
+from llmops_tasks.training import (
+    choose_trial,
+    collect_corrections,
+    fetch_base_model,
+    find_mixed_datasets,
+    finetune,
+    plan_trials,
+    run_trial,
+    tune_preferences,
+)
 
 PARAMS = {
     "dataset": optional(
@@ -55,9 +58,9 @@ def options() -> dict[str, Any]:
 
 def _searched(case: UseCase, common: dict[str, Any]) -> Any:
     """Every trial is a task; what won goes into the fine-tuning."""
-    numbers = task(trials)(usecase=common["usecase"], max_steps=common["max_steps"])
-    tried = model_task(trial, case).partial(**common).expand(number=numbers)
-    return task(best, multiple_outputs=True)(**common, tried=tried)["settings"]
+    numbers = task(plan_trials)(usecase=common["usecase"], max_steps=common["max_steps"])
+    tried = model_task(run_trial, case).partial(**common).expand(number=numbers)
+    return task(choose_trial, multiple_outputs=True)(**common, tried=tried)["settings"]
 
 
 @stage("train", schedule=lambda usecase, case: [assets_of(usecase).dataset], params=PARAMS, doc=__doc__)
@@ -65,28 +68,28 @@ def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
     chosen, event = options(), received(assets_of(usecase).dataset, field="dataset")
     dataset = event["dataset"]
-    base = model_task(base_model, case)(usecase=usecase)
+    base = model_task(fetch_base_model, case)(usecase=usecase)
     start: Any = base
     if case.finetune.start != "base":
-        start = task(starting_point, multiple_outputs=True)(usecase=usecase, base=base)
+        start = task(find_starting_point, multiple_outputs=True)(usecase=usecase, base=base)
     if case.finetune.preferences:
-        pairs = task(corrections, multiple_outputs=True)(usecase=usecase, dataset=dataset)
-        trained = model_task(prefer, case)(
-            usecase=usecase, pairs=pairs, base=start, control=chosen["control"], max_steps=chosen["max_steps"]
+        pairs = task(collect_corrections, multiple_outputs=True)(usecase=usecase, dataset=dataset)
+        trained = model_task(tune_preferences, case)(
+            usecase=usecase, pairs=pairs, start=start, control=chosen["control"], max_steps=chosen["max_steps"]
         )
     else:
         mixed = case.finetune.mix or case.finetune.domain
         common = {
             "usecase": usecase,
             "dataset": dataset,
-            "base": start,
+            "start": start,
             "max_steps": chosen["max_steps"],
-            "others": task(others)(usecase=usecase) if mixed else None,
+            "others": task(find_mixed_datasets)(usecase=usecase) if mixed else None,
         }
         settings = _searched(case, common) if case.search else None
         trained = model_task(finetune, case)(**common, settings=settings, control=chosen["control"])
-    release = model_task(package, case)(usecase=usecase, trained=trained, base=start, dataset=dataset)
-    candidate = task(register)(usecase=usecase, release=release)
+    release = model_task(package_release, case)(usecase=usecase, trained=trained, base=start, dataset=dataset)
+    candidate = task(register_release)(usecase=usecase, release=release)
     extra = {"sha256": release["sha256"], "version": candidate["version"], "candidate": candidate, "dataset": dataset}
     announced(assets_of(usecase).candidate, extra)
 

@@ -2,7 +2,7 @@
 
     python -m llmops_tasks list
     python -m llmops_tasks data.ingest --usecase triage
-    python -m llmops_tasks release.ledger:verify --usecase triage
+    python -m llmops_tasks release.verify_ledger --usecase triage
     python -m llmops_tasks chain include/usecases/triage.yaml --until gate
 
 Values are read as JSON where they are JSON (`--max_steps 3`, `--release '{"uri": ...}'`), else as text;
@@ -25,61 +25,25 @@ from typing import Any
 from llmops_tasks.errors import InputError, LLMOpsError, did_you_mean
 from llmops_tasks.process import LOG_FORMAT, die_with_parent
 
-# Short name -> module:function. A verb that is its module's namesake needs no more than its name.
-VERBS = {
-    "chain": "chain:chain",
-    "data.synthetic": "data.synthetic:write",
-    "data.synthetic_reviews": "data.synthetic_reviews:write",
-    "data.synthetic_faq": "data.synthetic_faq:write",
-    "data.ingest": "data.ingest:ingest",
-    "data.validate": "data.validate:validate",
-    "data.anonymize": "data.anonymize:anonymize",
-    "data.versions": "data.versions:version",
-    "data.lineage": "data.lineage:lineage",
-    "data.holding": "data.lineage:holding",
-    "data.diff": "data.lineage:diff",
-    "data.day": "data.versions:day",
-    "prompts.register": "prompts.templates:register",
-    "training.base_model": "training.base_model:base_model",
-    "training.candidates": "training.selection:candidates",
-    "training.sample": "training.selection:sample",
-    "training.measure": "training.selection:measure",
-    "training.select": "training.selection_policy:decide",
-    "training.selection": "training.selection:report",
-    "training.others": "training.curriculum:others",
-    "training.trials": "training.search:trials",
-    "training.trial": "training.search:trial",
-    "training.best": "training.search:best",
-    "training.corrections": "training.corrections:corrections",
-    "training.prefer": "training.preferences:prefer",
-    "training.finetune": "training.finetune:finetune",
-    "evaluation.quality": "evaluation.quality:evaluate",
-    "evaluation.compare": "evaluation.quality:compare",
-    "evaluation.gate": "evaluation.gate:judge",
-    "release.package": "release.package:package",
-    "release.register": "release.registry:register",
-    "release.champion": "release.registry:champion",
-    "release.starting_point": "release.registry:starting_point",
-    "release.promote": "release.registry:promote",
-    "release.rollback": "release.registry:rollback",
-    "release.ledger": "release.ledger:entries",
-    "release.record": "release.ledger:record",
-    "release.selection": "release.ledger:record_selection",
-    "release.verify": "release.ledger:verify",
-    "serving.batch": "serving.batch:predict",
-    "monitoring.drift": "monitoring.drift:measure",
-    "monitoring.retrain": "monitoring.retrain:decide",
-    "tracking.initialize": "tracking:initialize",
-    "config.schema": "config:json_schema",
+ROOMS = ("data", "prompts", "training", "evaluation", "release", "serving", "monitoring")
+# What is no room's: name -> module, function.
+_LOOSE = {
+    "chain": ("chain", "chain"),
+    "tracking.initialize": ("tracking", "initialize"),
+    "config.schema": ("config", "json_schema"),
 }
 
 
+def verbs() -> list[str]:
+    """Every verb's name, room by room."""
+    return [*(f"{room}.{verb}" for room in ROOMS for verb in import_module(f"llmops_tasks.{room}").VERBS), *_LOOSE]
+
+
 def resolve(name: str) -> Callable[..., Any]:
-    """The function behind a verb's short or full name; nothing outside the table can be reached."""
-    full = VERBS.get(name, name)
-    if full not in VERBS.values():
-        raise InputError(f"No verb '{name:.60}'.{did_you_mean(name, VERBS)} Known: {sorted(VERBS)}.")
-    module, _, function = full.partition(":")
+    """The function behind a verb's name; nothing outside the rooms' tables can be reached."""
+    if name not in (known := verbs()):
+        raise InputError(f"No verb '{name:.60}'.{did_you_mean(name, known)} Known: {known}.")
+    module, function = _LOOSE.get(name) or name.split(".")
     verb: Callable[..., Any] = getattr(import_module(f"llmops_tasks.{module}"), function)
     return verb
 
@@ -136,7 +100,7 @@ def main(words: list[str]) -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it advises to install what downloads kernels
     if not words or words[0] in ("list", "-h", "--help"):
         print(__doc__)
-        print("\n".join(VERBS))
+        print("\n".join(verbs()))
         return 0
     try:
         verb = resolve(words[0])

@@ -13,9 +13,7 @@ Results = dict[str, Any]
 
 
 def _data(usecase: str, done: Results, date: str | None = None) -> Any:
-    from llmops_tasks.data.anonymize import anonymize
-    from llmops_tasks.data.ingest import ingest
-    from llmops_tasks.data.validate import validate
+    from llmops_tasks.data import anonymize, ingest, validate
 
     records = ingest(usecase=usecase, date=date)
     good = validate(usecase=usecase, records=records, labelled=date is None)
@@ -23,72 +21,71 @@ def _data(usecase: str, done: Results, date: str | None = None) -> Any:
 
 
 def _version(usecase: str, done: Results) -> Any:
-    from llmops_tasks.data.versions import version
+    from llmops_tasks.data import build_dataset
 
-    return version(usecase=usecase, records=done["data"])
+    return build_dataset(usecase=usecase, records=done["data"])
 
 
 def _base(usecase: str, done: Results) -> Any:
-    from llmops_tasks.release.registry import starting_point
-    from llmops_tasks.training.base_model import base_model
+    from llmops_tasks.release import find_starting_point
+    from llmops_tasks.training import fetch_base_model
 
-    done["start"] = starting_point(usecase=usecase, base=(base := base_model(usecase=usecase)))
+    done["start"] = find_starting_point(usecase=usecase, base=(base := fetch_base_model(usecase=usecase)))
     return base
 
 
 def _train(usecase: str, done: Results) -> Any:
     """Preferences learn from corrections; else records are learnt, with the settings that a search finds."""
     from llmops_tasks import config
-    from llmops_tasks.training.corrections import corrections
-    from llmops_tasks.training.finetune import finetune
-    from llmops_tasks.training.preferences import prefer
+    from llmops_tasks.training import collect_corrections, finetune, tune_preferences
 
     dataset, start, control = done["version"], done["start"], done["control"]
     if config.load(usecase).finetune.preferences:
-        pairs = corrections(usecase=usecase, dataset=dataset)
-        return prefer(usecase=usecase, pairs=pairs, base=start, control=control)
+        pairs = collect_corrections(usecase=usecase, dataset=dataset)
+        return tune_preferences(usecase=usecase, pairs=pairs, start=start, control=control)
     settings = _searched(usecase, dataset, start)
-    return finetune(usecase=usecase, dataset=dataset, base=start, control=control, settings=settings)
+    return finetune(usecase=usecase, dataset=dataset, start=start, control=control, settings=settings)
 
 
 def _searched(usecase: str, dataset: Any, start: Any) -> Any:
-    from llmops_tasks.training.search import best, trial, trials
+    from llmops_tasks.training import choose_trial, plan_trials, run_trial
 
-    common = {"usecase": usecase, "dataset": dataset, "base": start}
-    return best(**common, tried=[trial(**common, number=number) for number in trials(usecase=usecase)])["settings"]
+    common = {"usecase": usecase, "dataset": dataset, "start": start}
+    return choose_trial(
+        **common, tried=[run_trial(**common, number=number) for number in plan_trials(usecase=usecase)]
+    )["settings"]
 
 
 def _package(usecase: str, done: Results) -> Any:
-    from llmops_tasks.release.package import package
+    from llmops_tasks.release import package_release
 
-    return package(usecase=usecase, trained=done["train"], base=done["start"], dataset=done["version"])
+    return package_release(usecase=usecase, trained=done["train"], base=done["start"], dataset=done["version"])
 
 
 def _register(usecase: str, done: Results) -> Any:
-    from llmops_tasks.release.registry import register
+    from llmops_tasks.release import register_release
 
-    return register(usecase=usecase, release=done["package"])
+    return register_release(usecase=usecase, release=done["package"])
 
 
 def _evaluate(usecase: str, done: Results) -> Any:
-    from llmops_tasks.evaluation.quality import compare_all, evaluate, subjects
-    from llmops_tasks.release.registry import champion
+    from llmops_tasks.evaluation import compare_subjects, evaluate, list_subjects
+    from llmops_tasks.release import find_champion
 
-    done["champion"] = champion(usecase=usecase)
-    plan = subjects(usecase=usecase, candidate=done["register"], champion=done["champion"], base=done["base"])
+    done["champion"] = find_champion(usecase=usecase)
+    plan = list_subjects(usecase=usecase, candidate=done["register"], champion=done["champion"], base=done["base"])
     reports = [evaluate(usecase=usecase, dataset=done["version"], **subject) for subject in plan]
-    return compare_all(usecase=usecase, reports=reports, champion=done["champion"])
+    return compare_subjects(usecase=usecase, reports=reports, champion=done["champion"])
 
 
 def _gate(usecase: str, done: Results) -> Any:
-    from llmops_tasks.evaluation.gate import judge
-    from llmops_tasks.release.ledger import record_verdict
-    from llmops_tasks.release.registry import annotate
+    from llmops_tasks.evaluation import judge_candidate
+    from llmops_tasks.release import annotate_version, record_verdict
 
     candidate, evidence = done["register"], done["evaluate"]
-    verdict = judge(usecase=usecase, evidence=evidence, candidate=candidate, champion=done["champion"])
+    verdict = judge_candidate(usecase=usecase, evidence=evidence, candidate=candidate, champion=done["champion"])
     record_verdict(usecase=usecase, verdict=verdict)
-    annotate(usecase=usecase, candidate=candidate, evidence=evidence, verdict=verdict)
+    annotate_version(usecase=usecase, candidate=candidate, evidence=evidence, verdict=verdict)
     return verdict
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 SCHEMA_VERSION = 1
+CONTROLS = ("none", "shuffled_labels")  # training runs that show whether the gate notices
 EARLIER = "champion, on its own exam"  # the reference of a comparison on the records that the champion was tested on
 
 

@@ -37,7 +37,7 @@ _SETTINGS = {
 
 def isolated(verb: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     """The same verb, run in its own process. Its result, a JSON object, gets a `cost` (seconds)."""
-    name = f"{verb.__module__.removeprefix('llmops_tasks.')}:{verb.__name__}"
+    name = f"{verb.__module__.split('.')[1]}.{verb.__name__}"
 
     @functools.wraps(verb)
     def run(**arguments: Any) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def isolated(verb: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
 
 
 def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Call `room.module:function` in a fresh process.
+    """Call the verb `room.verb` in a fresh process.
 
     Raises:
         LLMOpsError: the same kind of error that the verb raised.

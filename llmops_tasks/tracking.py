@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks import storage
+from llmops_tasks.store import objects
 
 log = logging.getLogger(__name__)
 
 
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, default SQLite under `LLMOPS_HOME`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.home() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{objects.home() / 'mlflow.db'}"
 
 
 def client() -> Any:
@@ -46,7 +46,7 @@ def _experiment(api: Any, usecase: str) -> str:
     found = api.get_experiment_by_name(usecase)
     if found:
         return str(found.experiment_id)
-    root = None if tracking_uri().startswith("http") else (storage.home() / "mlartifacts" / usecase).as_uri()
+    root = None if tracking_uri().startswith("http") else (objects.home() / "mlartifacts" / usecase).as_uri()
     return str(api.create_experiment(usecase, artifact_location=root))
 
 

@@ -66,11 +66,11 @@ class Report(BaseOperatorLink):
 
 LINKS = {
     "validate": (DataDocs(),),
-    "version": (Report(),),
+    "build_dataset": (Report(),),
     "finetune": (MLflowRun(),),
-    "package": (Report(), MLflowRun()),
-    "register": (MLflowRun(),),
-    "annotate": (MLflowRun(),),
+    "package_release": (Report(), MLflowRun()),
+    "register_release": (MLflowRun(),),
+    "annotate_version": (MLflowRun(),),
     "measure": (Report(),),
-    "report": (Report(),),
+    "report_selection": (Report(),),
 }

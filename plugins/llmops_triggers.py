@@ -9,9 +9,9 @@ from typing import Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from llmops_tasks import storage
-from llmops_tasks.config_data import expand
+from llmops_tasks.config.data import expand
 from llmops_tasks.errors import StorageError
+from llmops_tasks.store import digests, objects
 
 log = logging.getLogger(__name__)
 _KEY = "landed"  # in Airflow's store of an asset's state
@@ -55,7 +55,7 @@ class LandingTrigger(BaseEventTrigger):
     async def _look(self) -> str | None:
         """A digest of the files that are there; None if that cannot be seen."""
         try:
-            return storage.digest(await asyncio.to_thread(storage.stamps, expand(self.uri)))
+            return digests.digest(await asyncio.to_thread(objects.stamps, expand(self.uri)))
         except StorageError as exc:
             log.warning("cannot look at %s: %s", self.uri, exc)
             return None

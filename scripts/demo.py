@@ -163,7 +163,7 @@ def land_notes() -> list[str]:
 
     folder = stack.home() / "demo"
     if not (folder / "landing").exists():
-        synthetic.write(out=folder.as_uri())
+        synthetic.write_triage(out=folder.as_uri())
     return sorted(path.name.removeprefix("date=") for path in (folder / "inbox").iterdir())
 
 
@@ -204,12 +204,12 @@ def ledger(*words: str) -> Any:
 
 def summary(demo: Demo, days: list[str], started: float, cpu: float) -> None:
     """What came of it, for people."""
-    chain = ledger("release.ledger")
+    chain = ledger("release.read_ledger")
     gates = [entry["body"]["verdict"] for entry in chain if entry["kind"] == "gate"]
-    champion = ledger("release.champion")
+    champion = ledger("release.find_champion")
     console.rule("What came of it")
     table = Table(show_header=False)
-    table.add_row("dataset version", demo.newest("prepare_data", "version")["sha256"][:12])
+    table.add_row("dataset version", demo.newest("prepare_data", "build_dataset")["sha256"][:12])
     for verdict in gates:
         table.add_row(
             f"model version {verdict['candidate_version']}", f"{verdict['verdict']}: {'; '.join(verdict['reasons'])}"

@@ -50,7 +50,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic world: 300 labelled notes, two days of 60."""
     folder = tmp_path_factory.mktemp("notes")
-    synthetic.write(out=folder.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
+    synthetic.write_triage(out=folder.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
     return folder
 
 

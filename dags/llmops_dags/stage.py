@@ -11,7 +11,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, ExceptionRetryPolicy, Param, 
 from llmops_links import LINKS
 
 from llmops_tasks import config, errors
-from llmops_tasks.config_training import Resources
+from llmops_tasks.config.training import Resources
 from llmops_tasks.process import isolated
 
 log = logging.getLogger(__name__)

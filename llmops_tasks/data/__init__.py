@@ -1,0 +1,18 @@
+"""From a source's rows to a dataset's versions. The room's verbs, each by its module; all else is private to the room."""
+
+from llmops_tasks import lazily
+
+VERBS = {
+    "ingest": "ingestion",  # a source's rows, under the use case's column names
+    "validate": "validation",  # rows that meet every rule; the others go to quarantine, each with its reason
+    "anonymize": "anonymization",  # the same rows without identifiers
+    "build_dataset": "dataset",  # a dataset version: text rendered, duplicates dropped, split by patient
+    "render_day": "dataset",  # one day's rows, ready for inference
+    "trace_dataset": "lineage",  # which files and rows made a dataset
+    "find_record": "lineage",  # which datasets hold a record
+    "compare_datasets": "lineage",  # what changed between two versions
+    "write_triage": "synthetic",  # invented triage notes, for the demo and tests
+    "write_reviews": "synthetic_reviews",  # invented reviews
+    "write_faq": "synthetic_faq",  # invented questions and answers
+}
+__getattr__ = lazily(__name__, VERBS)

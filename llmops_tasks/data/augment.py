@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from itertools import cycle, pairwise
 from typing import Any
 
-from llmops_tasks.config_data import Augment
+from llmops_tasks.config.data import Augment
 from llmops_tasks.data.typos import doubled, dropped, lost, swapped
 from llmops_tasks.errors import DataError
 

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 
-from llmops_tasks.config_data import Curate
+from llmops_tasks.config.data import Curate
 
 PERMUTATIONS, BANDS = 64, 16  # bands of 4: of pairs with a Jaccard of 0.8 more than 99.9 % share a band
 _WORD = re.compile(r"\w+")

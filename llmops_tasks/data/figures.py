@@ -9,10 +9,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks import storage
 from llmops_tasks.config import UseCase
 from llmops_tasks.data import curate, tables
 from llmops_tasks.data.splits import SPLITS
+from llmops_tasks.store import digests
 
 _WORDS = "select len(string_split(text, ' ')) as words, count(*) from dataset group by 1 order by 1"
 _SHARES = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
@@ -64,7 +64,7 @@ def _evaluation_digest(db: Any) -> str:
     cursor = db.execute("select record_id, text, label from dataset where split = 'test' order by record_id")
     while found := cursor.fetchmany(tables.BATCH):
         for row in found:
-            total.update(storage.canonical(row))
+            total.update(digests.canonical(row))
     return total.hexdigest()
 
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from llmops_tasks import storage
 from llmops_tasks.config import Source
 from llmops_tasks.data import tables
 from llmops_tasks.errors import SourceError
+from llmops_tasks.store import objects
 
 MAX_CELL = 1 << 20  # characters; a larger cell is set aside
 # Number in the file from 1, values by name, the reason if there are none, and what `original` makes bytes of.
@@ -32,7 +32,7 @@ def rows(source: Source, uri: str) -> Iterator[Row]:
         StorageError: if it cannot be got from where it is.
     """
     readers = {"csv": _csv, "jsonl": _jsonl, "json": _json, "parquet": _parquet, "text": _text}
-    with _errors(uri), storage.open_stream(uri) as stream:
+    with _errors(uri), objects.open_stream(uri) as stream:
         yield from readers[source.format](source, uri, stream)
 
 

@@ -23,11 +23,11 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypedDict
 
-from llmops_tasks import storage
 from llmops_tasks.config import Data
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import columns
 from llmops_tasks.errors import ConflictError
+from llmops_tasks.store import digests, objects
 
 log = logging.getLogger(__name__)
 _ATTEMPTS = 5
@@ -88,7 +88,7 @@ def collected(usecase: str, data: Data, stamps: dict[str, str], settings: str, p
         if new == journal:
             return entries
         try:
-            storage.create(_address(usecase, number + 1), storage.canonical(new))
+            objects.create(_address(usecase, number + 1), digests.canonical(new))
             return entries
         except ConflictError:
             log.info("another run wrote the journal of %s first: reading it again", usecase)
@@ -96,15 +96,15 @@ def collected(usecase: str, data: Data, stamps: dict[str, str], settings: str, p
 
 
 def _address(usecase: str, number: int) -> str:
-    return f"{storage.store_uri()}/{usecase}/ingested/{number:08d}.json"
+    return f"{objects.store_uri()}/{usecase}/ingested/{number:08d}.json"
 
 
 def _last(usecase: str) -> tuple[int, dict[str, Any]]:
     """The number and content of the journal's last entry."""
-    found = storage.find(f"{storage.store_uri()}/{usecase}/ingested/*.json")
+    found = objects.find(f"{objects.store_uri()}/{usecase}/ingested/*.json")
     if not found:
         return 0, {"parts": [], "latest": None}
-    return int(found[-1].rsplit("/", 1)[1].removesuffix(".json")), storage.read_json(found[-1])
+    return int(found[-1].rsplit("/", 1)[1].removesuffix(".json")), objects.read_json(found[-1])
 
 
 def _grown(
@@ -116,7 +116,7 @@ def _grown(
     for uri, stamp in stamps.items():
         before = [entry for entry in entries if entry["uri"] == uri]
         known = next((entry["sha256"] for entry in before if entry["stamp"] == stamp), None)
-        sha256 = known or storage.stream_digest(uri)
+        sha256 = known or objects.stream_digest(uri)
         if any(entry["sha256"] == sha256 and (watermark or entry["settings"] == settings) for entry in before):
             continue
         newer = Newer(data, journal["latest"]) if watermark else None

@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks import artifacts, config, storage
+from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import tables
 from llmops_tasks.data.splits import SPLITS
 from llmops_tasks.errors import InputError
+from llmops_tasks.store import artifacts, objects
+from llmops_tasks.store.sources import code_digest
 
 _CHANGES = {
     "added": "select count(*) from after where record_id not in (select record_id from before)",
@@ -27,7 +29,7 @@ _CHANGES = {
 
 def datasets(usecase: str) -> list[ArtifactRef]:
     """All dataset versions of a use case, in order of their digest."""
-    found = storage.find(f"{storage.store_uri()}/{config.usecase_name(usecase)}/dataset/*/{artifacts.MANIFEST}")
+    found = objects.find(f"{objects.store_uri()}/{config.usecase_name(usecase)}/dataset/*/{artifacts.MANIFEST}")
     refs = [artifacts.at(uri.rsplit("/", 1)[0]) for uri in found]
     return sorted((ref for ref in refs if ref is not None), key=lambda ref: ref["sha256"])
 
@@ -46,7 +48,7 @@ def dataset(usecase: str, version: str) -> ArtifactRef:
     return found[0]
 
 
-def lineage(*, usecase: str, version: str) -> dict[str, Any]:
+def trace_dataset(*, usecase: str, version: str) -> dict[str, Any]:
     """What a dataset version was made from, back to the source files.
 
     Args:
@@ -82,7 +84,7 @@ def source_rows(*, usecase: str, version: str) -> ArtifactRef:
     checked = next((step for step in _ancestors(ref) if step["kind"] == "validated"), None)
     if checked is None:
         raise InputError(f"The validated records of dataset {ref['sha256'][:12]} are no longer in the store.")
-    inputs = {"dataset": ref["sha256"], "validated": checked["sha256"], "code": storage.code_digest(__file__)}
+    inputs = {"dataset": ref["sha256"], "validated": checked["sha256"], "code": code_digest(__name__)}
     build = partial(_origins, ref, checked, case.data.one("id"))
     return artifacts.publish(usecase=config.usecase_name(usecase), kind="origins", inputs=inputs, build=build)
 
@@ -102,7 +104,7 @@ def _origins(ref: ArtifactRef, checked: ArtifactRef, column: str, out: Path) -> 
         return {"rows": writer.rows, "sources": dict(db.execute(counts).fetchall())}
 
 
-def holding(*, usecase: str, record: str) -> list[dict[str, Any]]:
+def find_record(*, usecase: str, record: str) -> list[dict[str, Any]]:
     """Which dataset versions hold a record, and in which split.
 
     Args:
@@ -119,7 +121,7 @@ def holding(*, usecase: str, record: str) -> list[dict[str, Any]]:
     return found
 
 
-def diff(*, usecase: str, before: str, after: str) -> dict[str, Any]:
+def compare_datasets(*, usecase: str, before: str, after: str) -> dict[str, Any]:
     """What changed from one dataset version to another, in words.
 
     Args:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 
-from llmops_tasks import storage
 from llmops_tasks.config import Data
 from llmops_tasks.errors import ConflictError, DataError
+from llmops_tasks.store import digests, objects
 
 
 def check(*, usecase: str, data: Data, found: list[str], labelled: bool) -> None:
@@ -26,11 +26,11 @@ def check(*, usecase: str, data: Data, found: list[str], labelled: bool) -> None
         DataError: with a line for every column that was renamed, added or has gone.
     """
     columns = data.model_dump(mode="json", include={"columns"})
-    uri = f"{storage.store_uri()}/{usecase}/schemas/{storage.digest([columns, labelled])[:32]}.json"
+    uri = f"{objects.store_uri()}/{usecase}/schemas/{digests.digest([columns, labelled])[:32]}.json"
     try:
-        storage.create(uri, storage.canonical(sorted(found)))
+        objects.create(uri, digests.canonical(sorted(found)))
     except ConflictError:  # it was agreed before
-        if lines := difference(storage.read_json(uri), sorted(found)):
+        if lines := difference(objects.read_json(uri), sorted(found)):
             raise DataError(
                 "The source's columns have changed, nothing is trained on them:\n"
                 + "\n".join(lines)

@@ -41,7 +41,7 @@ Case = dict[str, Any]
 _REPLACEABLE = re.compile(r"\b(?:" + "|".join(sorted(SYNONYMS, key=len, reverse=True)) + r")\b")
 
 
-def write(
+def write_triage(
     *, out: str, notes: int = 1400, day_notes: int = 120, reviewed_notes: int = 160, seed: int = 11
 ) -> dict[str, Any]:
     """Write the demo's world below a file:// folder, the same for the same arguments.

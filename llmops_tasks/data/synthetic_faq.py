@@ -14,7 +14,7 @@ from llmops_tasks.data.synthetic_files import folder, write_jsonl
 from llmops_tasks.errors import InputError
 
 
-def write(*, out: str, questions: int = 800, chats: int = 80, seed: int = 3) -> dict[str, Any]:
+def write_faq(*, out: str, questions: int = 800, chats: int = 80, seed: int = 3) -> dict[str, Any]:
     """Write the help desk's questions below a file:// folder, the same for the same arguments.
 
     `landing/faq.jsonl`: {"prompt", "completion"} a line. `chat/faq.jsonl`: other questions as

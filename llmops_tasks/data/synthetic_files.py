@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tasks.errors import InputError
-from llmops_tasks.storage import local_path
+from llmops_tasks.store.objects import local_path
 
 
 def folder(out: str, *counts: int) -> Path:

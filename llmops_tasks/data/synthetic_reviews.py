@@ -54,7 +54,7 @@ class Said(NamedTuple):
     weight: int  # 2 behind a "but"
 
 
-def write(
+def write_reviews(
     *, out: str, reviews: int = 1440, week_reviews: int = 120, reviewed: int = 160, seed: int = 5
 ) -> dict[str, Any]:
     """Write the shop's world below a file:// folder, the same for the same arguments.

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from llmops_tasks import artifacts
+from llmops_tasks.store import artifacts
 
 BATCH = 10_000  # rows
 BATCH_BYTES = 1 << 25  # a batch of long texts ends earlier

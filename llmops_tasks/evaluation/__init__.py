@@ -1,0 +1,15 @@
+"""How good a subject is, and whether that is enough. The room's verbs, each by its module; all else is private to the room."""
+
+from llmops_tasks import lazily
+
+VERBS = {
+    "list_subjects": "quality",  # who is to be measured: candidate, baselines, champion
+    "evaluate": "quality",  # one subject's figures on a split
+    "compare_pair": "quality",  # candidate minus another, on the same records
+    "compare_subjects": "quality",  # all comparisons: what the gate judges on
+    "needs_verdict": "gate",  # is there anything to decide?
+    "judge_candidate": "gate",  # the verdict by the use case's policy
+    "has_passed": "gate",  # is a person to be asked?
+    "render_gate_table": "gate",  # the verdict as a table for the approver
+}
+__getattr__ = lazily(__name__, VERBS)

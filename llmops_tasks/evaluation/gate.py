@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmops_tasks import config, storage
+from llmops_tasks import config
 from llmops_tasks.config import Gate, Limit
 from llmops_tasks.contracts import EARLIER, Check, Comparison, Evidence, Interval, Report, Verdict
+from llmops_tasks.store import digests
 
 
-def judge(*, usecase: str, evidence: Evidence, candidate: dict[str, Any], champion: dict[str, Any]) -> Verdict:
+def judge_candidate(
+    *, usecase: str, evidence: Evidence, candidate: dict[str, Any], champion: dict[str, Any]
+) -> Verdict:
     """Judge a registered candidate by the use case's policy.
 
     Args:
@@ -22,7 +25,7 @@ def judge(*, usecase: str, evidence: Evidence, candidate: dict[str, Any], champi
         candidate: from `registry.register`; its stamps `smoke` and `control` are looked at.
         champion: from `registry.champion`, as it is now.
     """
-    verdict = decide(
+    verdict = apply_policy(
         policy=config.load(usecase).gate,
         reports=evidence["reports"],
         comparisons=evidence["comparisons"],
@@ -38,12 +41,12 @@ def needs_verdict(*, candidate: dict[str, Any], champion: dict[str, Any]) -> boo
     return bool(candidate["version"] != champion["version"])
 
 
-def passed(*, verdict: Verdict) -> bool:
+def has_passed(*, verdict: Verdict) -> bool:
     """Whether a person is to be asked."""
     return verdict["verdict"] == "pass"
 
 
-def decide(
+def apply_policy(
     *, policy: Gate, reports: list[Report], comparisons: list[Comparison], has_champion: bool, stamps: dict[str, Any]
 ) -> Verdict:
     """The verdict on evidence and policy alone."""
@@ -68,8 +71,8 @@ def decide(
         "checks": checks,
         "candidate_sha256": candidate["subject_sha256"] if candidate else "",
         "dataset_sha256": candidate["dataset_sha256"] if candidate else "",
-        "policy_sha256": storage.digest(policy.model_dump(mode="json")),
-        "evidence_sha256": storage.digest([reports, comparisons, stamps]),
+        "policy_sha256": digests.digest(policy.model_dump(mode="json")),
+        "evidence_sha256": digests.digest([reports, comparisons, stamps]),
     }
 
 
@@ -121,7 +124,7 @@ def _marked(name: str, reason: str) -> Check:
     }
 
 
-def table(*, verdict: Verdict) -> dict[str, str]:
+def render_gate_table(*, verdict: Verdict) -> dict[str, str]:
     """The verdict as a Markdown table, for the approver."""
     lines = [
         f"**Candidate version {verdict.get('candidate_version', '?')}: {verdict['verdict']}**",

@@ -12,12 +12,15 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from llmops_tasks import artifacts, config, generation, metrics, storage, trunk
+from llmops_tasks import config, metrics
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import EARLIER, ArtifactRef, Comparison, Evidence, Report
 from llmops_tasks.errors import EvidenceError, InputError
-from llmops_tasks.generation import Generator, open_generator
+from llmops_tasks.models import trunk
+from llmops_tasks.models.generator import Generator, open_generator
 from llmops_tasks.prompts import templates
+from llmops_tasks.store import artifacts, digests
+from llmops_tasks.store.sources import code_digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +69,7 @@ def evaluate(
 
 
 def _code() -> str:
-    return storage.code_digest(__file__, templates.__file__, *generation.CODE, metrics.__file__)
+    return code_digest(__name__)
 
 
 def _build(case: UseCase, dataset: ArtifactRef, split: str, predict: Callable[..., Any], out: Path) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def _by_model(
     result: list[list[float]] = []
     for start in range(0, len(prompts), SHARD):
         shard = prompts[start : start + SHARD]
-        inputs = {"model": model["sha256"], "prompts": storage.digest(shard), "answers": answers}
+        inputs = {"model": model["sha256"], "prompts": digests.digest(shard), "answers": answers}
         inputs["code"] = _code()
         build = partial(_score_shard, opened, shard, answers, case.evaluation.batch_size)
         ref = artifacts.publish(usecase=usecase, kind="scores", inputs=inputs, build=build)
@@ -122,7 +125,7 @@ def _score_shard(
     opened: Callable[[], Generator], prompts: list[str], answers: list[str], batch_size: int, out: Path
 ) -> dict[str, Any]:
     scores = opened().scores(prompts, answers, batch_size)
-    (out / "scores.json").write_bytes(storage.canonical(scores))
+    (out / "scores.json").write_bytes(digests.canonical(scores))
     return {"rows": len(scores)}
 
 
@@ -144,7 +147,7 @@ def _figures(case: UseCase, predictions: pd.DataFrame) -> dict[str, metrics.Figu
     return metrics.figures(counts, [names.index(name) for name in case.task.severe])
 
 
-def subjects(
+def list_subjects(
     *, usecase: str, candidate: dict[str, Any], champion: dict[str, Any], base: ArtifactRef
 ) -> list[dict[str, Any]]:
     """Who is to be measured: arguments for `evaluate`, the candidate first."""
@@ -153,7 +156,7 @@ def subjects(
     return [{"subject": name, "model": models[name]} for name in names]
 
 
-def compare_all(*, usecase: str, reports: list[Report], champion: dict[str, Any] | None = None) -> Evidence:
+def compare_subjects(*, usecase: str, reports: list[Report], champion: dict[str, Any] | None = None) -> Evidence:
     """Compare the candidate with every other subject: all that the gate judges on.
 
     Args:
@@ -165,11 +168,11 @@ def compare_all(*, usecase: str, reports: list[Report], champion: dict[str, Any]
     reports = [cast(Report, {name: report[name] for name in Report.__annotations__}) for report in reports]  # type: ignore[literal-required]
     candidate = next(report for report in reports if report["subject"] == "candidate")
     others = [report for report in reports if report["subject"] != "candidate"]
-    comparisons = [compare(usecase=usecase, candidate=candidate, reference=other) for other in others]
+    comparisons = [compare_pair(usecase=usecase, candidate=candidate, reference=other) for other in others]
     serving = next((report for report in others if report["subject"] == "champion"), None)
     if serving and champion and config.load(usecase).gate.max_forgetting is not None:
         earlier = _exam(champion["dataset"])
-        found = compare(usecase=usecase, candidate=candidate, reference=serving, only=earlier)
+        found = compare_pair(usecase=usecase, candidate=candidate, reference=serving, only=earlier)
         comparisons.append({**found, "reference": EARLIER})
     return {"reports": [candidate, *others], "comparisons": comparisons}
 
@@ -182,7 +185,7 @@ def _exam(dataset: ArtifactRef) -> set[str]:
     return set(frame.loc[frame["split"] == "test", "record_id"])
 
 
-def compare(*, usecase: str, candidate: Report, reference: Report, only: set[str] | None = None) -> Comparison:
+def compare_pair(*, usecase: str, candidate: Report, reference: Report, only: set[str] | None = None) -> Comparison:
     """Candidate minus reference in the gate's metric, on the same records, with a paired bootstrap interval.
 
     Args:

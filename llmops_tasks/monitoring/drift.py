@@ -16,10 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks import artifacts, config, storage
+from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import EvidenceError
+from llmops_tasks.store import artifacts, digests
+from llmops_tasks.store.sources import code_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +39,9 @@ WORDS = 400  # most frequent words of reference and day; the rest share one cell
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
-def measure(*, usecase: str, day: ArtifactRef, predictions: ArtifactRef, champion: dict[str, Any]) -> dict[str, Any]:
+def measure_drift(
+    *, usecase: str, day: ArtifactRef, predictions: ArtifactRef, champion: dict[str, Any]
+) -> dict[str, Any]:
     """Compare a day with the champion's evaluation data.
 
     Args:
@@ -62,7 +66,7 @@ def measure(*, usecase: str, day: ArtifactRef, predictions: ArtifactRef, champio
         "predictions": predictions["sha256"],
         "reference": [champion["dataset"]["sha256"], champion["report"]["predictions"]["sha256"]],
         "config": case.digest("monitoring"),
-        "code": storage.code_digest(__file__),
+        "code": code_digest(__name__),
     }
     ref = artifacts.publish(
         usecase=name, kind="drift", inputs=inputs, build=partial(_build, case, day, predictions, champion)
@@ -75,9 +79,9 @@ def measure(*, usecase: str, day: ArtifactRef, predictions: ArtifactRef, champio
     }
 
 
-def measure_all(*, usecase: str, days: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def measure_drift_of_days(*, usecase: str, days: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """`measure` for several days: {day, predictions, champion} each."""
-    return [measure(usecase=usecase, **day) for day in days]
+    return [measure_drift(usecase=usecase, **day) for day in days]
 
 
 def _build(
@@ -91,17 +95,17 @@ def _build(
     new = pd.read_parquet(artifacts.fetch(day) / "data.parquet")
     answers = pd.read_parquet(artifacts.fetch(predictions) / "predictions.parquet")
     new["predicted"] = new["record_id"].map(answers.set_index("record_id")["label"])
-    signals = compare(case, old, new)
+    signals = compare_days(case, old, new)
     drifting = [signal["name"] for signal in signals if signal["drifted"]]
     alarm = len(drifting) >= case.monitoring.min_signals
     report = {"date": day["meta"]["date"], "n": len(new), "reference_n": len(old), "alarm": alarm, "signals": signals}
-    (out / "report.json").write_bytes(storage.canonical(report))
+    (out / "report.json").write_bytes(digests.canonical(report))
     (out / "report.html").write_text(_page(report), encoding="utf-8")
     log.info("%s: drift %s %s", report["date"], "ALARM" if alarm else "none", drifting)
     return {"rows": len(new), "alarm": alarm, "drifting": drifting, "signals": signals}
 
 
-def compare(case: UseCase, old: pd.DataFrame, new: pd.DataFrame) -> list[dict[str, Any]]:
+def compare_days(case: UseCase, old: pd.DataFrame, new: pd.DataFrame) -> list[dict[str, Any]]:
     """Every signal: {name, value, limit, chance, drifted}. Frames have text, predicted and the watched columns."""
     limit = case.monitoring.psi
     cells: list[tuple[str, Counts, Counts, Callable[..., Any], float]] = []

@@ -7,10 +7,10 @@ from typing import Any
 
 from llmops_tasks import config
 from llmops_tasks.contracts import LedgerEntry
-from llmops_tasks.storage import digest
+from llmops_tasks.store.digests import digest
 
 
-def decide(*, usecase: str, drift: dict[str, Any], history: list[dict[str, Any]]) -> dict[str, Any]:
+def decide_retraining(*, usecase: str, drift: dict[str, Any], history: list[dict[str, Any]]) -> dict[str, Any]:
     """Decide for one day.
 
     Args:
@@ -44,16 +44,16 @@ def decide(*, usecase: str, drift: dict[str, Any], history: list[dict[str, Any]]
     }
 
 
-def decide_all(*, usecase: str, drifts: list[dict[str, Any]], history: list[LedgerEntry]) -> list[dict[str, Any]]:
+def decide_for_days(*, usecase: str, drifts: list[dict[str, Any]], history: list[LedgerEntry]) -> list[dict[str, Any]]:
     """Decide day by day, the earliest first; a yes counts for the cooldown of the days after it."""
     decisions: list[dict[str, Any]] = []
     for drift in sorted(drifts, key=lambda drift: str(drift["date"])):
         known = [*(entry["body"] for entry in history), *decisions]
-        decisions.append(decide(usecase=usecase, drift=drift, history=known))
+        decisions.append(decide_retraining(usecase=usecase, drift=drift, history=known))
     return decisions
 
 
-def wanted(*, decisions: list[dict[str, Any]]) -> dict[str, Any] | None:
+def first_retraining(*, decisions: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The first decision that says yes, as the event that starts retraining; None if none does."""
     yes = [decision for decision in decisions if decision["retrain"]]
     return {"sha256": yes[0]["once"], "date": yes[0]["date"]} if yes else None

@@ -13,9 +13,10 @@ from jinja2 import StrictUndefined, Template
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
-from llmops_tasks import config, storage, tracking
+from llmops_tasks import config, tracking
 from llmops_tasks.config import UseCase
 from llmops_tasks.errors import ConfigError
+from llmops_tasks.store import digests
 
 _SPACES = re.compile(r"\s+")
 
@@ -48,7 +49,7 @@ def render_prompt(usecase: UseCase, text: str) -> str:
     return "\n\n".join([*shots, prompt])
 
 
-def register(*, usecase: str) -> dict[str, Any]:
+def register_prompt(*, usecase: str) -> dict[str, Any]:
     """Put the prompt into MLflow's prompt registry; the same prompt is registered once.
 
     Returns:
@@ -58,5 +59,5 @@ def register(*, usecase: str) -> dict[str, Any]:
     content = {"text": case.data.text, **case.prompt.model_dump(mode="json")}
     # A prompt may not have a registered model's name, hence the suffix.
     return tracking.register_prompt(
-        name=f"{name}-prompt", template=case.prompt.template, sha256=storage.digest(content)
+        name=f"{name}-prompt", template=case.prompt.template, sha256=digests.digest(content)
     )

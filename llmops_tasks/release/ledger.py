@@ -11,9 +11,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from llmops_tasks import config, storage
+from llmops_tasks import config
 from llmops_tasks.contracts import LedgerEntry, Selected, Verdict
 from llmops_tasks.errors import ConflictError, InputError, IntegrityError
+from llmops_tasks.store import digests, objects
 
 log = logging.getLogger(__name__)
 KINDS = ("gate", "approval", "promotion", "rollback", "retrain", "base_model_selection")
@@ -21,7 +22,7 @@ GENESIS = "0" * 64
 _TRIES = 50
 
 
-def record(*, usecase: str, kind: str, body: dict[str, Any], once: str) -> LedgerEntry:
+def record_entry(*, usecase: str, kind: str, body: dict[str, Any], once: str) -> LedgerEntry:
     """Append an entry, unless one with the same `once` is there: a retried task adds nothing.
 
     Args:
@@ -48,14 +49,14 @@ def append(
         raise InputError(f"Ledger kind '{kind}' is unknown. Allowed: {list(KINDS)}.")
     name = config.usecase_name(usecase)
     for _ in range(_TRIES):
-        chain = entries(usecase=usecase)
+        chain = read_ledger(usecase=usecase)
         for entry in chain:
             if entry["kind"] == kind and entry["body"].get("once") == once:
                 return entry
         check(chain)
         entry = _next(chain, kind, {**body, "once": once})
         try:
-            storage.create(_uri(name, entry["seq"]), storage.canonical(entry))
+            objects.create(_uri(name, entry["seq"]), digests.canonical(entry))
         except ConflictError:
             continue
         log.info("ledger %d: %s", entry["seq"], kind)
@@ -65,8 +66,8 @@ def append(
 
 def record_verdict(*, usecase: str, verdict: Verdict) -> LedgerEntry:
     """Record what the gate said; the same verdict on the same evidence once."""
-    once = storage.digest([verdict["evidence_sha256"], verdict["policy_sha256"], verdict.get("candidate_version")])
-    return record(usecase=usecase, kind="gate", body={"verdict": verdict}, once=once)
+    once = digests.digest([verdict["evidence_sha256"], verdict["policy_sha256"], verdict.get("candidate_version")])
+    return record_entry(usecase=usecase, kind="gate", body={"verdict": verdict}, once=once)
 
 
 def record_approval(
@@ -90,34 +91,34 @@ def record_approval(
         "evidence_sha256": verdict["evidence_sha256"],
         "champion_version": champion["version"],
     }
-    return record(usecase=usecase, kind="approval", body=body, once=storage.digest(body))["body"]
+    return record_entry(usecase=usecase, kind="approval", body=body, once=digests.digest(body))["body"]
 
 
 def record_decisions(*, usecase: str, decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Record retraining decisions, yes or no; returns them."""
     for decision in decisions:
-        record(usecase=usecase, kind="retrain", body=decision, once=decision["once"])
+        record_entry(usecase=usecase, kind="retrain", body=decision, once=decision["once"])
     return decisions
 
 
 def record_selection(*, usecase: str, decision: Selected) -> LedgerEntry:
     """Record which base model was chosen; the same choice on the same evidence once."""
-    once = storage.digest([decision["evidence_sha256"], decision["policy_sha256"]])
-    return record(usecase=usecase, kind="base_model_selection", body={"decision": decision}, once=once)
+    once = digests.digest([decision["evidence_sha256"], decision["policy_sha256"]])
+    return record_entry(usecase=usecase, kind="base_model_selection", body={"decision": decision}, once=once)
 
 
 def _next(chain: list[LedgerEntry], kind: str, body: dict[str, Any]) -> LedgerEntry:
     seq, previous = (chain[-1]["seq"] + 1, chain[-1]["sha256"]) if chain else (1, GENESIS)
     time = datetime.now(UTC).isoformat(timespec="seconds")
     head = {"seq": seq, "previous_sha256": previous, "kind": kind, "time": time, "body": body}
-    return cast(LedgerEntry, {**head, "sha256": storage.digest(head)})
+    return cast(LedgerEntry, {**head, "sha256": digests.digest(head)})
 
 
 def _uri(name: str, seq: int) -> str:
-    return f"{storage.store_uri()}/{name}/ledger/{seq:08d}.json"
+    return f"{objects.store_uri()}/{name}/ledger/{seq:08d}.json"
 
 
-def entries(*, usecase: str, kind: str | None = None) -> list[LedgerEntry]:
+def read_ledger(*, usecase: str, kind: str | None = None) -> list[LedgerEntry]:
     """All entries in order, the chain verified.
 
     Raises:
@@ -125,8 +126,8 @@ def entries(*, usecase: str, kind: str | None = None) -> list[LedgerEntry]:
     """
     name = config.usecase_name(usecase)
     chain: list[LedgerEntry] = []
-    for expected, uri in enumerate(storage.find(f"{storage.store_uri()}/{name}/ledger/*.json"), start=1):
-        entry = cast(LedgerEntry, storage.read_json(uri))
+    for expected, uri in enumerate(objects.find(f"{objects.store_uri()}/{name}/ledger/*.json"), start=1):
+        entry = cast(LedgerEntry, objects.read_json(uri))
         _check(entry, expected, chain[-1]["sha256"] if chain else GENESIS)
         chain.append(entry)
     return [entry for entry in chain if kind in (None, entry["kind"])]
@@ -138,7 +139,7 @@ def _check(entry: LedgerEntry, expected: int, previous: str) -> None:
         raise IntegrityError(
             f"Ledger entry {expected} is missing, moved or reordered. Restore the ledger from its copy."
         )
-    if storage.digest(head) != entry.get("sha256"):
+    if digests.digest(head) != entry.get("sha256"):
         raise IntegrityError(
             f"Ledger entry {expected} was changed after it was written. Restore the ledger from its copy."
         )
@@ -150,7 +151,7 @@ def current_version(chain: list[LedgerEntry]) -> str | None:
     return str(changes[-1]["body"]["version"]) if changes else None
 
 
-def verify(*, usecase: str) -> dict[str, Any]:
+def verify_ledger(*, usecase: str) -> dict[str, Any]:
     """Check the whole chain; returns how long it is and its head's digest."""
-    chain = entries(usecase=usecase)
+    chain = read_ledger(usecase=usecase)
     return {"entries": len(chain), "head_sha256": chain[-1]["sha256"] if chain else GENESIS}

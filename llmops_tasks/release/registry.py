@@ -14,15 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks import artifacts, config, tracking
+from llmops_tasks import config, tracking
 from llmops_tasks.contracts import ArtifactRef, Evidence, LedgerEntry, Verdict
 from llmops_tasks.errors import EvidenceError, ModelError, ReleaseError
 from llmops_tasks.release import ledger
+from llmops_tasks.store import artifacts
 
 log = logging.getLogger(__name__)
 
 
-def register(*, usecase: str, release: ArtifactRef) -> dict[str, Any]:
+def register_release(*, usecase: str, release: ArtifactRef) -> dict[str, Any]:
     """Register a release as a version of the model named like the use case, with the alias `challenger`.
 
     The version's files in MLflow are the manifest and the card; the weights stay in the store.
@@ -56,7 +57,9 @@ def register(*, usecase: str, release: ArtifactRef) -> dict[str, Any]:
     return {"version": str(version), "release": release, "run_id": run.id}
 
 
-def annotate(*, usecase: str, candidate: dict[str, Any], evidence: Evidence, verdict: Verdict) -> dict[str, str]:
+def annotate_version(
+    *, usecase: str, candidate: dict[str, Any], evidence: Evidence, verdict: Verdict
+) -> dict[str, str]:
     """Write the figures with their intervals, and the verdict, to the candidate's MLflow run and version."""
     name, api = config.usecase_name(usecase), tracking.client()
     figures: dict[str, float] = {}
@@ -94,7 +97,7 @@ def _ensure_model(api: Any, name: str) -> None:
 # ---------------------------------------------------------------- who is champion
 
 
-def champion(*, usecase: str, version: str | None = None) -> dict[str, Any]:
+def find_champion(*, usecase: str, version: str | None = None) -> dict[str, Any]:
     """Who serves now, resolved once; or, with `version`, what was promoted under that number.
 
     Returns:
@@ -103,7 +106,7 @@ def champion(*, usecase: str, version: str | None = None) -> dict[str, Any]:
     Raises:
         ReleaseError: if that version was never promoted.
     """
-    chain = ledger.entries(usecase=usecase)
+    chain = ledger.read_ledger(usecase=usecase)
     promotions = {entry["body"]["version"]: entry for entry in chain if entry["kind"] == "promotion"}
     wanted = version or ledger.current_version(chain)
     if wanted is None:
@@ -116,7 +119,7 @@ def champion(*, usecase: str, version: str | None = None) -> dict[str, Any]:
     }
 
 
-def starting_point(*, usecase: str, base: ArtifactRef) -> ArtifactRef:
+def find_starting_point(*, usecase: str, base: ArtifactRef) -> ArtifactRef:
     """The weights that training starts from, as `finetune.start` says: the base model, or a champion's release.
 
     Args:
@@ -130,7 +133,7 @@ def starting_point(*, usecase: str, base: ArtifactRef) -> ArtifactRef:
     if start == "base":
         return base
     whose = start.partition(":")[2] or usecase
-    found: ArtifactRef | None = champion(usecase=whose)["release"]
+    found: ArtifactRef | None = find_champion(usecase=whose)["release"]
     if found is None:
         log.info("'%s' has no champion yet: training starts from the base model", config.usecase_name(whose))
         return base
@@ -142,13 +145,13 @@ def starting_point(*, usecase: str, base: ArtifactRef) -> ArtifactRef:
     return found
 
 
-def with_champion(*, usecase: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def add_champions(*, usecase: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For answered days: {day, predictions, champion}, the champion being the version that answered."""
     return [
         {
             "day": event["day"],
             "predictions": event["predictions"],
-            "champion": champion(usecase=usecase, version=event["predictions"]["meta"]["release_version"]),
+            "champion": find_champion(usecase=usecase, version=event["predictions"]["meta"]["release_version"]),
         }
         for event in events
     ]
@@ -231,7 +234,7 @@ def rollback(*, usecase: str, reason: str, by: str, version: str | None = None) 
     Raises:
         ReleaseError: if there is nothing to return to.
     """
-    chain = ledger.entries(usecase=usecase)
+    chain = ledger.read_ledger(usecase=usecase)
     changes = [entry for entry in chain if entry["kind"] in ("promotion", "rollback")]
     if not changes:
         raise ReleaseError("Nothing was promoted yet, so there is nothing to roll back.")
@@ -239,7 +242,7 @@ def rollback(*, usecase: str, reason: str, by: str, version: str | None = None) 
     target = version or (last["body"]["version"] if last["kind"] == "rollback" else last["body"]["previous"])
     if target is None:
         raise ReleaseError(f"Version {last['body']['version']} is the first champion; there is none to return to.")
-    champion(usecase=usecase, version=target)  # raises if it was never promoted
+    find_champion(usecase=usecase, version=target)  # raises if it was never promoted
     if target != last["body"]["version"]:
         body = {"version": target, "previous": last["body"]["version"], "reason": reason, "by": by}
         check = partial(_check_champion, last["body"]["version"])
@@ -252,7 +255,7 @@ def _project(usecase: str) -> dict[str, Any]:
     """Let MLflow's aliases say what the ledger says; returns the champion."""
     from mlflow.exceptions import MlflowException
 
-    name, current = config.usecase_name(usecase), champion(usecase=usecase)
+    name, current = config.usecase_name(usecase), find_champion(usecase=usecase)
     try:
         api = tracking.client()
         api.set_registered_model_alias(name, "champion", current["version"])

@@ -10,17 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks import artifacts, config, generation, storage
+from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import ConflictError, EvidenceError, InputError
-from llmops_tasks.generation import open_generator
+from llmops_tasks.models.generator import open_generator
 from llmops_tasks.prompts import templates
+from llmops_tasks.store import artifacts, objects
+from llmops_tasks.store.sources import code_digest
 
 log = logging.getLogger(__name__)
 
 
-def predict(*, usecase: str, day: ArtifactRef, champion: dict[str, Any], requested: str | None = None) -> ArtifactRef:
+def predict_batch(
+    *, usecase: str, day: ArtifactRef, champion: dict[str, Any], requested: str | None = None
+) -> ArtifactRef:
     """Answer a day's records.
 
     Args:
@@ -42,13 +46,13 @@ def predict(*, usecase: str, day: ArtifactRef, champion: dict[str, Any], request
         raise InputError("Only classification is served so far. Use a task of type 'classification'.")
     if champion["version"] is None:
         raise EvidenceError("No version was promoted yet, so nobody may answer. Train, evaluate and approve one first.")
-    at = f"{storage.store_uri()}/{name}/predictions/date={day['meta']['date']}"
+    at = f"{objects.store_uri()}/{name}/predictions/date={day['meta']['date']}"
     if (done := _answered(at, day, requested)) is not None:
         return done
     inputs = {
         "day": day["sha256"],
         "release": champion["release"]["sha256"],
-        "code": storage.code_digest(__file__, templates.__file__, *generation.CODE),
+        "code": code_digest(__name__),
     }
     return artifacts.publish(
         usecase=name, kind="predictions", inputs=inputs, build=partial(_build, case, day, champion), at=at

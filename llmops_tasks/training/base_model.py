@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from llmops_tasks import artifacts, config, storage
-from llmops_tasks.config_selection import CURRENT
+from llmops_tasks import config
+from llmops_tasks.config.selection import CURRENT
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import IntegrityError, ModelError
+from llmops_tasks.store import artifacts, digests, objects
+from llmops_tasks.store.sources import code_digest
 
 log = logging.getLogger(__name__)
 # Keys through which a model's configuration could name code to run.
@@ -36,7 +38,7 @@ _KEEP = (
 )
 
 
-def base_model(*, usecase: str, candidate: str = CURRENT) -> ArtifactRef:
+def fetch_base_model(*, usecase: str, candidate: str = CURRENT) -> ArtifactRef:
     """Bring the use case's base model, or a candidate for its place, into the store, once for all use cases.
 
     Args:
@@ -56,11 +58,11 @@ def base_model(*, usecase: str, candidate: str = CURRENT) -> ArtifactRef:
     parts = urlsplit(uri)
     if parts.scheme == "package":
         pieces = package_parts(parts.netloc, parts.path.lstrip("/"))
-        inputs: dict[str, Any] = {"gguf": _checked(pieces, choice.sha256), "code": storage.code_digest(__file__)}
+        inputs: dict[str, Any] = {"gguf": _checked(pieces, choice.sha256), "code": code_digest(__name__)}
         return artifacts.publish(usecase="models", kind="base", inputs=inputs, build=lambda out: _convert(pieces, out))
     folder = _from_hub(parts.netloc + parts.path) if parts.scheme == "hf" else _folder(uri)
     _check_folder(folder, uri)
-    inputs = {"files": {name.name: storage.file_digest(name) for name in _wanted(folder)}}
+    inputs = {"files": {name.name: digests.file_digest(name) for name in _wanted(folder)}}
     return artifacts.publish(usecase="models", kind="base", inputs=inputs, build=lambda out: _copy(folder, out))
 
 
@@ -170,21 +172,21 @@ def _dequantise(gguf: Path, out: Path) -> dict[str, Any]:
 
 
 def _folder(uri: str) -> Path:
-    if not storage.is_s3(uri):
-        path = storage.local_path(uri)
+    if not objects.is_s3(uri):
+        path = objects.local_path(uri)
         if not path.is_dir():
             raise ModelError(f"No model folder at '{uri}'. Allowed: a folder with config.json and *.safetensors.")
         return path
     names = [
         name
-        for name in storage.find(f"{uri.rstrip('/')}/*")
+        for name in objects.find(f"{uri.rstrip('/')}/*")
         if name.rsplit("/", 1)[1] in _KEEP or name.endswith(".safetensors")
     ]
     if not names:
         raise ModelError(f"No model at '{uri}'. Allowed: a folder with config.json and *.safetensors.")
-    folder = storage.home() / "cache" / storage.digest({"s3": uri})[:32]
+    folder = objects.home() / "cache" / digests.digest({"s3": uri})[:32]
     for name in names:
-        storage.download_file(name, folder / name.rsplit("/", 1)[1])
+        objects.download_file(name, folder / name.rsplit("/", 1)[1])
     return folder
 
 

@@ -10,8 +10,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks import artifacts, storage
 from llmops_tasks.errors import IntegrityError
+from llmops_tasks.store import artifacts, objects
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ KEEP = 2
 
 def folder_of(usecase: str, run: str) -> str:
     """Where the checkpoints of one training run are."""
-    return f"{storage.store_uri()}/{usecase}/checkpoints/{run[:32]}"
+    return f"{objects.store_uri()}/{usecase}/checkpoints/{run[:32]}"
 
 
 def save(
@@ -44,7 +44,7 @@ def save(
         usecase=usecase, kind="checkpoints", inputs={"run": run, "step": step}, build=build, at=f"{uri}/step-{step:06d}"
     )
     for old in _found(uri)[:-KEEP]:
-        storage.remove_folder(old)
+        objects.remove_folder(old)
 
 
 def resume(*, usecase: str, run: str, trained: dict[str, torch.Tensor], optimizer: Any) -> tuple[int, dict[str, Any]]:
@@ -58,7 +58,7 @@ def resume(*, usecase: str, run: str, trained: dict[str, torch.Tensor], optimize
             folder, manifest = artifacts.fetch_at(uri)
         except IntegrityError as exc:
             log.warning("checkpoint passed over: %s", exc)
-            storage.remove_folder(uri)  # or it would stand in the way of the one to come
+            objects.remove_folder(uri)  # or it would stand in the way of the one to come
             continue
         step = int(uri.rsplit("-", 1)[1])
         _restore(folder / "state.safetensors", trained, optimizer)
@@ -87,9 +87,9 @@ def _restore(path: Path, trained: dict[str, torch.Tensor], optimizer: Any) -> No
 def clear(*, usecase: str, run: str) -> None:
     """Drop the checkpoints of a finished run."""
     for uri in _found(folder_of(usecase, run)):
-        storage.remove_folder(uri)
+        objects.remove_folder(uri)
 
 
 def _found(uri: str) -> list[str]:
     """Checkpoint folders with a manifest, oldest first."""
-    return [name.rsplit("/", 1)[0] for name in storage.find(f"{uri}/step-*/{artifacts.MANIFEST}")]
+    return [name.rsplit("/", 1)[0] for name in objects.find(f"{uri}/step-*/{artifacts.MANIFEST}")]

@@ -6,12 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks import artifacts, config, storage
+from llmops_tasks import config
 from llmops_tasks.config import UseCase
-from llmops_tasks.config_training import Preferences
+from llmops_tasks.config.training import Preferences
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import DataError, InputError
 from llmops_tasks.prompts import templates
+from llmops_tasks.store import artifacts, digests, objects
+from llmops_tasks.store.sources import code_digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 HELD_OUT = 0.25  # of the pairs
 
 
-def corrections(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
+def collect_corrections(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
     """Pairs from answered days.
 
     Args:
@@ -33,7 +35,7 @@ def corrections(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
         DataError: if there are fewer corrections than `finetune.preferences.min_pairs`.
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
-    days = storage.find(f"{storage.store_uri()}/{name}/predictions/date=*/{artifacts.MANIFEST}")
+    days = objects.find(f"{objects.store_uri()}/{name}/predictions/date=*/{artifacts.MANIFEST}")
     answered = [ref for day in days if (ref := artifacts.at(day.rsplit("/", 1)[0])) is not None]
     wanted = preferences_of(case)
     inputs = {
@@ -41,7 +43,7 @@ def corrections(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
         "answered": [ref["sha256"] for ref in answered],
         "config": case.digest("task", "prompt"),
         "min_pairs": wanted.min_pairs,
-        "code": storage.code_digest(__file__, templates.__file__),
+        "code": code_digest(__name__),
     }
     build = partial(_pair, case, wanted, dataset, answered)
     return artifacts.publish(usecase=name, kind="pairs", inputs=inputs, build=build)
@@ -82,7 +84,7 @@ def _told(case: UseCase, wrong: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     words = {label.name: label.text for label in case.task.labels}
-    held_out = wrong["record_id"].map(lambda name: int(storage.digest(name)[:8], 16) / 16**8 < HELD_OUT)
+    held_out = wrong["record_id"].map(lambda name: int(digests.digest(name)[:8], 16) / 16**8 < HELD_OUT)
     return pd.DataFrame(
         {
             "record_id": wrong["record_id"],

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from llmops_tasks import artifacts, config, storage
+from llmops_tasks import config
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import DataError, InputError, TrainingError
+from llmops_tasks.store import artifacts, digests
 from llmops_tasks.training.examples import Example, batch_plan, blocks, encode
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Curriculum:
     counts: dict[str, int]  # records by origin
 
 
-def others(*, usecase: str) -> dict[str, ArtifactRef]:
+def find_mixed_datasets(*, usecase: str) -> dict[str, ArtifactRef]:
     """The newest datasets of the other use cases that `mix` and `domain` name, found once for all tasks of a run.
 
     Args:
@@ -87,7 +88,7 @@ def sources(
 
 def _asked(other: UseCase) -> str:
     """What a mixed record's tokens follow from, beside the record."""
-    return storage.digest({"config": other.digest("task", "prompt"), "max_length": other.finetune.max_length})
+    return digests.digest({"config": other.digest("task", "prompt"), "max_length": other.finetune.max_length})
 
 
 def _seen(start: ArtifactRef) -> ArtifactRef | None:

@@ -6,9 +6,9 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks import tokens
 from llmops_tasks.config import UseCase
 from llmops_tasks.errors import ModelError, TrainingError
+from llmops_tasks.models import tokens
 from llmops_tasks.prompts import templates
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ def encode(usecase: UseCase, tokenizer: PreTrainedTokenizerBase, rows: list[dict
     Raises:
         TrainingError: if a completion is empty, so that nothing could be learnt from it.
     """
-    prompts = tokens.opened(tokenizer, [templates.render_prompt(usecase, row["text"]) for row in rows])
-    answers = tokens.plain(tokenizer, [row["completion"] for row in rows])
+    prompts = tokens.encode_with_bos(tokenizer, [templates.render_prompt(usecase, row["text"]) for row in rows])
+    answers = tokens.encode(tokenizer, [row["completion"] for row in rows])
     if not all(answers):
         raise TrainingError("A completion has no tokens: nothing could be learnt from it. Check the labels' texts.")
     end = [] if usecase.task.type == "classification" else [tokenizer.eos_token_id]
-    start, length = tokens.opening(tokenizer), usecase.finetune.max_length
+    start, length = tokens.bos(tokenizer), usecase.finetune.max_length
     whole = [(prompt, answer + end) for prompt, answer in zip(prompts, answers, strict=True)]
-    return [example(tokens.shortened(prompt, length - len(answer), start), answer) for prompt, answer in whole]
+    return [example(tokens.truncate_left(prompt, length - len(answer), start), answer) for prompt, answer in whole]
 
 
 def example(prompt: list[int], answer: list[int]) -> Example:
@@ -63,16 +63,16 @@ class Pair:
 
 def pair(tokenizer: PreTrainedTokenizerBase, row: dict[str, str], max_length: int) -> Pair:
     """Tokens of a row with the columns `prompt`, `chosen` and `rejected`; a long prompt loses its beginning."""
-    (prompt,), start = tokens.opened(tokenizer, [row["prompt"]]), tokens.opening(tokenizer)
-    chosen, rejected = tokens.plain(tokenizer, [row["chosen"], row["rejected"]])
+    (prompt,), start = tokens.encode_with_bos(tokenizer, [row["prompt"]]), tokens.bos(tokenizer)
+    chosen, rejected = tokens.encode(tokenizer, [row["chosen"], row["rejected"]])
     room = max_length - max(len(chosen), len(rejected))
-    return Pair(tokens.shortened(prompt, room, start), chosen, rejected)
+    return Pair(tokens.truncate_left(prompt, room, start), chosen, rejected)
 
 
 def blocks(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> list[Example]:
     """Texts without answers, cut into blocks of at most `length` tokens: every position predicts the next token."""
     end = [tokenizer.eos_token_id]
-    rows = tokens.opened(tokenizer, texts)
+    rows = tokens.encode_with_bos(tokenizer, texts)
     found = [(row + end)[at : at + length + 1] for row in rows for at in range(0, len(row), length)]
     return [Example(block[:-1], block[1:]) for block in found]
 
@@ -83,7 +83,7 @@ def label_tokens(usecase: UseCase, tokenizer: PreTrainedTokenizerBase) -> list[i
     Raises:
         ModelError: if two labels begin with the same token, so that one forward pass cannot tell them apart.
     """
-    first = [found[0] for found in tokens.plain(tokenizer, [label.text for label in usecase.task.labels])]
+    first = [found[0] for found in tokens.encode(tokenizer, [label.text for label in usecase.task.labels])]
     for index, token in enumerate(first):
         if token in first[:index]:
             names = [label.name for label, other in zip(usecase.task.labels, first, strict=True) if other == token]

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks import trunk
 from llmops_tasks.config import Finetune
 from llmops_tasks.errors import TrainingError
+from llmops_tasks.models import trunk
+from llmops_tasks.models.loading import device
 from llmops_tasks.training import processes
 from llmops_tasks.training.batches import assemble
 from llmops_tasks.training.examples import IGNORED, Example
-from llmops_tasks.training.methods import State, device
+from llmops_tasks.training.trainable import State
 
 if TYPE_CHECKING:
     import torch

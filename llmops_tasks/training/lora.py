@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from peft.tuners.lora.layer import Linear as PeftLinear
 
-from llmops_tasks import onednn
+from llmops_tasks.models import onednn
 
 
 class _Product(torch.autograd.Function):

@@ -16,29 +16,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks import artifacts, config, storage, tracking
+from llmops_tasks import config, tracking
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import BudgetError, DataError
-from llmops_tasks.training import checkpoints, examples, loop, methods, preferences_trl, preflight, prepared
+from llmops_tasks.models import loading
+from llmops_tasks.store import artifacts, digests
+from llmops_tasks.store.sources import code_digest
+from llmops_tasks.training import checkpoints, examples, loop, preferences_trl, preflight, prepared, trainable
 from llmops_tasks.training.corrections import preferences_of
 from llmops_tasks.training.curriculum import Curriculum
 from llmops_tasks.training.examples import Example, Pair, pair
-from llmops_tasks.training.meter import Meter
 from llmops_tasks.training.progress import Progress
+from llmops_tasks.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
 
-def prefer(
-    *, usecase: str, pairs: ArtifactRef, base: ArtifactRef, control: str = "none", max_steps: int | None = None
+def tune_preferences(
+    *, usecase: str, pairs: ArtifactRef, start: ArtifactRef, control: str = "none", max_steps: int | None = None
 ) -> ArtifactRef:
     """Tune on pairs, with LoRA over the weights that training starts from.
 
     Args:
         usecase: name or YAML path, with `finetune.preferences`.
         pairs: from `corrections`, or made otherwise in that shape.
-        base: the champion's release.
+        start: the champion's release.
         control: "shuffled_labels" prefers either answer of a pair by chance, to show that the gate notices.
         max_steps: a smoke run; its result is marked and can never be promoted.
 
@@ -54,13 +57,13 @@ def prefer(
     case, name = config.load(usecase), config.usecase_name(usecase)
     inputs = {
         "pairs": pairs["sha256"],
-        "base": base["sha256"],
+        "start": start["sha256"],
         "settings": prepared.digested(_settings(case)),
         "control": control,
         "max_steps": max_steps,
-        "code": storage.code_digest(*prepared.CODE),
+        "code": code_digest(__name__),
     }
-    job = Job(case, name, storage.digest(inputs), pairs, base, control, max_steps)
+    job = Job(case, name, digests.digest(inputs), pairs, start, control, max_steps)
     ref = artifacts.publish(usecase=name, kind="adapter", inputs=inputs, build=partial(_tune, job))
     job.progress("", 0).clear()
     return ref
@@ -80,7 +83,7 @@ class Job:
     name: str
     key: str
     pairs: ArtifactRef
-    base: ArtifactRef
+    start: ArtifactRef
     control: str
     max_steps: int | None
 
@@ -95,12 +98,12 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
     settings = _settings(job.case)
     loop.threads()
     torch.manual_seed(settings.seed)
-    model, tokenizer = methods.load_base(artifacts.fetch(job.base), settings.method)
+    model, tokenizer = loading.load_model(artifacts.fetch(job.start), settings.method)
     train, held_out = _read(job, tokenizer)
-    state = replace(methods.prepare(model, settings), cut=0)  # trl runs all layers
+    state = replace(trainable.prepare(model, settings), cut=0)  # trl runs all layers
     plan = _plan(train, settings)[: job.max_steps]
     with tracking.run(usecase=job.name, name=f"prefer {job.key[:8]}", key=job.key) as run:
-        sources = {"pairs": job.pairs["sha256"], "base": job.base["sha256"], "control": job.control}
+        sources = {"pairs": job.pairs["sha256"], "start": job.start["sha256"], "control": job.control}
         run.params(prepared.params(settings) | sources)
         before = preferred(state, settings, held_out)
         cost = _learn(job, run.id, state, [[train[index] for index in batch] for batch in plan], tokenizer)
@@ -108,7 +111,7 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
         run.metrics({**figures, **cost, "train_loss": state.losses[-1]})
     log.info("preferred answers: %.3f of %d held-out pairs before, %.3f after", before, len(held_out), figures["preferred.after"])  # fmt: skip
     stamp = {"control": job.control, "smoke": job.max_steps is not None}
-    methods.save(state, out, job.base, stamp)
+    trainable.save(state, out, job.start, stamp)
     made = {"rows": len(train), "held_out": len(held_out), "steps": len(plan), "train_loss": state.losses[-1]}
     lineage = {"mlflow_run": run.id, "parents": [artifacts.parent(job.pairs)]}
     return {**made, **figures, **cost, **stamp, **lineage, "members": 1}
@@ -139,9 +142,11 @@ def _plan(train: list[Pair], settings: Finetune) -> list[list[int]]:
     return [order[at : at + size] for at in range(0, len(order), size)]
 
 
-def _learn(job: Job, run_id: str, state: methods.State, batches: list[list[Pair]], tokenizer: Any) -> dict[str, float]:
+def _learn(
+    job: Job, run_id: str, state: trainable.State, batches: list[list[Pair]], tokenizer: Any
+) -> dict[str, float]:
     settings, expected = _settings(job.case), {}
-    state.meter = Meter()
+    state.meter = Stopwatch()
     progress, begun = job.progress(run_id, len(batches)), checkpoints.exist(usecase=job.name, run=job.key)
 
     def probed(seconds: float) -> None:
@@ -176,7 +181,7 @@ def _records(settings: Finetune, batches: list[list[Pair]]) -> tuple[Finetune, C
     return settings.model_copy(update={"batch_size": 2 * settings.batch_size}), Curriculum(records, plan, {})
 
 
-def preferred(state: methods.State, settings: Finetune, pairs: list[Pair]) -> float:
+def preferred(state: trainable.State, settings: Finetune, pairs: list[Pair]) -> float:
     """The share of pairs whose chosen answer is likelier than the rejected one (0 to 1)."""
     losses = loop.record_losses(state, settings, [record for one in pairs for record in one.examples()])
     return sum(chosen < rejected for chosen, rejected in zip(losses[::2], losses[1::2], strict=True)) / len(pairs)

@@ -12,14 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmops_tasks import artifacts
 from llmops_tasks.config import Finetune
-from llmops_tasks.config_training import Preferences
+from llmops_tasks.config.training import Preferences
 from llmops_tasks.errors import TrainingError
-from llmops_tasks.training import loop, methods
+from llmops_tasks.models import loading
+from llmops_tasks.store import artifacts
+from llmops_tasks.training import loop
 from llmops_tasks.training.examples import Pair
-from llmops_tasks.training.methods import State
 from llmops_tasks.training.progress import Progress
+from llmops_tasks.training.trainable import State
 
 PROBES = 3  # steps
 
@@ -92,7 +93,7 @@ def _arguments(state: State, settings: Finetune, wanted: Preferences, folder: st
         train_sampling_strategy="sequential",
         max_length=None,
         bf16=state.bf16,
-        use_cpu=methods.device() == "cpu",
+        use_cpu=loading.device() == "cpu",
         seed=settings.seed,
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would put the mean of the losses in place of one that is not a number

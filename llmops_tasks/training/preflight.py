@@ -11,14 +11,15 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmops_tasks import trunk
 from llmops_tasks.config import Finetune
-from llmops_tasks.config_training import Budget
+from llmops_tasks.config.training import Budget
 from llmops_tasks.errors import BudgetError
+from llmops_tasks.models import trunk
+from llmops_tasks.models.loading import device
 from llmops_tasks.training import loop, processes
 from llmops_tasks.training.batches import assemble
 from llmops_tasks.training.curriculum import Curriculum
-from llmops_tasks.training.methods import State, device
+from llmops_tasks.training.trainable import State
 
 log = logging.getLogger(__name__)
 PROBES = 3  # batches

@@ -8,19 +8,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llmops_tasks import artifacts, tokens, trunk
 from llmops_tasks.config import Finetune, UseCase
-from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.contracts import CONTROLS, ArtifactRef
 from llmops_tasks.errors import InputError
-from llmops_tasks.prompts import templates
-from llmops_tasks.training import curriculum, loop, methods, processes
+from llmops_tasks.models import loading, precision, trunk
+from llmops_tasks.store import artifacts
+from llmops_tasks.training import curriculum, loop, processes, trainable
 from llmops_tasks.training.curriculum import Curriculum, Sources
 from llmops_tasks.training.examples import Example, encode, label_tokens
 from llmops_tasks.training.loop import Lesson
-from llmops_tasks.training.methods import State
+from llmops_tasks.training.trainable import State
 
-CONTROLS = ("none", "shuffled_labels")
-CODE = (__file__, str(templates.__file__), tokens.__file__, *trunk.CODE)  # the modules that a training follows from
 _NO_MATTER = {"budget", "resources", "checkpoint_every"}  # settings that the result does not follow from
 
 
@@ -38,8 +36,8 @@ def check_options(control: str, max_steps: int | None) -> None:
 
 def digested(settings: Finetune) -> dict[str, Any]:
     """The settings that a run's result follows from; `auto` as the hardware decides it."""
-    precision = "bf16" if methods.use_bf16(settings) else "fp32"
-    return settings.model_dump(mode="json", exclude=_NO_MATTER) | {"precision": precision}
+    number_format = "bf16" if precision.use_bf16(settings) else "fp32"
+    return settings.model_dump(mode="json", exclude=_NO_MATTER) | {"precision": number_format}
 
 
 def params(settings: Finetune) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def prepare_run(
     case: UseCase,
     usecase: str,
     sources: Sources,
-    base: ArtifactRef,
+    start: ArtifactRef,
     control: str = "none",
     max_steps: int | None = None,
 ) -> Prepared:
@@ -110,10 +108,10 @@ def prepare_run(
     settings = case.finetune
     loop.threads()
     torch.manual_seed(settings.seed)
-    model, tokenizer = methods.load_base(artifacts.fetch(base), settings.method)
+    model, tokenizer = loading.load_model(artifacts.fetch(start), settings.method)
     if case.task.type == "classification":
         label_tokens(case, tokenizer)
     taught = curriculum.curriculum(case, tokenizer, sources, control)
     taught = Curriculum(taught.examples, taught.plan[:max_steps], taught.counts)
     held_out = encode(case, tokenizer, curriculum.rows(sources.own, "validation"))
-    return Prepared(usecase, settings, methods.prepare(model, settings), taught, held_out)
+    return Prepared(usecase, settings, trainable.prepare(model, settings), taught, held_out)

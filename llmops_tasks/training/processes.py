@@ -64,7 +64,7 @@ def total(value: float) -> float:
     """The sum over all processes."""
     import torch
 
-    from llmops_tasks.training.methods import device
+    from llmops_tasks.models.loading import device
 
     if not (group := _group()):
         return value
@@ -127,8 +127,8 @@ def _member(work: Callable[[], Any]) -> Any:
     import torch
     import torch.distributed as group
 
+    from llmops_tasks.models.loading import device
     from llmops_tasks.process import LOG_FORMAT, die_with_parent
-    from llmops_tasks.training.methods import device
 
     die_with_parent()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)

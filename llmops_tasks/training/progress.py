@@ -8,7 +8,7 @@ from functools import partial
 
 from llmops_tasks import tracking
 from llmops_tasks.training import checkpoints, processes
-from llmops_tasks.training.methods import State
+from llmops_tasks.training.trainable import State
 
 log = logging.getLogger(__name__)
 LOG_EVERY = 10  # steps

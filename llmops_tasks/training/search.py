@@ -13,11 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks import artifacts, config, storage, tracking
+from llmops_tasks import config, tracking
 from llmops_tasks.config import Search, UseCase
-from llmops_tasks.config_training import Range
+from llmops_tasks.config.training import Range
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, TrainingError
+from llmops_tasks.store import artifacts, digests, objects
+from llmops_tasks.store.sources import code_digest
 from llmops_tasks.training import curriculum, loop, preflight, prepared
 from llmops_tasks.training.curriculum import Sources
 from llmops_tasks.training.prepared import Prepared, prepare_run, with_settings
@@ -33,17 +35,17 @@ _TOLD = ("number", "state", "loss", "settings")  # of a trial
 LOOKS = 4  # at the held-out loss of a trial
 
 
-def trials(*, usecase: str, max_steps: int | None = None) -> list[int]:
+def plan_trials(*, usecase: str, max_steps: int | None = None) -> list[int]:
     """The numbers of the trials: one mapped task each; none without a `search`, two at most in a smoke run."""
     search = config.load(usecase).search
     return list(range(search.trials))[: SMOKE if max_steps else None] if search else []
 
 
-def trial(
+def run_trial(
     *,
     usecase: str,
     dataset: ArtifactRef,
-    base: ArtifactRef,
+    start: ArtifactRef,
     number: int,
     max_steps: int | None = None,
     others: dict[str, ArtifactRef] | None = None,
@@ -53,7 +55,7 @@ def trial(
     Args:
         usecase: name or YAML path, with a `search`.
         dataset: from `versions`.
-        base: weights to start from.
+        start: weights to start from.
         number: of the trial; one that is finished is not made again.
         max_steps: a smoke run; it has a study of its own.
         others: as for `finetune`.
@@ -65,8 +67,8 @@ def trial(
 
     case, name = config.load(usecase), config.usecase_name(usecase)
     search = _search(case)
-    sources = curriculum.sources(case, name, dataset, base, others)
-    study = _study(case, name, sources, base, max_steps, number)
+    sources = curriculum.sources(case, name, dataset, start, others)
+    study = _study(case, name, sources, start, max_steps, number)
     known = next((t for t in study.trials if t.user_attrs.get("number") == number and t.state.is_finished()), None)
     if known is not None:
         return _told(known, number)
@@ -75,7 +77,7 @@ def trial(
     tried = _proposed(study, search, number)
     try:
         changed = with_settings(case, {**tried.params, "epochs": search.epochs})
-        ready = prepare_run(changed, name, sources, base, max_steps=max_steps)
+        ready = prepare_run(changed, name, sources, start, max_steps=max_steps)
         preflight.check(preflight.estimate(ready.state, ready.settings, ready.taught, name), ready.settings.budget)
         loss = _train(ready, tried, f"{study.study_name}/{number}")
         study.tell(tried, loss, state=optuna.trial.TrialState.PRUNED if loss is None else None)
@@ -85,11 +87,11 @@ def trial(
     return _told(study.trials[tried.number], number)
 
 
-def best(
+def choose_trial(
     *,
     usecase: str,
     dataset: ArtifactRef,
-    base: ArtifactRef,
+    start: ArtifactRef,
     tried: list[dict[str, Any]],
     max_steps: int | None = None,
     others: dict[str, ArtifactRef] | None = None,
@@ -99,7 +101,7 @@ def best(
     Args:
         usecase: name or YAML path.
         dataset: that was searched on.
-        base: that was started from.
+        start: that was started from.
         tried: what `trial` returned.
         max_steps: as given to the trials.
         others: likewise.
@@ -120,7 +122,7 @@ def best(
             f"None of {len(tried)} trials came to an end. Give search.minutes more, or a smaller space."
         )
     winner = min(done, key=lambda result: (result["loss"], result["number"]))
-    study = _study(case, name, curriculum.sources(case, name, dataset, base, others), base, max_steps)
+    study = _study(case, name, curriculum.sources(case, name, dataset, start, others), start, max_steps)
     inputs = {"study": study.study_name, "tried": tried}
     report = artifacts.publish(usecase=name, kind="search", inputs=inputs, build=partial(_write, study, tried, winner))
     log.info("trial %d won with a held-out loss of %.4f: %s", winner["number"], winner["loss"], winner["settings"])
@@ -134,7 +136,7 @@ def _search(case: UseCase) -> Search:
 
 
 def _study(
-    case: UseCase, usecase: str, sources: Sources, base: ArtifactRef, max_steps: int | None, number: int = 0
+    case: UseCase, usecase: str, sources: Sources, start: ArtifactRef, max_steps: int | None, number: int = 0
 ) -> optuna.Study:
     """The study of these inputs, begun or gone on with; every trial draws from a seed of its own."""
     import optuna
@@ -144,17 +146,17 @@ def _study(
     search = _search(case)
     inputs = {
         **sources.digests(),
-        "base": base["sha256"],
+        "start": start["sha256"],
         "config": case.digest("task", "prompt", "search"),
         "settings": prepared.digested(case.finetune),
         "max_steps": max_steps,
-        "code": storage.code_digest(*prepared.CODE),
+        "code": code_digest(__name__),
     }
-    folder = storage.home() / "search"
+    folder = objects.home() / "search"
     folder.mkdir(mode=0o700, exist_ok=True)
     kept = optuna.storages.JournalStorage(JournalFileBackend(str(folder / f"{usecase}.journal")))
     return optuna.create_study(
-        study_name=storage.digest(inputs)[:32],
+        study_name=digests.digest(inputs)[:32],
         storage=kept,
         load_if_exists=True,
         direction="minimize",

@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from llmops_tasks import artifacts, config, config_selection, generation, metrics, storage
-from llmops_tasks.config import UseCase
+from llmops_tasks import config
+from llmops_tasks.config import UseCase, selection
 from llmops_tasks.contracts import ArtifactRef, Measurement, Selected
 from llmops_tasks.errors import EvidenceError, ModelError
 from llmops_tasks.process import isolated
-from llmops_tasks.prompts import templates
-from llmops_tasks.training.base_model import base_model
+from llmops_tasks.store import artifacts, digests
+from llmops_tasks.store.sources import code_digest
+from llmops_tasks.training.base_model import fetch_base_model
 from llmops_tasks.training.selection_figures import figures
 from llmops_tasks.training.selection_policy import refusal, table
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def candidates(*, usecase: str) -> list[str]:
+def list_base_models(*, usecase: str) -> list[str]:
     """Whose licence the policy lets in, the use case's own base model (`current`) first."""
     policy, names = config.policy(usecase), []
     for name, choice in config.load(usecase).base_models().items():
@@ -39,7 +40,7 @@ def candidates(*, usecase: str) -> list[str]:
     return names
 
 
-def sample(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
+def draw_sample(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
     """Draw the records that all candidates answer, and the examples that they are shown. Drawn once for a dataset.
 
     Of the validation split first, then of train; none made up, none of a group that an example is of.
@@ -52,12 +53,12 @@ def sample(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
         "dataset": dataset["sha256"],
         "task": case.task.type,
         "selection": case.selection.model_dump(mode="json", include={"sample", "shots", "seed"}),
-        "code": storage.code_digest(__file__),
+        "code": code_digest(__name__),
     }
     return artifacts.publish(usecase=name, kind="samples", inputs=inputs, build=partial(_draw, case, dataset))
 
 
-def measure(*, usecase: str, sample: ArtifactRef, candidate: str = config_selection.CURRENT) -> Measurement:
+def measure_base_model(*, usecase: str, sample: ArtifactRef, candidate: str = selection.CURRENT) -> Measurement:
     """Measure one candidate: quality with and without examples, bits per character, size, memory, speed.
 
     Memory is the peak of this very process: run it in one of its own.
@@ -74,7 +75,7 @@ def measure(*, usecase: str, sample: ArtifactRef, candidate: str = config_select
     choice = case.candidate(candidate)
     if reason := refusal(config.policy(usecase).licences, choice.licence):
         raise ModelError(f"'{candidate}' is not measured: {reason}")
-    found = isolated(base_model)(usecase=usecase, candidate=candidate)  # its memory is not the model's
+    found = isolated(fetch_base_model)(usecase=usecase, candidate=candidate)  # its memory is not the model's
     base = cast(ArtifactRef, {key: found[key] for key in ArtifactRef.__annotations__})
     inputs = {
         "model": base["sha256"],
@@ -82,7 +83,7 @@ def measure(*, usecase: str, sample: ArtifactRef, candidate: str = config_select
         "sample": sample["sha256"],
         "config": case.digest("task", "prompt", "evaluation"),
         "metric": case.gate.metric,
-        "code": storage.code_digest(__file__, templates.__file__, *generation.CODE, metrics.__file__),
+        "code": code_digest(__name__),
     }
     build = partial(_build, case, sample, base, choice.context_length)
     ref = artifacts.publish(usecase=name, kind="measurements", inputs=inputs, build=build)
@@ -98,7 +99,7 @@ def measure(*, usecase: str, sample: ArtifactRef, candidate: str = config_select
     }
 
 
-def report(*, usecase: str, decision: Selected) -> ArtifactRef:
+def report_selection(*, usecase: str, decision: Selected) -> ArtifactRef:
     """The decision as a page in Markdown, and in the log."""
     page = table(decision=decision)
     log.info("base model:\n%s", page)
@@ -126,15 +127,15 @@ def drawn(case: UseCase, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFram
     wanted = case.selection
     if "augmented" in frame:
         frame = frame[frame["augmented"] == ""]
-    frame = frame.sort_values("record_id", key=lambda ids: ids.map(lambda one: storage.digest([wanted.seed, one])))
+    frame = frame.sort_values("record_id", key=lambda ids: ids.map(lambda one: digests.digest([wanted.seed, one])))
     train = frame[frame["split"] == "train"]
     if case.task.labels:  # one of each label, then a second of each, and so on
         train = train.iloc[train.groupby("label").cumcount().argsort(kind="stable")]
     shots = train[: wanted.shots]
     rest = frame[~frame["group"].isin(shots["group"])]
     rest = rest.sort_values("split", key=lambda split: split == "train", kind="stable")
-    if len(rest) < config_selection.MIN_SAMPLE:
-        least = config_selection.MIN_SAMPLE
+    if len(rest) < selection.MIN_SAMPLE:
+        least = selection.MIN_SAMPLE
         raise EvidenceError(f"{len(rest)} records are left to measure on, {least} are needed. Prepare more data.")
     return rest[: wanted.sample], shots
 

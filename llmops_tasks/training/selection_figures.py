@@ -14,11 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks import metrics, tokens
+from llmops_tasks import metrics
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import Interval, ModelFigures
 from llmops_tasks.errors import ModelError
-from llmops_tasks.generation import Generator, LocalModel
+from llmops_tasks.models import tokens
+from llmops_tasks.models.generator import Generator
+from llmops_tasks.models.local import LocalModel
 from llmops_tasks.prompts import templates
 from llmops_tasks.training.examples import label_tokens
 
@@ -84,7 +86,7 @@ def prompts(case: UseCase, rows: list[Row], shots: list[Row]) -> list[str]:
 def _problems(case: UseCase, tokenizer: PreTrainedTokenizerBase, asked: list[str], context: int | None) -> list[str]:
     """Why this model's answers to these prompts would mean nothing."""
     found = _against(partial(label_tokens, case, tokenizer))
-    longest = max(map(len, tokens.opened(tokenizer, asked)))
+    longest = max(map(len, tokens.encode_with_bos(tokenizer, asked)))
     if context and longest > context:
         found.append(f"A prompt with examples has {longest} tokens, its context {context}.")
     return found
@@ -109,7 +111,7 @@ def _tokens_per_second(
         started = time.perf_counter()
         generator.scores(some, ["\n"], size)
         seconds.append(time.perf_counter() - started)
-    return round(sum(map(len, tokens.opened(tokenizer, some))) / min(seconds), 1)
+    return round(sum(map(len, tokens.encode_with_bos(tokenizer, some))) / min(seconds), 1)
 
 
 def _answers(case: UseCase, generator: Generator, rows: list[Row], asked: dict[str, list[str]]) -> Columns:

@@ -11,10 +11,11 @@ from typing import Any, get_args
 
 import yaml
 
-from llmops_tasks import config, storage
-from llmops_tasks.config_selection import CURRENT, BaseModelChoice, Licences, Measure, Policy
+from llmops_tasks import config
+from llmops_tasks.config.selection import CURRENT, BaseModelChoice, Licences, Measure, Policy
 from llmops_tasks.contracts import Interval, Measurement, ModelFigures, Ranked, Selected
 from llmops_tasks.errors import EvidenceError
+from llmops_tasks.store import digests
 
 Choices = dict[str, BaseModelChoice]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -29,7 +30,7 @@ def refusal(rule: Licences, licence: str) -> str | None:
     return f"licence '{licence}' is refused: the policy does not know it. Allowed: {rule.allowed}"
 
 
-def decide(*, usecase: str, measurements: list[Measurement]) -> Selected:
+def choose_base_model(*, usecase: str, measurements: list[Measurement]) -> Selected:
     """Choose among the use case's candidates by its policy.
 
     Args:
@@ -70,8 +71,8 @@ def select(
         "write": _write(choices, rows) if chosen not in (None, CURRENT) else "",
         "accepted": {name: who for name, who in policy.licences.accepted.items() if _uses(choices, name)},
         "sample_sha256": first["sample_sha256"] if first else "",
-        "policy_sha256": storage.digest(policy.model_dump(mode="json")),
-        "evidence_sha256": storage.digest([{n: c.model_dump(mode="json") for n, c in choices.items()}, measurements]),
+        "policy_sha256": digests.digest(policy.model_dump(mode="json")),
+        "evidence_sha256": digests.digest([{n: c.model_dump(mode="json") for n, c in choices.items()}, measurements]),
     }
 
 

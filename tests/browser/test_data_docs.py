@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from llmops_tasks import artifacts
-from llmops_tasks.data.ingest import ingest
-from llmops_tasks.data.validate import validate
+from llmops_tasks.data.ingestion import ingest
+from llmops_tasks.data.validation import validate
+from llmops_tasks.store import artifacts
 from tests.support import small
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

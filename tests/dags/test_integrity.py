@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from llmops_tasks import config
-from llmops_tasks.__main__ import VERBS
+from llmops_tasks.__main__ import verbs
 from tests.support import tiny
 
 pytestmark = pytest.mark.airflow
@@ -87,10 +87,12 @@ def test_a_new_use_case_waits_for_its_next_tick(bag: Any) -> None:
 
 
 def test_whatever_loads_a_model_waits_for_the_compute_pool(bag: Any) -> None:
-    heavy = {"base_model", "finetune", "package", "evaluate", "predict"}
+    heavy = {"fetch_base_model", "finetune", "package_release", "evaluate", "predict_batch"}
     found = {task.task_id: task.pool for dag in bag.dags.values() for task in dag.tasks if task.task_id in heavy}
     assert found == dict.fromkeys(heavy, "compute")
-    assert bag.dags["triage.select_base_model"].get_task("measure").pool == "compute"  # monitor's is a light one
+    assert (
+        bag.dags["triage.select_base_model"].get_task("measure_base_model").pool == "compute"
+    )  # monitor's is a light one
 
 
 def test_stages_are_joined_by_assets_in_the_order_of_the_life_cycle(bag: Any) -> None:
@@ -122,11 +124,11 @@ def test_promotion_hangs_on_a_person_and_a_rejection_is_recorded(bag: Any) -> No
 
 def test_each_candidate_is_measured_apart_and_nobody_let_in_is_a_decision_too(bag: Any) -> None:
     dag = bag.dags["triage.select_base_model"]
-    measure, decide = dag.get_task("measure"), dag.get_task("decide")
-    assert measure.is_mapped and {"candidates", "sample"} == measure.upstream_task_ids
+    measure, decide = dag.get_task("measure_base_model"), dag.get_task("choose_base_model")
+    assert measure.is_mapped and {"list_base_models", "draw_sample"} == measure.upstream_task_ids
     # a mapped task without instances is skipped, and would take the decision and its record with it
-    assert decide.trigger_rule == "none_failed" and decide.upstream_task_ids == {"measure"}
-    assert decide.downstream_task_ids == {"record_selection", "report"}
+    assert decide.trigger_rule == "none_failed" and decide.upstream_task_ids == {"measure_base_model"}
+    assert decide.downstream_task_ids == {"record_selection", "report_selection"}
 
 
 def test_no_template_reads_the_run_date(bag: Any) -> None:
@@ -243,22 +245,22 @@ def _made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **finetune: Any) -> A
 def test_tasks_that_load_a_model_go_where_the_use_case_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pod = {"spec": {"nodeSelector": {"gpu": "a100"}, "containers": [{"name": "base", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]}}  # fmt: skip
     dag = _made(tmp_path, monkeypatch, finetune={"resources": {"queue": "gpu", "pod": pod}})
-    for name in ("base_model", "finetune", "package"):
+    for name in ("fetch_base_model", "finetune", "package_release"):
         task = dag.get_task(name)
         assert (task.queue, task.pool) == ("gpu", "compute")
         override = task.executor_config["pod_override"]
         assert override.spec.node_selector == {"gpu": "a100"}
         assert override.spec.containers[0].resources.limits == {"nvidia.com/gpu": "1"}
-    assert dag.get_task("register").queue == "default" and not dag.get_task("register").executor_config
+    assert dag.get_task("register_release").queue == "default" and not dag.get_task("register_release").executor_config
 
 
 def test_a_search_is_a_task_a_trial_before_the_fine_tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
     dag = _made(tmp_path, monkeypatch, search={"space": space, "trials": 3}, finetune={"start": "champion"})
-    assert dag.get_task("trial").is_mapped and dag.get_task("trial").pool == "compute"
-    assert dag.get_task("trial").upstream_task_ids >= {"trials", "starting_point"}
-    assert "best" in dag.get_task("finetune").upstream_task_ids
-    assert not set(load_plain().task_ids) & {"trial", "best", "starting_point"}
+    assert dag.get_task("run_trial").is_mapped and dag.get_task("run_trial").pool == "compute"
+    assert dag.get_task("run_trial").upstream_task_ids >= {"plan_trials", "find_starting_point"}
+    assert "choose_trial" in dag.get_task("finetune").upstream_task_ids
+    assert not set(load_plain().task_ids) & {"run_trial", "choose_trial", "find_starting_point"}
 
 
 def test_datasets_of_other_use_cases_are_found_once_for_all_tasks(
@@ -266,9 +268,9 @@ def test_datasets_of_other_use_cases_are_found_once_for_all_tasks(
 ) -> None:
     found = {"space": {"rank": {"choices": [4, 8]}}}
     dag = _made(tmp_path, monkeypatch, search=found, finetune={"mix": {"reviews": 0.5}})
-    for name in ("trial", "best", "finetune"):
-        assert "others" in dag.get_task(name).upstream_task_ids
-    assert "others" not in load_plain().task_ids
+    for name in ("run_trial", "choose_trial", "finetune"):
+        assert "find_mixed_datasets" in dag.get_task(name).upstream_task_ids
+    assert "find_mixed_datasets" not in load_plain().task_ids
 
 
 def test_only_what_waits_for_a_person_has_a_limit(bag: Any) -> None:
@@ -284,9 +286,13 @@ def test_corrections_take_the_place_of_records_and_the_form_reaches_them(
 ) -> None:
     dag = _made(tmp_path, monkeypatch, finetune={"start": "champion", "preferences": {}})
     assert "finetune" not in dag.task_ids
-    assert dag.get_task("prefer").upstream_task_ids == {"options", "corrections", "starting_point"}
-    assert {"control", "max_steps"} <= set(dag.get_task("prefer").op_kwargs)
-    assert dag.get_task("package").upstream_task_ids >= {"prefer", "starting_point"}
+    assert dag.get_task("tune_preferences").upstream_task_ids == {
+        "options",
+        "collect_corrections",
+        "find_starting_point",
+    }
+    assert {"control", "max_steps"} <= set(dag.get_task("tune_preferences").op_kwargs)
+    assert dag.get_task("package_release").upstream_task_ids >= {"tune_preferences", "find_starting_point"}
 
 
 def test_what_runs_in_a_process_of_its_own_can_be_reached_from_the_shell(
@@ -296,20 +302,24 @@ def test_what_runs_in_a_process_of_its_own_can_be_reached_from_the_shell(
     searching = _made(tmp_path, monkeypatch, search={"space": {"rank": {"choices": [4, 8]}}})
     preferring = _made(tmp_path, monkeypatch, search=None, finetune={"start": "champion", "preferences": {}})
     found = {name for dag in (*bag.dags.values(), searching, preferring) for name in _isolated(dag)}
-    assert found >= {"training.search:trial", "training.preferences:prefer", "training.finetune:finetune"}
-    assert found <= set(VERBS.values())
+    assert found >= {
+        "training.run_trial",
+        "training.tune_preferences",
+        "training.finetune",
+    }
+    assert found <= set(verbs())
 
 
 def _isolated(dag: Any) -> Iterator[str]:
     for task in dag.tasks:
         if (verb := getattr(getattr(task, "python_callable", None), "__wrapped__", None)) is not None:
-            yield f"{verb.__module__.removeprefix('llmops_tasks.')}:{verb.__name__}"
+            yield f"{verb.__module__.split('.')[1]}.{verb.__name__}"
 
 
 def test_a_smoke_run_reaches_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = {"rank": {"choices": [4, 8]}}
     dag = _made(tmp_path, monkeypatch, search={"space": space, "trials": 3})
-    for name in ("trials", "trial", "best", "finetune"):
+    for name in ("plan_trials", "run_trial", "choose_trial", "finetune"):
         assert "options" in dag.get_task(name).upstream_task_ids, name
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, storage
+from llmops_tasks.store import artifacts, objects
 
 pytestmark = pytest.mark.airflow
 
@@ -80,7 +80,7 @@ def test_records_manifests_and_odd_paths_are_not_found(modules: Any, name: str) 
     from fastapi import HTTPException
 
     ref = publish("validated", "data_docs/index.html")
-    key = storage.local_path(ref["uri"]).name
+    key = objects.local_path(ref["uri"]).name
     with pytest.raises(HTTPException) as refusal:
         modules[1].page("triage", "validated", key, name)
     assert refusal.value.status_code == 404

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from llmops_tasks import storage
 from llmops_tasks.errors import StorageError
+from llmops_tasks.store import objects
 from tests.support import tiny
 
 pytestmark = pytest.mark.airflow
@@ -59,7 +59,7 @@ def _watched(trigger: Any, looks: list[Any], patch: pytest.MonkeyPatch) -> list[
         async for _ in trigger.run():
             events.append(len(looks) - len(left))
 
-    patch.setattr(storage, "stamps", scripted)
+    patch.setattr(objects, "stamps", scripted)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(watch())
     return events
@@ -122,7 +122,7 @@ def test_looking_leaves_the_event_loop_free(trigger_class: Any, monkeypatch: pyt
     import threading
 
     threads: list[str] = []
-    monkeypatch.setattr(storage, "stamps", lambda _: threads.append(threading.current_thread().name) or {})
+    monkeypatch.setattr(objects, "stamps", lambda _: threads.append(threading.current_thread().name) or {})
     asyncio.run(trigger_class("small", "file:///in/*.csv", 0)._look())
     assert threads and threads != [threading.main_thread().name]
 

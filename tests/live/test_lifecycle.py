@@ -23,9 +23,9 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from llmops_tasks import artifacts, storage
 from llmops_tasks.data import synthetic
 from llmops_tasks.release import ledger, registry
+from llmops_tasks.store import artifacts, objects
 from tests.support import tiny
 
 sys.path.insert(0, str(tiny.ROOT / "scripts"))
@@ -99,7 +99,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
         patch.setenv("LLMOPS_MLFLOW_PORT", "5100")
         for name in ("LLMOPS_STORE", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
-        synthetic.write(out=notes.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
+        synthetic.write_triage(out=notes.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
         batch = {"source": {"uri": f"{notes.as_uri()}/inbox/date={{date}}/*.csv", "format": "csv", "null_values": [""]}}
         training = {"epochs": 12, "batch_size": 8, "checkpoint_every": 20}
         tiny.usecase(cases, tiny_model, f"{notes.as_uri()}/landing/*.csv", batch=batch, gate=LENIENT, finetune=training)
@@ -177,10 +177,10 @@ def test_notes_become_an_approved_champion_even_if_training_is_killed_once(world
     evaluate = world.started_by_asset("tiny.evaluate", 0)
     assert "| accuracy |" in world.answer("tiny.evaluate", "Approve")
     assert world.finished("tiny.evaluate", evaluate)["promote"] == "success"
-    assert registry.champion(usecase="tiny")["version"] == "1"
+    assert registry.find_champion(usecase="tiny")["version"] == "1"
     told = world.api.call("GET", "/assets/events?source_dag_id=tiny.evaluate")["asset_events"]
-    assert [event["extra"]["sha256"] for event in told] == [registry.champion(usecase="tiny")["release"]["sha256"]]
-    (approval,) = ledger.entries(usecase="tiny", kind="approval")
+    assert [event["extra"]["sha256"] for event in told] == [registry.find_champion(usecase="tiny")["release"]["sha256"]]
+    (approval,) = ledger.read_ledger(usecase="tiny", kind="approval")
     assert (approval["body"]["by"], approval["body"]["choice"]) == ("approver", "Approve")
 
 
@@ -230,7 +230,7 @@ def test_a_training_that_is_cancelled_leaves_no_process_and_its_checkpoints(worl
     task = f"/dags/tiny.train/dagRuns/{quote(run, safe='')}/taskInstances/finetune"
     world.api.call("PATCH", task, {"new_state": "failed"})
     world.wait(lambda: not _training(world) or None, 60, "the training's process to end")
-    assert world.finished("tiny.train", run)["package"] == "upstream_failed"
+    assert world.finished("tiny.train", run)["package_release"] == "upstream_failed"
     assert _checkpoints(world)  # what was done is not lost: the run of the next test goes on from there
 
 
@@ -242,8 +242,8 @@ def test_a_rejected_control_run_is_recorded_and_changes_nothing(world: World) ->
     world.answer("tiny.evaluate", "Reject")
     states = world.finished("tiny.evaluate", evaluate)
     assert (states["approve"], states["record_approval"], states["promote"]) == ("success", "success", "skipped")
-    assert ledger.entries(usecase="tiny", kind="approval")[-1]["body"]["choice"] == "Reject"
-    assert registry.champion(usecase="tiny")["version"] == "1"
+    assert ledger.read_ledger(usecase="tiny", kind="approval")[-1]["body"]["choice"] == "Reject"
+    assert registry.find_champion(usecase="tiny")["version"] == "1"
 
 
 def test_two_days_are_answered_and_the_drifting_one_starts_a_retraining(world: World) -> None:
@@ -253,7 +253,7 @@ def test_two_days_are_answered_and_the_drifting_one_starts_a_retraining(world: W
         monitor = world.started_by_asset("tiny.monitor", number)
         world.finished("tiny.monitor", monitor)
     decisions = {
-        entry["body"]["date"]: entry["body"]["retrain"] for entry in ledger.entries(usecase="tiny", kind="retrain")
+        entry["body"]["date"]: entry["body"]["retrain"] for entry in ledger.read_ledger(usecase="tiny", kind="retrain")
     }
     assert decisions == {DAYS[0]: False, DAYS[1]: True}
     retraining = world.started_by_asset("tiny.prepare_data", 1)
@@ -262,19 +262,19 @@ def test_two_days_are_answered_and_the_drifting_one_starts_a_retraining(world: W
 
 def test_answering_a_day_again_changes_nothing(world: World) -> None:
     at = f"file://{world.home}/store/tiny/predictions/date={DAYS[0]}"
-    before, chain = artifacts.at(at), ledger.verify(usecase="tiny")
+    before, chain = artifacts.at(at), ledger.verify_ledger(usecase="tiny")
     run = world.api.trigger("tiny.batch_inference", {"date": DAYS[0]})
     assert world.finished("tiny.batch_inference", run)["announce_predictions"] == "skipped"
     assert artifacts.at(at) == before
-    assert ledger.verify(usecase="tiny") == chain
+    assert ledger.verify_ledger(usecase="tiny") == chain
 
 
 def test_base_models_are_measured_in_turn_and_one_is_refused_by_name(world: World) -> None:
     run = world.api.trigger("tiny.select_base_model")
     assert set(world.finished("tiny.select_base_model", run).values()) == {"success"}
-    page = world.api.log("tiny.select_base_model", run, "report")
+    page = world.api.log("tiny.select_base_model", run, "report_selection")
     assert "| current (" in page and "| chosen |" in page and "licence 'gemma' is refused" in page
-    assert len(ledger.entries(usecase="tiny", kind="base_model_selection")) == 1
+    assert len(ledger.read_ledger(usecase="tiny", kind="base_model_selection")) == 1
 
 
 def test_rolling_back_the_first_champion_is_refused_with_a_reason(world: World) -> None:
@@ -291,7 +291,7 @@ def test_another_hospitals_export_becomes_a_judged_candidate_by_yaml_alone(world
     evaluate = world.started_by_asset("other.evaluate", 0)
     states = world.finished("other.evaluate", evaluate)
     assert (states["gate"], states["approve"]) == ("success", "skipped")  # a random model beats nobody
-    assert ledger.entries(usecase="other", kind="gate")[0]["body"]["verdict"]["verdict"] == "fail"
+    assert ledger.read_ledger(usecase="other", kind="gate")[0]["body"]["verdict"]["verdict"] == "fail"
 
 
 def test_a_file_that_lands_starts_prepare_data_by_itself(world: World) -> None:
@@ -310,12 +310,12 @@ def test_a_file_that_lands_starts_prepare_data_by_itself(world: World) -> None:
 def test_every_trial_of_a_search_is_a_task_and_what_won_is_trained(world: World) -> None:
     run = world.started_by_asset("watched.train", 0)
     assert set(world.finished("watched.train", run).values()) == {"success"}
-    trials = [task for task in world.api.tasks("watched.train", run) if task["task_id"] == "trial"]
+    trials = [task for task in world.api.tasks("watched.train", run) if task["task_id"] == "run_trial"]
     assert sorted(task["map_index"] for task in trials) == [0, 1]
-    won = world.api.xcom("watched.train", run, "best")
+    won = world.api.xcom("watched.train", run, "choose_trial")
     assert (artifacts.fetch(won["report"]) / "report.md").read_text().count("| complete |") >= 1
     adapter = artifacts.fetch(world.api.xcom("watched.train", run, "finetune"))
-    assert storage.read_json((adapter / "adapter_config.json").as_uri())["r"] == won["settings"]["rank"]
+    assert objects.read_json((adapter / "adapter_config.json").as_uri())["r"] == won["settings"]["rank"]
 
 
 def test_reviewed_notes_correct_what_was_answered_and_the_champion_learns_from_it(world: World) -> None:
@@ -327,16 +327,16 @@ def test_reviewed_notes_correct_what_was_answered_and_the_champion_learns_from_i
     known = len(world.api.runs("tiny.train"))
     world.api.call("PATCH", "/dags/tiny.evaluate", {"is_paused": True})
     tasks = lambda: {task["task_id"] for task in world.api.call("GET", "/dags/tiny.train/tasks")["tasks"]}  # noqa: E731
-    world.wait(lambda: {"corrections", "prefer"} <= tasks(), 180, "the edited use case")
+    world.wait(lambda: {"collect_corrections", "tune_preferences"} <= tasks(), 180, "the edited use case")
     shutil.copy(world.home / "demo" / "reviewed" / "hospital_b.csv", world.home / "demo" / "landing")
     run = world.api.trigger("tiny.prepare_data")
     assert set(world.finished("tiny.prepare_data", run).values()) == {"success"}
     train = world.started_by_asset("tiny.train", known)
     assert set(world.finished("tiny.train", train).values()) == {"success"}
-    tuned, pairs = (world.api.xcom("tiny.train", train, task) for task in ("prefer", "corrections"))
+    tuned, pairs = (world.api.xcom("tiny.train", train, task) for task in ("tune_preferences", "collect_corrections"))
     assert tuned["rows"] + tuned["meta"]["held_out"] == pairs["rows"] >= 4
     assert all(0 <= tuned["meta"][f"preferred.{when}"] <= 1 for when in ("before", "after"))
-    assert "preferred answers:" in world.api.log("tiny.train", train, "prefer")
+    assert "preferred answers:" in world.api.log("tiny.train", train, "tune_preferences")
 
 
 def test_data_docs_open_for_a_signed_in_user(world: World) -> None:

@@ -56,21 +56,21 @@ def mlflow(home: Path, mlflow_template: Path) -> Path:
 @pytest.fixture(scope="session")
 def trained(world: World, mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> ArtifactRef:
     """A LoRA adapter of the tiny model, one epoch."""
-    from llmops_tasks.training.finetune import finetune
+    from llmops_tasks.training.finetuning import finetune
 
     folder = tmp_path_factory.mktemp("trained")
     shutil.copyfile(mlflow_template, folder / "mlflow.db")
     with _at_home(folder):
-        return finetune(usecase=world.usecase, dataset=world.dataset, base=world.base)
+        return finetune(usecase=world.usecase, dataset=world.dataset, start=world.base)
 
 
 @pytest.fixture(scope="session")
 def released(world: World, trained: ArtifactRef, tmp_path_factory: pytest.TempPathFactory) -> ArtifactRef:
     """That adapter, merged and packaged."""
-    from llmops_tasks.release.package import package
+    from llmops_tasks.release.packaging import package_release
 
     with _at_home(tmp_path_factory.mktemp("released")):
-        return package(usecase=world.usecase, trained=trained, base=world.base, dataset=world.dataset)
+        return package_release(usecase=world.usecase, trained=trained, base=world.base, dataset=world.dataset)
 
 
 class _at_home:

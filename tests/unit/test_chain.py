@@ -10,7 +10,7 @@ import yaml
 
 from llmops_tasks import chain
 from llmops_tasks.errors import InputError
-from llmops_tasks.training import corrections, finetune, preferences, search
+from llmops_tasks.training import corrections, finetuning, preferences, search
 
 
 def test_it_stops_after_the_step_asked_for(tiny_usecase: str) -> None:
@@ -32,11 +32,11 @@ def _trained_by(usecase: str, monkeypatch: pytest.MonkeyPatch, **sections: Any) 
     raw["finetune"] |= sections.pop("finetune", {})
     path.write_text(yaml.safe_dump(raw | sections), encoding="utf-8")
     for module, verb, result in (
-        (corrections, "corrections", "pairs"),
-        (preferences, "prefer", {}),
-        (search, "trial", {"number": 0}),
-        (search, "best", {"settings": {"rank": 4}}),
-        (finetune, "finetune", {}),
+        (corrections, "collect_corrections", "pairs"),
+        (preferences, "tune_preferences", {}),
+        (search, "run_trial", {"number": 0}),
+        (search, "choose_trial", {"settings": {"rank": 4}}),
+        (finetuning, "finetune", {}),
     ):
         monkeypatch.setattr(module, verb, lambda verb=verb, result=result, **given: called.append(f"{verb} {given.get('settings') or given.get('number', '')}".strip()) or result)  # fmt: skip
     chain._train(usecase, {"version": {}, "start": {}, "control": "none"})
@@ -47,13 +47,13 @@ def test_it_learns_from_corrections_where_the_use_case_says_so(
     tiny_usecase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = {"start": "champion", "preferences": {}}
-    assert _trained_by(tiny_usecase, monkeypatch, finetune=changed) == ["corrections", "prefer"]
+    assert _trained_by(tiny_usecase, monkeypatch, finetune=changed) == ["collect_corrections", "tune_preferences"]
 
 
 def test_it_searches_where_the_use_case_says_so(tiny_usecase: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"space": {"rank": {"choices": [4, 8]}}, "trials": 2}
     called = _trained_by(tiny_usecase, monkeypatch, search=found)
-    assert called == ["trial 0", "trial 1", "best", "finetune {'rank': 4}"]
+    assert called == ["run_trial 0", "run_trial 1", "choose_trial", "finetune {'rank': 4}"]
 
 
 @pytest.mark.usefixtures("mlflow")
@@ -63,9 +63,9 @@ def test_the_whole_chain_on_shuffled_labels_ends_at_a_refusal_in_the_ledger(tiny
     done = chain.chain(usecase=tiny_usecase, control="shuffled_labels")
     assert list(done)[-1] == "gate"
     assert done["gate"]["verdict"] != "pass"  # random weights and shuffled labels
-    entries = ledger.entries(usecase=tiny_usecase)
+    entries = ledger.read_ledger(usecase=tiny_usecase)
     assert [entry["kind"] for entry in entries] == ["gate"]
     assert entries[0]["body"]["verdict"] == done["gate"]
     again = chain.chain(usecase=tiny_usecase, control="shuffled_labels")
     assert again["gate"] == done["gate"]
-    assert ledger.entries(usecase=tiny_usecase) == entries
+    assert ledger.read_ledger(usecase=tiny_usecase) == entries

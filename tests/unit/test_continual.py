@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, config
+from llmops_tasks import config
 from llmops_tasks.contracts import EARLIER, ArtifactRef, Check
 from llmops_tasks.evaluation import gate, quality
-from llmops_tasks.release.package import package
-from llmops_tasks.training.base_model import base_model
-from llmops_tasks.training.finetune import finetune
+from llmops_tasks.release.packaging import package_release
+from llmops_tasks.store import artifacts
+from llmops_tasks.training.base_model import fetch_base_model
+from llmops_tasks.training.finetuning import finetune
 from tests.support import tiny
 
 pytestmark = pytest.mark.usefixtures("mlflow")
@@ -56,24 +57,24 @@ def _usecase(folder: Path, model: Path, **settings: Any) -> str:
 
 
 def _release(usecase: str, dataset: ArtifactRef, base: ArtifactRef) -> ArtifactRef:
-    trained = finetune(usecase=usecase, dataset=dataset, base=base)
-    return package(usecase=usecase, trained=trained, base=base, dataset=dataset)
+    trained = finetune(usecase=usecase, dataset=dataset, start=base)
+    return package_release(usecase=usecase, trained=trained, base=base, dataset=dataset)
 
 
 def _check(usecase: str, dataset: ArtifactRef, release: ArtifactRef, champion: dict[str, Any]) -> Check:
     """What the gate finds about forgetting."""
     subjects = {"candidate": release, "champion": champion["release"]}
     reports = [quality.evaluate(usecase=usecase, dataset=dataset, subject=name, model=ref) for name, ref in subjects.items()]  # fmt: skip
-    evidence = quality.compare_all(usecase=usecase, reports=reports, champion=champion)
+    evidence = quality.compare_subjects(usecase=usecase, reports=reports, champion=champion)
     stamps = {"smoke": False, "control": "none"}
-    found = gate.decide(policy=config.load(usecase).gate, **evidence, has_champion=True, stamps=stamps)
+    found = gate.apply_policy(policy=config.load(usecase).gate, **evidence, has_champion=True, stamps=stamps)
     return next(check for check in found["checks"] if EARLIER in check["name"])
 
 
 def test_new_records_alone_fail_on_forgetting_and_a_replay_passes(tmp_path: Path, tiny_model: Path) -> None:
     first = _usecase(tmp_path / "first", tiny_model)
     old, grown = _dataset(_rows(OLD, 240, "a")), _dataset(_rows(OLD, 240, "a") + _rows(NEW, 150, "b"))
-    champion = {"version": "1", "release": _release(first, old, base_model(usecase=first)), "dataset": old}
+    champion = {"version": "1", "release": _release(first, old, fetch_base_model(usecase=first)), "dataset": old}
     found = {}
     for replay in (0.0, 0.5):
         going_on = {"start": "champion", "continual": {"replay": replay}, "seed": 11}

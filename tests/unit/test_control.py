@@ -53,6 +53,6 @@ def test_the_gate_refuses_shuffled_labels_and_passes_true_ones_and_the_ledger_sh
     shuffled = chain(usecase=easy_usecase, control="shuffled_labels")["gate"]
     assert (true["verdict"], shuffled["verdict"]) == ("pass", "fail")
     assert any(reason.startswith("quadratic_kappa") for reason in shuffled["reasons"])
-    recorded = [entry["body"]["verdict"] for entry in ledger.entries(usecase=easy_usecase, kind="gate")]
+    recorded = [entry["body"]["verdict"] for entry in ledger.read_ledger(usecase=easy_usecase, kind="gate")]
     assert [verdict["verdict"] for verdict in recorded] == ["pass", "fail"]
     assert recorded[0]["candidate_sha256"] != recorded[1]["candidate_sha256"]

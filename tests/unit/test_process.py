@@ -16,19 +16,19 @@ from pathlib import Path
 import pytest
 
 from llmops_tasks import process
-from llmops_tasks.data.ingest import ingest
-from llmops_tasks.data.synthetic import write
+from llmops_tasks.data.ingestion import ingest
+from llmops_tasks.data.synthetic import write_triage
 from llmops_tasks.errors import ConfigError, InputError, LLMOpsError, SourceError
-from llmops_tasks.release.ledger import verify
+from llmops_tasks.release.ledger import verify_ledger
 from tests.support import small
 from tests.support.tiny import ROOT
 
 
 def test_an_isolated_verb_returns_its_result_and_what_it_cost(tmp_path: Path) -> None:
     sizes = {"notes": 20, "day_notes": 3, "reviewed_notes": 3}
-    result = process.isolated(write)(out=(tmp_path / "a").as_uri(), **sizes)
+    result = process.isolated(write_triage)(out=(tmp_path / "a").as_uri(), **sizes)
     cost = result.pop("cost")
-    assert result == {**write(out=(tmp_path / "b").as_uri(), **sizes), "uri": (tmp_path / "a").as_uri()}
+    assert result == {**write_triage(out=(tmp_path / "b").as_uri(), **sizes), "uri": (tmp_path / "a").as_uri()}
     assert (tmp_path / "a" / "landing" / "history.csv").read_bytes() == (
         tmp_path / "b" / "landing" / "history.csv"
     ).read_bytes()
@@ -48,12 +48,12 @@ def test_errors_keep_their_kind_and_their_words(tmp_path: Path) -> None:
 
 
 def test_an_unknown_verb_is_refused_even_with_large_arguments() -> None:
-    with pytest.raises(InputError, match="No verb 'os:system'"):
-        process.call("os:system", {"command": "x" * 1_000_000})
+    with pytest.raises(InputError, match=r"No verb 'os\.system'"):
+        process.call("os.system", {"command": "x" * 1_000_000})
 
 
 def test_an_isolated_verb_keeps_its_name() -> None:
-    assert process.isolated(verify).__name__ == "verify"
+    assert process.isolated(verify_ledger).__name__ == "verify_ledger"
 
 
 @pytest.fixture
@@ -105,14 +105,14 @@ def test_a_killed_child_is_a_clear_error(hanging: Callable[[], None], how: signa
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(LLMOpsError) as caught:
-        process.isolated(verify)(usecase="triage")
+        process.isolated(verify_ledger)(usecase="triage")
     killer.join()
-    assert "The process of 'release.ledger:verify'" in str(caught.value)
+    assert "The process of 'release.verify_ledger'" in str(caught.value)
     assert message in str(caught.value)
 
 
 def test_the_child_dies_with_its_parent_even_by_sigkill(hanging: Callable[[], None]) -> None:
-    code = "from llmops_tasks import process; process.call('release.ledger:verify', {'usecase': 'triage'})"
+    code = "from llmops_tasks import process; process.call('release.verify_ledger', {'usecase': 'triage'})"
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
         hanging()
@@ -130,7 +130,7 @@ def test_the_child_dies_with_its_parent_even_by_sigkill(hanging: Callable[[], No
 def test_what_a_library_prints_does_not_spoil_the_result(tmp_path: Path) -> None:
     """The result is the only thing on standard output; log lines go to standard error."""
     done = subprocess.run(
-        [sys.executable, "-m", "llmops_tasks", "release.verify", "triage"],
+        [sys.executable, "-m", "llmops_tasks", "release.verify_ledger", "triage"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks.config_data import Augment
+from llmops_tasks.config.data import Augment
 from llmops_tasks.data.augment import augmented, noisy
 from llmops_tasks.errors import DataError
 

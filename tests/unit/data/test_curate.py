@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from llmops_tasks.config_data import Curate
+from llmops_tasks.config.data import Curate
 from llmops_tasks.data import curate
 
 WORDS = [f"word{n}" for n in range(400)]

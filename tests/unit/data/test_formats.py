@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import columns, tables
-from llmops_tasks.data.ingest import MAX_CELL, ingest
+from llmops_tasks.data.ingestion import MAX_CELL, ingest
 from llmops_tasks.errors import SourceError
+from llmops_tasks.store import artifacts
 from tests.support import small
 
 NAMES = small.HEADER.split(",")

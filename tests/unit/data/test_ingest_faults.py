@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, storage
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import tables
-from llmops_tasks.data.ingest import MAX_CELL, ingest
+from llmops_tasks.data.ingestion import MAX_CELL, ingest
 from llmops_tasks.errors import SourceError, StorageError
+from llmops_tasks.store import artifacts, objects
 from tests.support import small
 
 
@@ -46,7 +46,7 @@ def _csv(*rows: str) -> str:
 
 
 def _nothing_published() -> bool:
-    return storage.find(f"{storage.store_uri()}/small/*/*/*") == []
+    return objects.find(f"{objects.store_uri()}/small/*/*/*") == []
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def test_whichever_call_finds_the_disk_full_nothing_half_is_published(
                 ref = ingest(usecase=usecase)
             except StorageError:
                 ref = None
-        for uri in storage.find(f"{storage.store_uri()}/small/records*/*/{artifacts.MANIFEST}"):
+        for uri in objects.find(f"{objects.store_uri()}/small/records*/*/{artifacts.MANIFEST}"):
             artifacts.fetch_at(uri.removesuffix(f"/{artifacts.MANIFEST}"))
         assert len(_good(ingest(usecase=usecase))) == 5
         if ref is not None and len(seen) < nth:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, storage
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import formats, tables
-from llmops_tasks.data.ingest import ingest
+from llmops_tasks.data.ingestion import ingest
 from llmops_tasks.errors import ConflictError, SourceError, StorageError
+from llmops_tasks.store import artifacts, objects
 from tests.support import small
 
 
@@ -62,12 +62,12 @@ def test_nothing_new_is_no_work_and_the_same_artifact(tmp_path: Path, parsed: li
     usecase = _usecase(tmp_path, mode)
     _write(tmp_path, "a.csv", 1, 2)
     first = ingest(usecase=usecase)
-    written = {path: path.stat().st_mtime_ns for path in storage.local_path(storage.store_uri()).rglob("*")}
+    written = {path: path.stat().st_mtime_ns for path in objects.local_path(objects.store_uri()).rglob("*")}
     assert ingest(usecase=usecase) == first
     (tmp_path / "in" / "a.csv").touch()
     assert ingest(usecase=usecase) == first
     assert parsed == ["a.csv"]
-    assert {path: path.stat().st_mtime_ns for path in storage.local_path(storage.store_uri()).rglob("*")} == written
+    assert {path: path.stat().st_mtime_ns for path in objects.local_path(objects.store_uri()).rglob("*")} == written
 
 
 @pytest.mark.parametrize("mode", ["objects", "watermark"])
@@ -141,7 +141,7 @@ def test_a_run_that_died_before_its_journal_entry_is_taken_up_again(
         raise StorageError("power cut")
 
     with monkeypatch.context() as patch, pytest.raises(StorageError, match="power cut"):
-        patch.setattr(storage, "create", power_cut)
+        patch.setattr(objects, "create", power_cut)
         ingest(usecase=usecase)
     assert _visits(ingest(usecase=usecase)) == ["V5", "V1"]
     assert parsed == ["a.csv", "b.csv"]
@@ -150,7 +150,7 @@ def test_a_run_that_died_before_its_journal_entry_is_taken_up_again(
 def test_of_two_runs_at_once_the_second_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usecase = _usecase(tmp_path, "watermark")
     _write(tmp_path, "a.csv", 1, 9)
-    create, calls = storage.create, []
+    create, calls = objects.create, []
 
     def other_run_first(uri: str, data: bytes) -> None:
         calls.append(uri)
@@ -161,9 +161,9 @@ def test_of_two_runs_at_once_the_second_begins_again(tmp_path: Path, monkeypatch
         create(uri, data)
 
     _write(tmp_path, "b.csv", 2, 10)
-    monkeypatch.setattr(storage, "create", other_run_first)
+    monkeypatch.setattr(objects, "create", other_run_first)
     assert _visits(ingest(usecase=usecase)) == ["V1", "V9", "V10"]
-    monkeypatch.setattr(storage, "create", lambda uri, data: (_ for _ in ()).throw(ConflictError("taken")))
+    monkeypatch.setattr(objects, "create", lambda uri, data: (_ for _ in ()).throw(ConflictError("taken")))
     _write(tmp_path, "c.csv", 11)
     with pytest.raises(ConflictError, match="Let one run at a time ingest"):
         ingest(usecase=usecase)
@@ -175,9 +175,9 @@ def test_the_journal_only_grows(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         _write(tmp_path, f"{number}.csv", number)
         ingest(usecase=usecase)
-        found = storage.find(f"{storage.store_uri()}/small/ingested/*")
-        assert len(found) == number and [storage.read_bytes(uri) for uri in kept] == list(kept.values())
-        kept = {uri: storage.read_bytes(uri) for uri in found}
+        found = objects.find(f"{objects.store_uri()}/small/ingested/*")
+        assert len(found) == number and [objects.read_bytes(uri) for uri in kept] == list(kept.values())
+        kept = {uri: objects.read_bytes(uri) for uri in found}
 
 
 @pytest.mark.parametrize("mode", ["objects", "watermark"])
@@ -199,7 +199,7 @@ def test_a_day_is_always_read_whole(tmp_path: Path, parsed: list[str]) -> None:
     ingest(usecase=usecase)
     _write(tmp_path, "rows-2026-01-05.csv", 5)
     assert _visits(ingest(usecase=usecase, date="2026-01-05")) == ["V5"]
-    assert len(storage.find(f"{storage.store_uri()}/small/ingested/*")) == 1
+    assert len(objects.find(f"{objects.store_uri()}/small/ingested/*")) == 1
 
 
 @pytest.mark.parametrize("mode", ["none", "objects"])

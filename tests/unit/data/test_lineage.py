@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from llmops_tasks import artifacts
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import lineage
-from llmops_tasks.data.anonymize import anonymize
-from llmops_tasks.data.ingest import ingest
-from llmops_tasks.data.validate import validate
-from llmops_tasks.data.versions import version
+from llmops_tasks.data.anonymization import anonymize
+from llmops_tasks.data.dataset import build_dataset
+from llmops_tasks.data.ingestion import ingest
+from llmops_tasks.data.validation import validate
 from llmops_tasks.errors import InputError
+from llmops_tasks.store import artifacts
 from tests.support import small
 
 
@@ -30,7 +30,7 @@ def versions(tmp_path: Path) -> tuple[str, ArtifactRef, ArtifactRef]:
             small.csv(tmp_path, second, "rows-2.csv")
         usecase = small.usecase(tmp_path, {"uri": f"file://{tmp_path}/rows-*.csv"})
         records = anonymize(usecase=usecase, records=validate(usecase=usecase, records=ingest(usecase=usecase)))
-        made.append(version(usecase=usecase, records=records))
+        made.append(build_dataset(usecase=usecase, records=records))
     return usecase, made[0], made[1]
 
 
@@ -38,7 +38,7 @@ def test_a_dataset_leads_back_to_every_source_row(
     versions: tuple[str, ArtifactRef, ArtifactRef], tmp_path: Path
 ) -> None:
     usecase, _, newer = versions
-    found = lineage.lineage(usecase=usecase, version=newer["sha256"][:12])
+    found = lineage.trace_dataset(usecase=usecase, version=newer["sha256"][:12])
     assert [step["kind"] for step in found["steps"]] == ["dataset", "anonymized", "validated", "records"]
     assert found["sources"] == {f"file://{tmp_path}/rows-1.csv": 9, f"file://{tmp_path}/rows-2.csv": 12}
     rows = pd.read_parquet(artifacts.fetch(found["rows_of"]) / "origins.parquet").set_index("record_id")
@@ -48,18 +48,18 @@ def test_a_dataset_leads_back_to_every_source_row(
 
 def test_a_record_leads_forward_to_every_dataset(versions: tuple[str, ArtifactRef, ArtifactRef]) -> None:
     usecase, older, newer = versions
-    assert {item["dataset"] for item in lineage.holding(usecase=usecase, record="V1")} == {
+    assert {item["dataset"] for item in lineage.find_record(usecase=usecase, record="V1")} == {
         older["sha256"],
         newer["sha256"],
     }
-    assert [item["dataset"] for item in lineage.holding(usecase=usecase, record="V12")] == [newer["sha256"]]
-    assert lineage.holding(usecase=usecase, record="V4") == []  # in quarantine
-    assert lineage.holding(usecase=usecase, record="' or 1=1 --") == []
+    assert [item["dataset"] for item in lineage.find_record(usecase=usecase, record="V12")] == [newer["sha256"]]
+    assert lineage.find_record(usecase=usecase, record="V4") == []  # in quarantine
+    assert lineage.find_record(usecase=usecase, record="' or 1=1 --") == []
 
 
 def test_the_difference_is_told_in_words(versions: tuple[str, ArtifactRef, ArtifactRef]) -> None:
     usecase, older, newer = versions
-    found = lineage.diff(usecase=usecase, before=older["sha256"][:10], after=newer["sha256"][:10])
+    found = lineage.compare_datasets(usecase=usecase, before=older["sha256"][:10], after=newer["sha256"][:10])
     assert found["counts"] | {"moved to another split": 0} == {
         "added": 12, "removed": 0, "with another text": 1, "with another label": 0, "moved to another split": 0,
     }  # fmt: skip
@@ -70,7 +70,7 @@ def test_the_difference_is_told_in_words(versions: tuple[str, ArtifactRef, Artif
 
 def test_nothing_changes_between_a_version_and_itself(versions: tuple[str, ArtifactRef, ArtifactRef]) -> None:
     usecase, older, _ = versions
-    same = lineage.diff(usecase=usecase, before=older["sha256"], after=older["sha256"])
+    same = lineage.compare_datasets(usecase=usecase, before=older["sha256"], after=older["sha256"])
     assert same["words"] == ["the evaluation set is the same"]
 
 
@@ -79,4 +79,4 @@ def test_a_version_that_is_not_there_or_not_one_is_refused(
     versions: tuple[str, ArtifactRef, ArtifactRef], prefix: str
 ) -> None:
     with pytest.raises(InputError, match=r"dataset versions begin with .* Allowed: one of"):
-        lineage.lineage(usecase=versions[0], version=prefix)
+        lineage.trace_dataset(usecase=versions[0], version=prefix)

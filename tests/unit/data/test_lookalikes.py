@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from llmops_tasks import artifacts
 from llmops_tasks.data import tables
-from llmops_tasks.data.anonymize import anonymize
-from llmops_tasks.data.ingest import ingest
-from llmops_tasks.data.validate import validate
-from llmops_tasks.data.versions import version
+from llmops_tasks.data.anonymization import anonymize
+from llmops_tasks.data.dataset import build_dataset
+from llmops_tasks.data.ingestion import ingest
+from llmops_tasks.data.validation import validate
+from llmops_tasks.store import artifacts
 
 ALONE = {"by": "record", "order": "digest", "train": 0.6, "validation": 0.1, "test": 0.3}
 Kind = tuple[dict[str, Any], bytes]
@@ -203,5 +203,5 @@ def test_a_kind_of_data_is_read_by_its_yaml_alone(tmp_path: Path, name: str) -> 
         assert {column: rows[place][column] for column in values} == values
     assert ingest(usecase=usecase) == records
     clean = anonymize(usecase=usecase, records=validate(usecase=usecase, records=records))
-    dataset = version(usecase=usecase, records=clean)
+    dataset = build_dataset(usecase=usecase, records=clean)
     assert sum(dataset["meta"]["splits"].values()) == dataset["rows"] > 20

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import storage
-from llmops_tasks.data.ingest import ingest
-from llmops_tasks.data.validate import validate
-from llmops_tasks.data.versions import version
+from llmops_tasks.data.dataset import build_dataset
+from llmops_tasks.data.ingestion import ingest
+from llmops_tasks.data.validation import validate
+from llmops_tasks.store import digests
 from tests.support import small, tiny
 
 # Starts the same verb in one fresh child after another and kills each, with no warning, at a seeded moment.
@@ -22,9 +22,9 @@ from tests.support import small, tiny
 _KILLER = """
 import json, os, random, signal, sys, time
 import duckdb, pyarrow.compute, pyarrow.parquet
-from llmops_tasks.data import ingest, validate, versions
+from llmops_tasks.data import build_dataset, ingest, validate
 
-verbs = {"ingest": ingest.ingest, "validate": validate.validate, "version": versions.version}
+verbs = {"ingest": ingest, "validate": validate, "build_dataset": build_dataset}
 if sys.argv[1] == "validate":
     import great_expectations.expectations, pandas
 verb, arguments, home, points = verbs[sys.argv[1]], json.loads(sys.argv[2]), sys.argv[3], int(sys.argv[4])
@@ -48,7 +48,7 @@ for number in range(points):
     killed += os.waitpid(pid, 0)[1] == signal.SIGKILL
 print(json.dumps(killed))
 """
-_VERBS: dict[str, Callable[..., Any]] = {"ingest": ingest, "validate": validate, "version": version}
+_VERBS: dict[str, Callable[..., Any]] = {"ingest": ingest, "validate": validate, "build_dataset": build_dataset}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ _VERBS: dict[str, Callable[..., Any]] = {"ingest": ingest, "validate": validate,
         ("ingest", "none", 4000, 10),
         ("ingest", "objects", 4000, 10),
         ("validate", "none", 100, 20),
-        ("version", "none", 500, 20),
+        ("build_dataset", "none", 500, 20),
     ],
 )
 def test_a_run_that_is_killed_leaves_nothing_half_and_is_repeated_byte_for_byte(
@@ -97,6 +97,6 @@ def _everything(home: Path) -> dict[str, str]:
     store = home / "store"
     found = [path for path in store.rglob("*") if path.is_file() and "/." not in str(path.relative_to(home))]
     return {
-        str(path.relative_to(store)): storage.digest(path.read_bytes().replace(str(home).encode(), b"~"))
+        str(path.relative_to(store)): digests.digest(path.read_bytes().replace(str(home).encode(), b"~"))
         for path in found
     }

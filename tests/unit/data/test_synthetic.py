@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_tasks.data.synthetic import MIX, reference_level, write
+from llmops_tasks.data.synthetic import MIX, reference_level, write_triage
 from llmops_tasks.errors import InputError
 
 SIZES = {"notes": 4000, "day_notes": 400, "reviewed_notes": 50}
@@ -19,7 +19,7 @@ SIZES = {"notes": 4000, "day_notes": 400, "reviewed_notes": 50}
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world large enough to count in."""
     folder = tmp_path_factory.mktemp("synthetic")
-    write(out=folder.as_uri(), **SIZES)
+    write_triage(out=folder.as_uri(), **SIZES)
     return folder
 
 
@@ -31,7 +31,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     sizes = {"notes": 40, "day_notes": 5, "reviewed_notes": 5}
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write(out=(tmp_path / name).as_uri(), seed=seed, **sizes)
+        write_triage(out=(tmp_path / name).as_uri(), seed=seed, **sizes)
     names = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
     assert len(names) == 8
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
@@ -64,7 +64,7 @@ def test_the_nurse_disagrees_in_about_fifteen_of_a_hundred_visits_by_one_level(w
 
 def test_what_was_answered_on_the_second_day_is_reviewed_later(tmp_path: Path) -> None:
     """So there is something to correct. The rest of the reviewed notes are of the days after."""
-    write(out=tmp_path.as_uri(), notes=20, day_notes=5, reviewed_notes=8)
+    write_triage(out=tmp_path.as_uri(), notes=20, day_notes=5, reviewed_notes=8)
     second = _rows(sorted((tmp_path / "inbox").iterdir())[1] / "notes.csv")
     reviewed = _rows(tmp_path / "reviewed" / "hospital_b.csv")
     assert len(reviewed) == 8 and len({row["visit_id"] for row in reviewed}) == 8
@@ -144,4 +144,4 @@ def test_about_a_third_of_the_visits_are_of_returning_patients_with_one_identity
 @pytest.mark.parametrize("arguments", [{"out": "/folder"}, {"out": "s3://b/x"}, {"out": "file:///folder", "notes": 0}])
 def test_what_cannot_be_written_is_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(InputError, match="Allowed: a file:// folder"):
-        write(**arguments)  # type: ignore[arg-type]
+        write_triage(**arguments)  # type: ignore[arg-type]

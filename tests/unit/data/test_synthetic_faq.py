@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llmops_tasks import config
-from llmops_tasks.data.synthetic_faq import write
+from llmops_tasks.data.synthetic_faq import write_faq
 from llmops_tasks.errors import InputError
 
 
@@ -22,13 +22,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The help desk as its defaults make it."""
     folder = tmp_path_factory.mktemp("faq")
-    write(out=folder.as_uri())
+    write_faq(out=folder.as_uri())
     return folder
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write(out=(tmp_path / name).as_uri(), seed=seed, questions=50, chats=10)
+        write_faq(out=(tmp_path / name).as_uri(), seed=seed, questions=50, chats=10)
     for name in ("landing/faq.jsonl", "chat/faq.jsonl"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
         assert (tmp_path / "a" / name).read_bytes() != (tmp_path / "c" / name).read_bytes()
@@ -60,13 +60,13 @@ def test_no_question_occurs_twice_and_every_intent_is_asked_for(written: Path) -
 
 def test_more_questions_than_there_are_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Given 9000 questions and 80 chats. Allowed: 1440 in all"):
-        write(out=tmp_path.as_uri(), questions=9000)
+        write_faq(out=tmp_path.as_uri(), questions=9000)
 
 
 @pytest.mark.parametrize("arguments", [{"out": "/folder"}, {"out": "s3://b/x"}, {"out": "file:///x", "questions": 0}])
 def test_what_cannot_be_written_is_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(InputError, match="Allowed: a file:// folder"):
-        write(**arguments)  # type: ignore[arg-type]
+        write_faq(**arguments)  # type: ignore[arg-type]
 
 
 def test_the_use_case_reads_the_files_fields() -> None:
@@ -105,7 +105,8 @@ def test_from_questions_to_a_dataset(written: Path, tmp_path: Path, folder: str)
     import pandas as pd
     import yaml
 
-    from llmops_tasks import artifacts, chain
+    from llmops_tasks import chain
+    from llmops_tasks.store import artifacts
 
     raw = yaml.safe_load(config.usecase_path("faq").read_text(encoding="utf-8"))
     raw["data"] |= {"min_rows": 50}

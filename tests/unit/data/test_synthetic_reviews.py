@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llmops_tasks import config, metrics
-from llmops_tasks.data.synthetic_reviews import Said, _opinion, reference_sentiment, write
+from llmops_tasks.data.synthetic_reviews import Said, _opinion, reference_sentiment, write_reviews
 from llmops_tasks.data.synthetic_reviews_words import PRODUCTS
 from llmops_tasks.errors import InputError
 from llmops_tasks.monitoring import drift
@@ -25,7 +25,7 @@ LABELS = ["neg", "mix", "pos"]
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shop large enough to count in."""
     folder = tmp_path_factory.mktemp("reviews")
-    write(out=folder.as_uri(), **SIZES)
+    write_reviews(out=folder.as_uri(), **SIZES)
     return folder
 
 
@@ -44,7 +44,7 @@ def _inbox(written: Path) -> list[list[dict[str, str]]]:
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        write(out=(tmp_path / name).as_uri(), seed=seed, reviews=60, week_reviews=5, reviewed=5)
+        write_reviews(out=(tmp_path / name).as_uri(), seed=seed, reviews=60, week_reviews=5, reviewed=5)
     names = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.csv"))
     assert len(names) == 15
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
@@ -63,7 +63,7 @@ def test_twelve_weekly_files_hold_their_own_weeks_reviews_in_order(written: Path
 
 
 def test_the_inbox_is_named_by_mondays_and_knows_no_labels(tmp_path: Path) -> None:
-    done = write(out=tmp_path.as_uri(), reviews=60, week_reviews=30, reviewed=5)
+    done = write_reviews(out=tmp_path.as_uri(), reviews=60, week_reviews=30, reviewed=5)
     assert done["days"] == ["2026-04-20", "2026-04-27"] and done["reviews"] == 125
     for day in done["days"]:
         assert date.fromisoformat(day).isoweekday() == 1
@@ -191,7 +191,7 @@ def test_the_new_line_is_less_liked(written: Path) -> None:
 @pytest.mark.parametrize("arguments", [{"out": "/folder"}, {"out": "s3://b/x"}, {"out": "file:///x", "reviews": 11}])
 def test_what_cannot_be_written_is_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(InputError, match="Allowed: a file:// folder"):
-        write(**arguments)  # type: ignore[arg-type]
+        write_reviews(**arguments)  # type: ignore[arg-type]
 
 
 def test_the_metric_its_gate_asks_for_is_measured() -> None:
@@ -207,7 +207,8 @@ def test_from_weekly_files_to_a_dataset(written: Path, tmp_path: Path) -> None:
     import pandas as pd
     import yaml
 
-    from llmops_tasks import artifacts, chain
+    from llmops_tasks import chain
+    from llmops_tasks.store import artifacts
 
     raw = yaml.safe_load(config.usecase_path("reviews").read_text(encoding="utf-8"))
     raw["data"]["source"]["uri"] = f"{written.as_uri()}/landing/*.csv"

@@ -93,7 +93,7 @@ CASES: list[tuple[str, Any, str]] = [
 def test_the_verdict(change: Any, expected: str) -> None:
     evidence = _evidence()
     change(evidence)
-    verdict = gate.decide(**evidence)
+    verdict = gate.apply_policy(**evidence)
     assert verdict["verdict"] == expected
     bad = [check["reason"] for check in verdict["checks"] if check["verdict"] != "pass"]
     assert verdict["reasons"] == (bad or ["every check passed"])
@@ -104,11 +104,11 @@ def test_a_figure_that_is_no_number_never_gets_a_verdict() -> None:
     evidence = _evidence()
     _kappa(evidence, float("nan"), float("nan"))
     with pytest.raises(ValueError, match="not JSON compliant"):
-        gate.decide(**evidence)
+        gate.apply_policy(**evidence)
 
 
 def test_no_evidence_at_all_never_passes() -> None:
-    verdict = gate.decide(policy=POLICY, reports=[], comparisons=[], has_champion=True, stamps=STAMPS)
+    verdict = gate.apply_policy(policy=POLICY, reports=[], comparisons=[], has_champion=True, stamps=STAMPS)
     assert verdict["verdict"] == "insufficient"
     assert len(verdict["reasons"]) == len(POLICY.limits) + len(POLICY.beats) + 1
     assert all("missing evidence never passes" in reason for reason in verdict["reasons"])
@@ -118,12 +118,12 @@ def test_no_evidence_at_all_never_passes() -> None:
 def test_the_same_evidence_gives_the_same_verdict_and_is_left_alone() -> None:
     evidence = _evidence()
     before = copy.deepcopy(evidence)
-    assert gate.decide(**evidence) == gate.decide(**copy.deepcopy(evidence))
+    assert gate.apply_policy(**evidence) == gate.apply_policy(**copy.deepcopy(evidence))
     assert evidence == before
 
 
 def test_every_piece_of_evidence_is_in_the_digest() -> None:
-    plain = gate.decide(**_evidence())["evidence_sha256"]
+    plain = gate.apply_policy(**_evidence())["evidence_sha256"]
     changes = [
         lambda e: _kappa(e, 0.551, 0.65),
         lambda e: e["comparisons"][0].update(n=201),
@@ -132,11 +132,11 @@ def test_every_piece_of_evidence_is_in_the_digest() -> None:
     for change in changes:
         evidence = _evidence()
         change(evidence)
-        assert gate.decide(**evidence)["evidence_sha256"] != plain
+        assert gate.apply_policy(**evidence)["evidence_sha256"] != plain
 
 
 def test_every_check_carries_observation_limit_and_n() -> None:
-    checks = gate.decide(**_evidence())["checks"]
+    checks = gate.apply_policy(**_evidence())["checks"]
     assert [check["name"] for check in checks] == [
         "quadratic_kappa",
         "under_triage_rate",
@@ -150,7 +150,7 @@ def test_every_check_carries_observation_limit_and_n() -> None:
 
 def test_judging_adds_the_candidates_version_and_the_shipped_policy() -> None:
     given = _evidence()
-    verdict = gate.judge(
+    verdict = gate.judge_candidate(
         usecase="triage",
         evidence={"reports": given["reports"], "comparisons": given["comparisons"]},
         candidate={"version": "4", "release": {"meta": {**STAMPS, "dataset_sha256": "d"}}},
@@ -158,15 +158,15 @@ def test_judging_adds_the_candidates_version_and_the_shipped_policy() -> None:
     )
     assert verdict["candidate_version"] == "4"
     assert verdict["verdict"] == "insufficient"  # the shipped policy wants tfidf beaten, and 300 records
-    assert verdict["policy_sha256"] != gate.decide(**given)["policy_sha256"]
+    assert verdict["policy_sha256"] != gate.apply_policy(**given)["policy_sha256"]
     assert json.loads(json.dumps(verdict)) == verdict
 
 
 def test_the_table_shows_every_check_and_every_reason() -> None:
     evidence = _evidence()
     evidence["comparisons"].clear()
-    verdict = gate.decide(**evidence)
-    text = gate.table(verdict=verdict)["markdown"]
+    verdict = gate.apply_policy(**evidence)
+    text = gate.render_gate_table(verdict=verdict)["markdown"]
     assert text.startswith("**Candidate version ?: insufficient**")
     assert "| quadratic_kappa | 0.600 | at least 0.5 | 200 | pass |" in text
     assert "| quadratic_kappa minus base's | not measured | at least 0 | 0 | insufficient |" in text
@@ -178,9 +178,9 @@ def test_a_smoke_run_fails_however_it_is_judged() -> None:
     given = _evidence()
     candidate = {"version": "4", "release": {"meta": {"smoke": True, "control": "none"}}}
     judged = {"reports": given["reports"], "comparisons": given["comparisons"]}
-    verdict = gate.judge(usecase="triage", evidence=judged, candidate=candidate, champion={"version": None})
+    verdict = gate.judge_candidate(usecase="triage", evidence=judged, candidate=candidate, champion={"version": None})
     assert verdict["verdict"] == "fail"
-    assert not gate.passed(verdict=verdict)
+    assert not gate.has_passed(verdict=verdict)
 
 
 def test_who_serves_already_needs_no_verdict() -> None:
@@ -190,10 +190,10 @@ def test_who_serves_already_needs_no_verdict() -> None:
 
 
 def test_only_a_pass_is_put_to_a_person() -> None:
-    assert gate.passed(verdict=gate.decide(**_evidence()))
+    assert gate.has_passed(verdict=gate.apply_policy(**_evidence()))
     evidence = _evidence()
     evidence["comparisons"].clear()
-    assert not gate.passed(verdict=gate.decide(**evidence))
+    assert not gate.has_passed(verdict=gate.apply_policy(**evidence))
 
 
 def _earlier(evidence: Evidence, low: float, high: float) -> None:
@@ -210,7 +210,7 @@ def test_what_the_champion_knew_may_be_forgotten_only_so_far(low: float, high: f
     evidence = _evidence()
     _champion(evidence, 0.0, 0.1)
     _earlier(evidence, low, high)
-    assert gate.decide(**evidence)["verdict"] == verdict
+    assert gate.apply_policy(**evidence)["verdict"] == verdict
 
 
 def test_forgetting_that_was_not_measured_does_not_pass() -> None:
@@ -218,11 +218,11 @@ def test_forgetting_that_was_not_measured_does_not_pass() -> None:
     _champion(evidence, 0.0, 0.1)
     _earlier(evidence, 0.0, 0.1)
     evidence["comparisons"].pop()
-    found = gate.decide(**evidence)
+    found = gate.apply_policy(**evidence)
     assert found["verdict"] == "insufficient" and EARLIER in found["reasons"][0]
 
 
 def test_without_a_champion_nothing_can_be_forgotten() -> None:
     evidence = _evidence()
     evidence["policy"] = POLICY.model_copy(update={"max_forgetting": 0.05})
-    assert gate.decide(**evidence)["verdict"] == "pass"
+    assert gate.apply_policy(**evidence)["verdict"] == "pass"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, storage
 from llmops_tasks.contracts import ArtifactRef, Report
 from llmops_tasks.errors import EvidenceError, InputError, IntegrityError
 from llmops_tasks.evaluation import quality
+from llmops_tasks.store import artifacts, objects
 
 NAMES = ["resuscitation", "emergent", "urgent", "less-urgent", "non-urgent"]
 
@@ -65,7 +65,7 @@ def test_the_split_is_measured_that_was_asked_for(world: Any, reports: dict[str,
 
 
 def test_a_comparison_is_the_difference_of_the_gates_metric(world: Any, reports: dict[str, Report]) -> None:
-    versus = quality.compare(usecase=world.usecase, candidate=reports["tfidf"], reference=reports["base"])
+    versus = quality.compare_pair(usecase=world.usecase, candidate=reports["tfidf"], reference=reports["base"])
     assert (versus["reference"], versus["metric"], versus["n"]) == ("base", "quadratic_kappa", reports["base"]["n"])
     values = [reports[name]["metrics"]["quadratic_kappa"]["value"] for name in ("tfidf", "base")]
     assert versus["difference"]["value"] == pytest.approx(values[0] - values[1], abs=2e-6)
@@ -73,17 +73,23 @@ def test_a_comparison_is_the_difference_of_the_gates_metric(world: Any, reports:
 
 
 def test_a_comparison_is_paired_and_turns_round(world: Any, reports: dict[str, Report]) -> None:
-    one = quality.compare(usecase=world.usecase, candidate=reports["tfidf"], reference=reports["base"])["difference"]
-    two = quality.compare(usecase=world.usecase, candidate=reports["base"], reference=reports["tfidf"])["difference"]
+    one = quality.compare_pair(usecase=world.usecase, candidate=reports["tfidf"], reference=reports["base"])[
+        "difference"
+    ]
+    two = quality.compare_pair(usecase=world.usecase, candidate=reports["base"], reference=reports["tfidf"])[
+        "difference"
+    ]
     assert two["value"] == pytest.approx(-one["value"])
     assert (two["low"], two["high"]) == (pytest.approx(-one["high"]), pytest.approx(-one["low"]))
-    same = quality.compare(usecase=world.usecase, candidate=reports["base"], reference=reports["base"])["difference"]
+    same = quality.compare_pair(usecase=world.usecase, candidate=reports["base"], reference=reports["base"])[
+        "difference"
+    ]
     assert set(same.values()) == {0.0}
 
 
 def test_the_candidate_is_compared_with_every_other_subject(world: Any, reports: dict[str, Report]) -> None:
     candidate: Report = {**reports["tfidf"], "subject": "candidate"}
-    evidence = quality.compare_all(usecase=world.usecase, reports=[reports["base"], candidate, reports["tfidf"]])
+    evidence = quality.compare_subjects(usecase=world.usecase, reports=[reports["base"], candidate, reports["tfidf"]])
     assert [report["subject"] for report in evidence["reports"]] == ["candidate", "base", "tfidf"]
     assert [comparison["reference"] for comparison in evidence["comparisons"]] == ["base", "tfidf"]
 
@@ -91,8 +97,8 @@ def test_the_candidate_is_compared_with_every_other_subject(world: Any, reports:
 def test_who_is_measured_follows_from_the_policy_and_the_champion(world: Any) -> None:
     nobody: dict[str, Any] = {"version": None, "release": None}
     given: dict[str, Any] = {"usecase": world.usecase, "candidate": {"release": {"sha256": "c"}}, "base": world.base}
-    assert [who["subject"] for who in quality.subjects(champion=nobody, **given)] == ["candidate", "base", "tfidf"]
-    plan = quality.subjects(champion={"version": "1", "release": {"sha256": "d"}}, **given)
+    assert [who["subject"] for who in quality.list_subjects(champion=nobody, **given)] == ["candidate", "base", "tfidf"]
+    plan = quality.list_subjects(champion={"version": "1", "release": {"sha256": "d"}}, **given)
     assert [who["subject"] for who in plan] == ["candidate", "base", "tfidf", "champion"]
     assert [who["model"] and who["model"]["sha256"] for who in plan] == ["c", world.base["sha256"], None, "d"]
 
@@ -100,16 +106,16 @@ def test_who_is_measured_follows_from_the_policy_and_the_champion(world: Any) ->
 def test_reports_on_other_records_cannot_be_compared(world: Any, reports: dict[str, Report]) -> None:
     other = quality.evaluate(usecase=world.usecase, dataset=world.dataset, subject="tfidf", split="validation")
     with pytest.raises(EvidenceError, match="measured on different records"):
-        quality.compare(usecase=world.usecase, candidate=reports["base"], reference=other)
+        quality.compare_pair(usecase=world.usecase, candidate=reports["base"], reference=other)
 
 
 def test_measuring_again_is_no_work_and_changes_nothing(world: Any) -> None:
     given = {"usecase": world.usecase, "dataset": world.dataset, "subject": "tfidf"}
     first = quality.evaluate(**given)
-    written = storage.find(f"{storage.store_uri()}/*/evaluations/*/predictions.parquet")
-    time = storage.local_path(written[0]).stat().st_mtime_ns
+    written = objects.find(f"{objects.store_uri()}/*/evaluations/*/predictions.parquet")
+    time = objects.local_path(written[0]).stat().st_mtime_ns
     assert quality.evaluate(**given) == first
-    assert storage.local_path(written[0]).stat().st_mtime_ns == time
+    assert objects.local_path(written[0]).stat().st_mtime_ns == time
 
 
 def test_damaged_weights_are_not_measured(world: Any, tmp_path: Path, tiny_model: Path) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, config, storage
+from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import EvidenceError
 from llmops_tasks.monitoring import drift
+from llmops_tasks.store import artifacts, objects
 
 CASE = config.load("triage")
 NAMES = [label.name for label in CASE.task.labels]
@@ -33,7 +34,7 @@ def _frame(seed: int, n: int, mix: list[float] = MIX_A, age: float = 46, words: 
 
 
 def _drifting(old: Any, new: Any) -> list[str]:
-    return [signal["name"] for signal in drift.compare(CASE, old, new) if signal["drifted"]]
+    return [signal["name"] for signal in drift.compare_days(CASE, old, new) if signal["drifted"]]
 
 
 def test_days_like_the_reference_rarely_alarm() -> None:
@@ -69,11 +70,11 @@ def test_a_shift_too_small_to_matter_does_not_alarm_however_many_rows_there_are(
 
 def test_the_same_day_is_measured_alike() -> None:
     old, new = _frame(0, 300), _frame(1, 100)
-    assert drift.compare(CASE, old, new) == drift.compare(CASE, old, new)
+    assert drift.compare_days(CASE, old, new) == drift.compare_days(CASE, old, new)
 
 
 def test_every_watched_column_labels_and_words_are_signals() -> None:
-    signals = drift.compare(CASE, _frame(0, 200), _frame(1, 100))
+    signals = drift.compare_days(CASE, _frame(0, 200), _frame(1, 100))
     assert [signal["name"] for signal in signals] == [*CASE.monitoring.columns, "predicted labels", "words"]
     assert [signal["limit"] for signal in signals][-2:] == [CASE.monitoring.psi, CASE.monitoring.text_js]
 
@@ -118,14 +119,14 @@ def _measured(n: int = 160, **change: Any) -> dict[str, Any]:
     champion = {"dataset": dataset, "report": {"predictions": _artifact("old", {}, predictions=answers["old"])}}
     day = _artifact(f"day{n}{change}", {"date": "2026-03-31"}, data=new.drop(columns="predicted"))
     predictions = _artifact(f"answers{n}{change}", {}, predictions=answers["new"])
-    return drift.measure(usecase="triage", day=day, predictions=predictions, champion=champion)
+    return drift.measure_drift(usecase="triage", day=day, predictions=predictions, champion=champion)
 
 
 def test_a_report_is_left_for_people_and_machines_without_a_word_of_the_notes() -> None:
     report = _measured(mix=MIX_B)
     assert (report["alarm"], report["date"], report["n"]) == (True, "2026-03-31", 160)
     assert report["drifting"] == ["predicted labels"]
-    kept = storage.read_json(f"{report['report']['uri']}/report.json")
+    kept = objects.read_json(f"{report['report']['uri']}/report.json")
     assert (kept["alarm"], kept["n"], kept["reference_n"]) == (True, 160, 600)
     assert kept["signals"] == report["signals"]
     page = (artifacts.fetch(report["report"]) / "report.html").read_text(encoding="utf-8")

@@ -74,11 +74,11 @@ def test_examples_stand_in_front_with_their_answers(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("mlflow")
 def test_the_same_prompt_is_registered_once_and_a_changed_one_again(tmp_path: Path) -> None:
     usecase = small.usecase(tmp_path, {"uri": f"file://{tmp_path}/rows.csv"})
-    first = templates.register(usecase=usecase)
+    first = templates.register_prompt(usecase=usecase)
     assert (first["name"], first["version"]) == ("small-prompt", "1")
-    assert templates.register(usecase=usecase) == first
+    assert templates.register_prompt(usecase=usecase) == first
     (tmp_path / "other").mkdir()
     changed = small.usecase(tmp_path / "other", {"uri": f"file://{tmp_path}/rows.csv"}, text="{{ note }}!")
-    second = templates.register(usecase=changed)
+    second = templates.register_prompt(usecase=changed)
     assert second["version"] == "2"
     assert second["sha256"] != first["sha256"]

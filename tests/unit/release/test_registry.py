@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from llmops_tasks import artifacts, tracking
+from llmops_tasks import tracking
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import EvidenceError, IntegrityError, ModelError, ReleaseError
 from llmops_tasks.release import ledger, registry
+from llmops_tasks.store import artifacts
 from tests.support import tiny
 
 pytestmark = pytest.mark.usefixtures("mlflow")
@@ -33,7 +34,7 @@ def _release(number: int, **stamps: Any) -> ArtifactRef:
 
 
 def _candidate(number: int, **stamps: Any) -> dict[str, Any]:
-    return registry.register(usecase="triage", release=_release(number, **stamps))
+    return registry.register_release(usecase="triage", release=_release(number, **stamps))
 
 
 def _evidence(candidate: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def _evidence(candidate: dict[str, Any]) -> dict[str, Any]:
         "candidate_sha256": candidate["release"]["sha256"],
         "evidence_sha256": "e" * 60 + candidate["version"].zfill(4),
     }
-    now = registry.champion(usecase="triage")["version"]
+    now = registry.find_champion(usecase="triage")["version"]
     approval = {"choice": "Approve", "by": "Dr. Who", "at": "2026-03-30T10:00:00+00:00", "champion_version": now}
     approval["evidence_sha256"] = verdict["evidence_sha256"]
     return {"verdict": verdict, "approval": approval, "evidence": JUDGED, "dataset": DATASET}
@@ -59,7 +60,7 @@ def _alias() -> str | None:
 
 
 def _changes() -> list[tuple[str, str]]:
-    chain = ledger.entries(usecase="triage")
+    chain = ledger.read_ledger(usecase="triage")
     return [(e["kind"], e["body"]["version"]) for e in chain if e["kind"] in ("promotion", "rollback")]
 
 
@@ -82,12 +83,12 @@ def test_a_damaged_release_is_not_registered() -> None:
     release = _release(1)
     (artifacts.fetch(release) / "model.safetensors").write_text("other bytes")
     with pytest.raises(IntegrityError):
-        registry.register(usecase="triage", release=release)
+        registry.register_release(usecase="triage", release=release)
     assert tracking.client().search_model_versions("name = 'triage'") == []
 
 
 def test_nobody_serves_before_the_first_promotion() -> None:
-    assert registry.champion(usecase="triage")["version"] is None
+    assert registry.find_champion(usecase="triage")["version"] is None
     with pytest.raises(ReleaseError, match="Nothing was promoted yet"):
         registry.rollback(usecase="triage", reason="x", by="me")
 
@@ -97,7 +98,7 @@ def test_an_approved_candidate_becomes_champion_in_ledger_and_mlflow() -> None:
     champion = _promote(candidate)
     assert (champion["version"], champion["release"]) == ("1", candidate["release"])
     assert (champion["dataset"], champion["report"]) == (DATASET, REPORT)
-    entry = ledger.entries(usecase="triage", kind="promotion")[0]
+    entry = ledger.read_ledger(usecase="triage", kind="promotion")[0]
     assert entry["body"]["approved_by"] == "Dr. Who"
     assert entry["body"]["verdict_evidence_sha256"] == _evidence(candidate)["verdict"]["evidence_sha256"]
     assert _alias() == "1"
@@ -108,9 +109,9 @@ def test_promoting_twice_changes_nothing() -> None:
     candidate = _candidate(1)
     evidence = _evidence(candidate)
     first = _promote(candidate, evidence)
-    head = ledger.verify(usecase="triage")
+    head = ledger.verify_ledger(usecase="triage")
     assert _promote(candidate, evidence) == first
-    assert ledger.verify(usecase="triage") == head
+    assert ledger.verify_ledger(usecase="triage") == head
 
 
 REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
@@ -131,14 +132,14 @@ def test_promotion_is_refused_when(part: str, change: dict[str, Any], message: s
     evidence[part] |= change
     with pytest.raises(EvidenceError, match=message):
         _promote(candidate, evidence)
-    assert ledger.verify(usecase="triage")["entries"] == 0
+    assert ledger.verify_ledger(usecase="triage")["entries"] == 0
 
 
 @pytest.mark.parametrize("stamps", [{"smoke": True}, {"control": "shuffled_labels"}])
 def test_a_smoke_or_control_run_is_never_promoted_whatever_gate_and_person_say(stamps: dict[str, Any]) -> None:
     with pytest.raises(EvidenceError, match="can never be promoted"):
         _promote(_candidate(1, **stamps))
-    assert ledger.verify(usecase="triage")["entries"] == 0
+    assert ledger.verify_ledger(usecase="triage")["entries"] == 0
 
 
 def test_a_verdict_against_a_former_champion_is_refused() -> None:
@@ -148,7 +149,7 @@ def test_a_verdict_against_a_former_champion_is_refused() -> None:
     _promote(third)
     with pytest.raises(ReleaseError, match="Another version was promoted since the verdict"):
         _promote(second, stale)
-    assert registry.champion(usecase="triage")["version"] == "3"
+    assert registry.find_champion(usecase="triage")["version"] == "3"
 
 
 def _back(**more: Any) -> dict[str, Any]:
@@ -161,11 +162,11 @@ def test_rollback_returns_to_the_champion_before_and_twice_is_once() -> None:
     assert _alias() == "2"
     assert _back()["version"] == "1"
     assert _alias() == "1"
-    head = ledger.verify(usecase="triage")
+    head = ledger.verify_ledger(usecase="triage")
     assert _back()["version"] == "1"
-    assert ledger.verify(usecase="triage") == head
+    assert ledger.verify_ledger(usecase="triage") == head
     assert _changes() == [("promotion", "1"), ("promotion", "2"), ("rollback", "1")]
-    body = ledger.entries(usecase="triage", kind="rollback")[0]["body"]
+    body = ledger.read_ledger(usecase="triage", kind="rollback")[0]["body"]
     assert (body["previous"], body["reason"], body["by"]) == ("2", "worse on the ward", "Dr. Who")
 
 
@@ -198,7 +199,7 @@ def test_after_a_rollback_the_next_promotion_builds_on_who_serves() -> None:
     _promote(_candidate(2))
     _back()
     _promote(_candidate(3))
-    assert ledger.entries(usecase="triage", kind="promotion")[-1]["body"]["previous"] == "1"
+    assert ledger.read_ledger(usecase="triage", kind="promotion")[-1]["body"]["previous"] == "1"
     assert _back()["version"] == "1"
 
 
@@ -216,7 +217,7 @@ def test_who_served_under_a_number_is_found_later() -> None:
     one = _candidate(1)
     _promote(one)
     _promote(_candidate(2))
-    former = registry.champion(usecase="triage", version="1")
+    former = registry.find_champion(usecase="triage", version="1")
     assert (former["version"], former["release"]) == ("1", one["release"])
 
 
@@ -225,7 +226,7 @@ def test_days_find_the_champion_that_answered_them() -> None:
     _promote(one)
     _promote(_candidate(2))
     event = {"day": {"rows": 3}, "predictions": {"meta": {"release_version": "1"}}}
-    found = registry.with_champion(usecase="triage", events=[event])
+    found = registry.add_champions(usecase="triage", events=[event])
     assert found[0]["champion"]["release"] == one["release"]
     assert (found[0]["day"], found[0]["predictions"]) == (event["day"], event["predictions"])
 
@@ -233,7 +234,7 @@ def test_days_find_the_champion_that_answered_them() -> None:
 def test_figures_and_verdict_are_written_to_the_candidates_run() -> None:
     candidate = _candidate(1)
     verdict = _evidence(candidate)["verdict"] | {"verdict": "fail"}
-    registry.annotate(usecase="triage", candidate=candidate, evidence=JUDGED, verdict=verdict)
+    registry.annotate_version(usecase="triage", candidate=candidate, evidence=JUDGED, verdict=verdict)
     metrics = tracking.client().get_run(candidate["run_id"]).data.metrics
     assert metrics == {
         "candidate.accuracy": 0.5,
@@ -263,15 +264,15 @@ def test_training_starts_from_the_weights_that_the_use_case_names(
     starting: Callable[[str], str], start: str, promoted: bool
 ) -> None:
     usecase, base = starting(start), _release(99)
-    assert registry.starting_point(usecase=usecase, base=base) == base  # nobody is champion yet
+    assert registry.find_starting_point(usecase=usecase, base=base) == base  # nobody is champion yet
     candidate = _candidate(1)
     _promote(candidate)
     wanted = candidate["release"] if promoted else base
-    assert registry.starting_point(usecase=usecase, base=base) == wanted
+    assert registry.find_starting_point(usecase=usecase, base=base) == wanted
 
 
 def test_training_does_not_start_from_an_ensemble(starting: Callable[[str], str]) -> None:
     usecase = starting("champion:triage")
     _promote(_candidate(1, members=3))
     with pytest.raises(ModelError, match=r"champion of 'triage' is an ensemble of 3 members.* Set finetune\.start"):
-        registry.starting_point(usecase=usecase, base=_release(99))
+        registry.find_starting_point(usecase=usecase, base=_release(99))

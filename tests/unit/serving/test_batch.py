@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, config, storage
+from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import ConflictError, EvidenceError, InputError
-from llmops_tasks.serving.batch import predict
+from llmops_tasks.serving.batch import predict_batch
+from llmops_tasks.store import artifacts, objects
 
 DATE = "2026-03-30"
 NAMES = ["resuscitation", "emergent", "urgent", "less-urgent", "non-urgent"]
@@ -36,8 +37,8 @@ def _champion(released: ArtifactRef, version: str = "1") -> dict[str, Any]:
 def test_every_record_is_answered_with_its_release(world: Any, released: ArtifactRef) -> None:
     import pandas as pd
 
-    ref = predict(usecase=world.usecase, day=_day(), champion=_champion(released))
-    assert ref["uri"] == f"{storage.store_uri()}/tiny/predictions/date={DATE}"
+    ref = predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released))
+    assert ref["uri"] == f"{objects.store_uri()}/tiny/predictions/date={DATE}"
     frame = pd.read_parquet(artifacts.fetch(ref) / "predictions.parquet")
     assert frame["record_id"].tolist() == [f"V{n}" for n in range(12)]
     parts = frame[[f"p_{name}" for name in NAMES]]
@@ -54,42 +55,42 @@ def test_the_partition_is_read_by_its_folder_name(world: Any, released: Artifact
     import pandas as pd
 
     for date in (DATE, "2026-03-31"):
-        predict(usecase=world.usecase, day=_day(date=date), champion=_champion(released))
-    frame = pd.read_parquet(storage.local_path(f"{storage.store_uri()}/tiny/predictions"))
+        predict_batch(usecase=world.usecase, day=_day(date=date), champion=_champion(released))
+    frame = pd.read_parquet(objects.local_path(f"{objects.store_uri()}/tiny/predictions"))
     assert frame["date"].astype(str).value_counts().to_dict() == {DATE: 12, "2026-03-31": 12}
 
 
 def test_a_day_answered_is_kept_even_if_another_release_serves_now(world: Any, released: ArtifactRef) -> None:
-    first = predict(usecase=world.usecase, day=_day(), champion=_champion(released))
+    first = predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released))
     newer = {"version": "2", "release": {**released, "sha256": "f" * 64, "uri": "file:///gone"}}
-    assert predict(usecase=world.usecase, day=_day(), champion=newer) == first
-    assert predict(usecase=world.usecase, day=_day(), champion=newer, requested="1") == first
+    assert predict_batch(usecase=world.usecase, day=_day(), champion=newer) == first
+    assert predict_batch(usecase=world.usecase, day=_day(), champion=newer, requested="1") == first
     with pytest.raises(ConflictError, match="was answered by version 1 and is kept; version 2 may not replace it"):
-        predict(usecase=world.usecase, day=_day(), champion=newer, requested="2")
+        predict_batch(usecase=world.usecase, day=_day(), champion=newer, requested="2")
 
 
 def test_other_records_of_an_answered_day_are_refused(world: Any, released: ArtifactRef) -> None:
-    first = predict(usecase=world.usecase, day=_day(), champion=_champion(released))
+    first = predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released))
     with pytest.raises(ConflictError, match="holds the result of other inputs"):
-        predict(usecase=world.usecase, day=_day(rows=13), champion=_champion(released))
+        predict_batch(usecase=world.usecase, day=_day(rows=13), champion=_champion(released))
     assert artifacts.at(first["uri"]) == first
 
 
 def test_nobody_answers_before_the_first_promotion(world: Any) -> None:
     with pytest.raises(EvidenceError, match="No version was promoted yet"):
-        predict(usecase=world.usecase, day=_day(), champion={"version": None, "release": None})
-    assert storage.find(f"{storage.store_uri()}/tiny/predictions/*/*") == []
+        predict_batch(usecase=world.usecase, day=_day(), champion={"version": None, "release": None})
+    assert objects.find(f"{objects.store_uri()}/tiny/predictions/*/*") == []
 
 
 def test_a_day_asks_the_model_what_training_asked_it(world: Any, released: ArtifactRef) -> None:
     """The same prompt and the same answers: scores are those of the generator on rendered prompts."""
     import pandas as pd
 
-    from llmops_tasks.generation import open_generator
+    from llmops_tasks.models.generator import open_generator
     from llmops_tasks.prompts import templates
 
     case, day = config.load(world.usecase), _day(rows=3)
-    ref = predict(usecase=world.usecase, day=day, champion=_champion(released))
+    ref = predict_batch(usecase=world.usecase, day=day, champion=_champion(released))
     texts = pd.read_parquet(artifacts.fetch(day) / "data.parquet")["text"]
     prompts = [templates.render_prompt(case, text) for text in texts]
     answers = [label.text for label in case.task.labels]
@@ -107,4 +108,4 @@ def test_free_text_is_not_served_yet(tmp_path: Path) -> None:
     start, end = text.index("task:"), text.index("data:")
     path.write_text(text[:start] + "task: {type: generation}\n" + text[end:], encoding="utf-8")
     with pytest.raises(InputError, match="Only classification is served"):
-        predict(usecase=str(path), day=_day(), champion={"version": None})
+        predict_batch(usecase=str(path), day=_day(), champion={"version": None})

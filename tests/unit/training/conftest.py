@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.store import artifacts
 from tests.support import tiny
 
 ANSWERS = (" urgent", " less", " emergent", " non")
@@ -53,6 +53,6 @@ def training(tmp_path: Path, tiny_model: Path, world: Any) -> Callable[..., Trai
     def make(**settings: Any) -> Training:
         plain = {"batch_size": 4, "checkpoint_every": 2, "dropout": 0.1, "max_length": 48}
         path = tiny.usecase(tmp_path / "usecases", tiny_model, "file:///none/*.csv", finetune=plain | settings)
-        return {"usecase": str(path), "dataset": small_dataset(), "base": world.base}
+        return {"usecase": str(path), "dataset": small_dataset(), "start": world.base}
 
     return make

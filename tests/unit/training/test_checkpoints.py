@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import storage
+from llmops_tasks.store import objects
 from llmops_tasks.training import checkpoints
 
 RUN = "r" * 64
@@ -54,7 +54,7 @@ def _saved(*steps: int) -> Training:
 
 
 def _folders() -> list[Path]:
-    return sorted(storage.local_path(checkpoints.folder_of("tiny", RUN)).glob("step-*"))
+    return sorted(objects.local_path(checkpoints.folder_of("tiny", RUN)).glob("step-*"))
 
 
 def test_without_a_checkpoint_training_begins_at_the_beginning() -> None:
@@ -124,13 +124,13 @@ def test_a_finished_run_leaves_none_and_no_other_run_is_touched() -> None:
     )
     checkpoints.clear(usecase="tiny", run=RUN)
     assert _folders() == []
-    assert len(storage.find(f"{checkpoints.folder_of('tiny', 's' * 64)}/*/_manifest.json")) == 1
+    assert len(objects.find(f"{checkpoints.folder_of('tiny', 's' * 64)}/*/_manifest.json")) == 1
 
 
 def test_they_work_on_s3(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
     old = _saved(1, 2, 3)
-    assert len(storage.find(f"{checkpoints.folder_of('tiny', RUN)}/*/_manifest.json")) == 2
+    assert len(objects.find(f"{checkpoints.folder_of('tiny', RUN)}/*/_manifest.json")) == 2
     key = f"{checkpoints.folder_of('tiny', RUN)}/step-000003/state.safetensors".removeprefix("s3://bucket/")
     s3.put_object(Bucket="bucket", Key=key, Body=b"torn")
     assert Training().resume() == (2, old.losses[:2])

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, config, storage
+from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import DataError, InputError, TrainingError
+from llmops_tasks.store import artifacts, digests, objects
 from llmops_tasks.training import curriculum
 from llmops_tasks.training.curriculum import Curriculum, Sources
 from llmops_tasks.training.examples import IGNORED
@@ -30,7 +31,7 @@ def tokenizer(tiny_model: Path) -> Any:
 
 def _taught(arguments: dict[str, Any], tokenizer: Any, start: ArtifactRef | None = None) -> Curriculum:
     case = config.load(arguments["usecase"])
-    found = curriculum.sources(case, "tiny", arguments["dataset"], start or arguments["base"])
+    found = curriculum.sources(case, "tiny", arguments["dataset"], start or arguments["start"])
     return curriculum.curriculum(case, tokenizer, found, "none")
 
 
@@ -114,7 +115,7 @@ def test_what_a_champion_has_seen_must_be_known(training: Make, tokenizer: Any, 
     """Else everything would be taken for new, without a word."""
     release = _release(small_dataset(12, 6))
     if gone:
-        storage.remove_folder(release["meta"]["parents"][0]["uri"])
+        objects.remove_folder(release["meta"]["parents"][0]["uri"])
     else:
         release["meta"]["parents"] = []
     with pytest.raises(DataError, match=r"nobody can tell what it has seen. Set finetune.start"):
@@ -136,7 +137,7 @@ def test_what_is_learnt_from_names_the_result(training: Make, tmp_path: Path) ->
         Sources(one, two, {"other": two}, {"other": "a"}),
         Sources(two, two, {"other": two}, {"other": "a"}),
     ]
-    assert len({storage.digest(sources.digests()) for sources in found}) == 5
+    assert len({digests.digest(sources.digests()) for sources in found}) == 5
 
 
 def test_another_prompt_of_a_mixed_use_case_is_another_training(
@@ -145,7 +146,7 @@ def test_another_prompt_of_a_mixed_use_case_is_another_training(
     arguments = training(mix={"other": 0.5})
     _other(tmp_path, tiny_model, monkeypatch, rows=40)
     case = config.load(arguments["usecase"])
-    find = lambda: curriculum.sources(case, "tiny", arguments["dataset"], arguments["base"]).digests()  # noqa: E731
+    find = lambda: curriculum.sources(case, "tiny", arguments["dataset"], arguments["start"]).digests()  # noqa: E731
     before = find()
     path = tmp_path / "usecases" / "other.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("Is:", "Level:"), encoding="utf-8")
@@ -158,14 +159,14 @@ def test_other_datasets_are_found_once_for_a_whole_run(
 ) -> None:
     arguments = training(mix={"other": 0.5}, domain={"usecases": ["own", "other"]})
     _other(tmp_path, tiny_model, monkeypatch, rows=40)
-    found = curriculum.others(usecase=arguments["usecase"])
+    found = curriculum.find_mixed_datasets(usecase=arguments["usecase"])
     assert list(found) == ["other"]
     small_dataset(41, 1, usecase="other")  # meanwhile there is a newer one
-    case, place = config.load(arguments["usecase"]), (arguments["dataset"], arguments["base"])
+    case, place = config.load(arguments["usecase"]), (arguments["dataset"], arguments["start"])
     assert curriculum.sources(case, "tiny", *place, found).others == found
     assert curriculum.sources(case, "tiny", *place).others != found
 
 
 def test_a_use_case_is_not_mixed_with_itself(training: Make) -> None:
     with pytest.raises(InputError, match=r"mix of 'tiny' names itself\. .* remove it"):
-        curriculum.others(usecase=training(mix={"tiny": 0.5})["usecase"])
+        curriculum.find_mixed_datasets(usecase=training(mix={"tiny": 0.5})["usecase"])

@@ -9,21 +9,22 @@ from typing import Any
 import pytest
 import yaml
 
-from llmops_tasks import artifacts, config
+from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.data.synthetic_faq import write
+from llmops_tasks.data.synthetic_faq import write_faq
 from llmops_tasks.errors import InputError
 from llmops_tasks.evaluation.quality import evaluate
-from llmops_tasks.release.package import package
-from llmops_tasks.training.base_model import base_model
-from llmops_tasks.training.finetune import finetune
+from llmops_tasks.release.packaging import package_release
+from llmops_tasks.store import artifacts
+from llmops_tasks.training.base_model import fetch_base_model
+from llmops_tasks.training.finetuning import finetune
 
 
 def _dataset(folder: Path) -> ArtifactRef:
     """The help desk's questions as `versions` would leave them."""
     import pandas as pd
 
-    write(out=folder.as_uri(), questions=60, chats=1)
+    write_faq(out=folder.as_uri(), questions=60, chats=1)
     lines = (folder / "landing" / "faq.jsonl").read_text(encoding="utf-8").splitlines()
     frame = pd.DataFrame([json.loads(line) for line in lines]).rename(columns={"prompt": "text"})
     frame["label"] = frame["completion"]
@@ -44,12 +45,12 @@ def test_the_shipped_use_case_trains_and_is_packaged(tmp_path: Path, tiny_model:
     raw["finetune"] |= {"top_layers": 1, "epochs": 2}
     path = tmp_path / "desk.yaml"
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    dataset, base = _dataset(tmp_path / "faq"), base_model(usecase=str(path))
-    trained = finetune(usecase=str(path), dataset=dataset, base=base)
+    dataset, base = _dataset(tmp_path / "faq"), fetch_base_model(usecase=str(path))
+    trained = finetune(usecase=str(path), dataset=dataset, start=base)
     assert (trained["rows"], trained["meta"]["steps"]) == (40, 10)
     losses = json.loads((artifacts.fetch(trained) / "training.json").read_bytes())["losses"]
     assert losses[-1] < losses[0]
-    release = package(usecase=str(path), trained=trained, base=base, dataset=dataset)
+    release = package_release(usecase=str(path), trained=trained, base=base, dataset=dataset)
     assert "| answers | free text |" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="Only classification is measured so far"):
         evaluate(usecase=str(path), dataset=dataset, subject="candidate", model=release)

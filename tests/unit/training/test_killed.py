@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import onednn, storage
-from llmops_tasks.training.finetune import finetune
+from llmops_tasks.models import onednn
+from llmops_tasks.store import objects
+from llmops_tasks.training.finetuning import finetune
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 Make = Callable[..., dict[str, Any]]
@@ -24,8 +25,9 @@ ROOT = Path(__file__).parents[3]
 VICTIM = """
 import json, os, signal, sys
 arguments, place, count = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-from llmops_tasks import artifacts, onednn
-from llmops_tasks.training import checkpoints, finetune, progress
+from llmops_tasks.models import onednn
+from llmops_tasks.store import artifacts
+from llmops_tasks.training import checkpoints, finetuning, progress
 onednn.SMALL = int(sys.argv[4])
 def end():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -48,7 +50,7 @@ else:
             artifacts.fsync_path = sync
         save(**given)
     checkpoints.save = saving
-finetune.finetune(**arguments)
+finetuning.finetune(**arguments)
 """
 
 
@@ -63,14 +65,14 @@ def _kill(arguments: dict[str, Any], place: str, count: int) -> None:
 
 
 def _losses(ref: Any) -> list[float]:
-    found: list[float] = storage.read_json(f"{ref['uri']}/training.json")["losses"]
+    found: list[float] = objects.read_json(f"{ref['uri']}/training.json")["losses"]
     return found
 
 
 def _undisturbed(arguments: dict[str, Any]) -> Any:
     """What the same run gives that nobody ends, in a store of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LLMOPS_STORE", f"{storage.store_uri()}-undisturbed")
+        patch.setenv("LLMOPS_STORE", f"{objects.store_uri()}-undisturbed")
         return finetune(**arguments)
 
 
@@ -80,7 +82,7 @@ def test_killed_in_the_midst_of_an_epoch_and_of_a_checkpoint(training: Make) -> 
     whole = _undisturbed(arguments)
     _kill(arguments, "step", 3)
     _kill(arguments, "checkpoint", 2)
-    folder = storage.local_path(f"{storage.store_uri()}/tiny/checkpoints")
+    folder = objects.local_path(f"{objects.store_uri()}/tiny/checkpoints")
     torn = [path.name for path in folder.rglob(".step-000004.*")]
     assert torn  # it was being written
     assert {path.name for path in folder.glob("*/step-*")} == {"step-000002"}
@@ -89,7 +91,7 @@ def test_killed_in_the_midst_of_an_epoch_and_of_a_checkpoint(training: Make) -> 
     assert _losses(ref) == _losses(whole) and len(_losses(ref)) == 6  # bit for bit, as JSON keeps every digit
     assert ref["sha256"] == whole["sha256"]
     assert ref["meta"]["resumed_after"] == 4
-    assert storage.find(f"{storage.store_uri()}/tiny/checkpoints/*/*/*") == []
+    assert objects.find(f"{objects.store_uri()}/tiny/checkpoints/*/*/*") == []
 
 
 def test_killed_where_every_product_is_one_of_onednn(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from llmops_tasks.config import Finetune
 from llmops_tasks.errors import TrainingError
-from llmops_tasks.training import batches, loop, methods
+from llmops_tasks.models import loading
+from llmops_tasks.training import batches, loop, trainable
 from llmops_tasks.training.examples import IGNORED, Example
 
 PLAIN = Finetune(top_layers=1, batch_size=8, max_length=64, learning_rate=0.01, precision="fp32")
@@ -30,21 +31,21 @@ def _examples() -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-def state(tiny_model: Path) -> methods.State:
+def state(tiny_model: Path) -> trainable.State:
     """The tiny model with LoRA matrices that are not zero, as after some training."""
     import torch
 
     torch.manual_seed(0)
-    made = methods.prepare(methods.load_base(tiny_model)[0], PLAIN)
+    made = trainable.prepare(loading.load_model(tiny_model)[0], PLAIN)
     with torch.no_grad():
         for value in made.trained.values():
             value.add_(torch.randn_like(value) * 0.02)
     return made
 
 
-def _step(state: methods.State, settings: Finetune, hidden: list[Any] | None = None, cut: int = 0) -> Run:
+def _step(state: trainable.State, settings: Finetune, hidden: list[Any] | None = None, cut: int = 0) -> Run:
     """Loss, gradients and weights of one step on a copy."""
-    own = methods.State(copy.deepcopy(state.model), {}, None, cut, settings.precision == "bf16", settings.accumulate)
+    own = trainable.State(copy.deepcopy(state.model), {}, None, cut, settings.precision == "bf16", settings.accumulate)
     import torch
 
     own.trained = {name: value for name, value in own.model.named_parameters() if value.requires_grad}
@@ -59,10 +60,10 @@ def _largest(one: dict[str, Any], two: dict[str, Any]) -> float:
     return max(float((one[name] - two[name]).abs().max()) for name in one)
 
 
-def _hidden(state: methods.State, cut: int) -> list[Any]:
+def _hidden(state: trainable.State, cut: int) -> list[Any]:
     import torch
 
-    from llmops_tasks import trunk
+    from llmops_tasks.models import trunk
 
     decoder = state.base.model
     with torch.inference_mode():
@@ -76,7 +77,7 @@ def _hidden(state: methods.State, cut: int) -> list[Any]:
 )
 @pytest.mark.parametrize("cut", [0, 1])
 def test_layout_parts_and_recomputing_change_neither_loss_nor_gradient(
-    state: methods.State, change: dict[str, Any], cut: int
+    state: trainable.State, change: dict[str, Any], cut: int
 ) -> None:
     hidden = _hidden(state, cut) if cut else None
     loss, gradients, _ = _step(state, PLAIN, hidden, cut)
@@ -86,14 +87,14 @@ def test_layout_parts_and_recomputing_change_neither_loss_nor_gradient(
     assert max(float(value.abs().max()) for value in gradients.values()) > 1e-3  # there is something to compare
 
 
-def test_a_kept_trunk_changes_neither_loss_nor_gradient(state: methods.State) -> None:
+def test_a_kept_trunk_changes_neither_loss_nor_gradient(state: trainable.State) -> None:
     loss, gradients, _ = _step(state, PLAIN)
     other, others, _ = _step(state, PLAIN, _hidden(state, 1), 1)
     assert other == pytest.approx(loss, abs=1e-5)
     assert _largest(gradients, others) < 1e-4
 
 
-def test_without_a_kept_trunk_records_go_through_all_layers(state: methods.State) -> None:
+def test_without_a_kept_trunk_records_go_through_all_layers(state: trainable.State) -> None:
     """As the model itself computes them, also where some layers are not trained."""
     import torch
 
@@ -128,7 +129,7 @@ def test_packed_records_do_not_see_each_other() -> None:
     assert bool(row.diagonal().all())
 
 
-def test_bf16_computes_nearly_the_same(state: methods.State) -> None:
+def test_bf16_computes_nearly_the_same(state: trainable.State) -> None:
     loss, _, _ = _step(state, PLAIN)
     rounded, _, _ = _step(state, PLAIN.model_copy(update={"precision": "bf16"}))
     assert rounded != loss
@@ -138,13 +139,13 @@ def test_bf16_computes_nearly_the_same(state: methods.State) -> None:
 # ---------------------------------------------------------------- what goes wrong
 
 
-def _weights(state: methods.State) -> dict[str, Any]:
+def _weights(state: trainable.State) -> dict[str, Any]:
     return {name: value.detach().clone() for name, value in state.trained.items()}
 
 
 @pytest.mark.parametrize("found", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_before_any_weight_changes(
-    state: methods.State, monkeypatch: pytest.MonkeyPatch, found: float
+    state: trainable.State, monkeypatch: pytest.MonkeyPatch, found: float
 ) -> None:
     before, whole = _weights(state), loop._loss
     monkeypatch.setattr(loop, "_loss", lambda *given: whole(*given) * found)
@@ -153,7 +154,7 @@ def test_a_loss_that_is_no_number_stops_before_any_weight_changes(
     assert _largest(before, _weights(state)) == 0
 
 
-def test_an_exploding_gradient_stops_before_any_weight_changes(state: methods.State) -> None:
+def test_an_exploding_gradient_stops_before_any_weight_changes(state: trainable.State) -> None:
     before = _weights(state)
     tight = PLAIN.model_copy(update={"max_gradient": 1e-6})
     with pytest.raises(TrainingError, match=r"gradient's length .* at step 1, at most 1e-06 is allowed: stopped"):
@@ -161,7 +162,7 @@ def test_an_exploding_gradient_stops_before_any_weight_changes(state: methods.St
     assert _largest(before, _weights(state)) == 0
 
 
-def test_a_batch_without_any_answer_stops(state: methods.State) -> None:
+def test_a_batch_without_any_answer_stops(state: trainable.State) -> None:
     masked = [Example(example.tokens, [IGNORED] * len(example.labels)) for example in _examples()]
     with pytest.raises(TrainingError, match="No position carries loss at step 2"):
         loop.step(state, PLAIN, 1, 10, masked, None)
@@ -185,7 +186,7 @@ def _short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int, kind: type[Exce
     ("kind", "words"), [(RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried ..."), (MemoryError, "")]
 )
 def test_when_memory_runs_out_batches_are_halved_once_and_it_is_said(
-    state: methods.State,
+    state: trainable.State,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     kind: type[Exception],
@@ -201,7 +202,7 @@ def test_when_memory_runs_out_batches_are_halved_once_and_it_is_said(
 
 
 def test_when_it_runs_out_again_the_error_says_what_to_do(
-    state: methods.State, monkeypatch: pytest.MonkeyPatch
+    state: trainable.State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = _short_of_memory(monkeypatch, 3, MemoryError, "")
     with pytest.raises(TrainingError, match=r"Memory ran out at step 1, a batch of 8 in 2 parts\. Lower batch_size"):
@@ -209,7 +210,7 @@ def test_when_it_runs_out_again_the_error_says_what_to_do(
     assert tried == [8, 4]
 
 
-def test_other_errors_are_not_taken_for_memory(state: methods.State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_not_taken_for_memory(state: trainable.State, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = _short_of_memory(monkeypatch, 0, RuntimeError, "shapes do not fit")
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         _step(state, PLAIN)

@@ -10,9 +10,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import Linear as PeftLinear
 
-from llmops_tasks import onednn
 from llmops_tasks.config import Finetune
-from llmops_tasks.training import lora, methods
+from llmops_tasks.models import loading, onednn
+from llmops_tasks.training import lora, trainable
 
 
 class Model(torch.nn.Module):
@@ -108,12 +108,12 @@ def test_whatever_is_more_than_adding_is_left_to_peft(case: str, steps: list[int
 
 
 def test_it_is_what_models_are_trained_with(tiny_model: Path) -> None:
-    model = methods.load_base(tiny_model)[0]
-    state = methods.prepare(model, Finetune(top_layers=1))
+    model = loading.load_model(tiny_model)[0]
+    state = trainable.prepare(model, Finetune(top_layers=1))
     below, above = state.base.model.layers
     assert type(below.mlp.up_proj) is onednn.Linear and type(above.mlp.up_proj) is lora.Linear
     assert type(above.mlp.up_proj.lora_A["default"]) is torch.nn.Linear
-    plain = [layer for layer in methods.prepare(methods.load_base(tiny_model, "qlora")[0], Finetune(method="qlora", top_layers=1)).base.modules() if isinstance(layer, lora.Linear)]  # fmt: skip
+    plain = [layer for layer in trainable.prepare(loading.load_model(tiny_model, "qlora")[0], Finetune(method="qlora", top_layers=1)).base.modules() if isinstance(layer, lora.Linear)]  # fmt: skip
     assert plain == []
 
 

@@ -19,7 +19,8 @@ import json, resource, sys, torch
 from pathlib import Path
 from llmops_tasks.config import Finetune
 from llmops_tasks.errors import TrainingError
-from llmops_tasks.training import loop, methods
+from llmops_tasks.models.loading import load_model
+from llmops_tasks.training import loop, trainable
 from llmops_tasks.training.examples import IGNORED, Example
 
 def memory(name):
@@ -28,7 +29,7 @@ def memory(name):
 
 settings = Finetune(batch_size=128, top_layers=1, precision="fp32", learning_rate=0.01)
 torch.manual_seed(0)
-state = methods.prepare(methods.load_base(Path(sys.argv[1]))[0], settings)
+state = trainable.prepare(load_model(Path(sys.argv[1]))[0], settings)
 records = [Example([number, *range(511)], [IGNORED] * 511 + [number]) for number in range(128)]
 loop.step(state, settings, 0, 10, records[:2], None)
 before = memory("VmSize")

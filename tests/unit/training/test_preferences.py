@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, storage, tracking
+from llmops_tasks import tracking
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import BudgetError, ConfigError, DataError, InputError, TrainingError
-from llmops_tasks.release.package import package
-from llmops_tasks.training.corrections import corrections
-from llmops_tasks.training.preferences import prefer
+from llmops_tasks.release.packaging import package_release
+from llmops_tasks.store import artifacts, objects
+from llmops_tasks.training.corrections import collect_corrections
+from llmops_tasks.training.preferences import tune_preferences
 from llmops_tasks.training.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("mlflow")
@@ -47,14 +48,14 @@ def _answer(date: str, records: range) -> None:
         pd.DataFrame({"record_id": [f"r{n}" for n in records], "label": given}).to_parquet(out / "predictions.parquet")
         return {"rows": len(records)}
 
-    at = f"{storage.store_uri()}/tiny/predictions/date={date}"
+    at = f"{objects.store_uri()}/tiny/predictions/date={date}"
     artifacts.publish(usecase="tiny", kind="predictions", inputs={"date": date}, build=build, at=at)
 
 
 def _pairs(usecase: str) -> ArtifactRef:
     _answer("2026-03-01", range(40))
     _answer("2026-03-02", range(40, 80))  # of these, twenty were reviewed
-    return corrections(usecase=usecase, dataset=_dataset())
+    return collect_corrections(usecase=usecase, dataset=_dataset())
 
 
 def test_pairs_are_the_answers_that_were_corrected(training: Make) -> None:
@@ -69,50 +70,52 @@ def test_pairs_are_the_answers_that_were_corrected(training: Make) -> None:
     assert frame.loc["r1", "chosen"] == " urgent" and frame.loc["r2", "chosen"] == " non"
     assert frame.loc["r1", "prompt"] == "Note: note 1 with pain\nPriority:"
     assert set(frame["split"]) == {"train", "validation"}
-    assert corrections(usecase=usecase, dataset=_dataset()) == pairs
+    assert collect_corrections(usecase=usecase, dataset=_dataset()) == pairs
 
 
 def test_tuning_raises_the_held_out_preference_rate(training: Make) -> None:
     arguments = training(start="champion", dropout=0.0, preferences=SETTINGS)
     pairs = _pairs(arguments["usecase"])
-    tuned = prefer(usecase=arguments["usecase"], pairs=pairs, base=arguments["base"])
+    tuned = tune_preferences(usecase=arguments["usecase"], pairs=pairs, start=arguments["start"])
     before, after = tuned["meta"]["preferred.before"], tuned["meta"]["preferred.after"]
     assert tuned["kind"] == "adapter" and tuned["meta"]["held_out"] >= 5
     for name in ("seconds", "memory_mib"):  # side by side
         assert tuned["meta"][f"estimated.{name}"] > 0 and tuned["meta"][f"actual.{name}"] > 0
     assert before < 0.8 and after >= before + 0.2 and after > 0.9
-    release = package(usecase=arguments["usecase"], trained=tuned, base=arguments["base"], dataset=_dataset())
+    release = package_release(usecase=arguments["usecase"], trained=tuned, base=arguments["start"], dataset=_dataset())
     card = (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
     assert "corrected answers preferred in" in card
-    assert prefer(usecase=arguments["usecase"], pairs=pairs, base=arguments["base"]) == tuned
+    assert tune_preferences(usecase=arguments["usecase"], pairs=pairs, start=arguments["start"]) == tuned
 
 
 def _arguments(training: Make, **changes: Any) -> dict[str, Any]:
     given = training(**{"start": "champion", "dropout": 0.0, "preferences": SETTINGS} | changes)
-    return {"usecase": given["usecase"], "base": given["base"], "pairs": _pairs(given["usecase"])}
+    return {"usecase": given["usecase"], "start": given["start"], "pairs": _pairs(given["usecase"])}
 
 
 def _written(kind: str) -> list[str]:
-    return storage.find(f"{storage.store_uri()}/tiny/{kind}/*/*")
+    return objects.find(f"{objects.store_uri()}/tiny/{kind}/*/*")
 
 
 def test_a_control_run_prefers_either_answer_by_chance_and_is_marked(training: Make) -> None:
     arguments = _arguments(training)
-    tuned, control = (prefer(**arguments, control=control) for control in ("none", "shuffled_labels"))
+    tuned, control = (tune_preferences(**arguments, control=control) for control in ("none", "shuffled_labels"))
     assert control["meta"]["control"] == "shuffled_labels" and tuned["meta"]["control"] == "none"
     assert control["meta"]["preferred.after"] < tuned["meta"]["preferred.after"] - 0.1
     assert tuned["meta"]["train_loss"] < 0.65 < 0.67 < control["meta"]["train_loss"]  # ln 2 is that of a coin
     assert control["rows"] == tuned["rows"]
-    release = package(usecase=arguments["usecase"], trained=control, base=arguments["base"], dataset=_dataset())
+    release = package_release(
+        usecase=arguments["usecase"], trained=control, base=arguments["start"], dataset=_dataset()
+    )
     assert "Not for use: control run" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_smoke_run_makes_so_many_steps_and_names_what_it_learnt_from(training: Make) -> None:
     arguments = _arguments(training)
-    tuned = prefer(**arguments, max_steps=2)
+    tuned = tune_preferences(**arguments, max_steps=2)
     meta = tuned["meta"]
     assert (meta["steps"], meta["smoke"]) == (2, True)
-    assert len(storage.read_json(f"{tuned['uri']}/training.json")["losses"]) == 2
+    assert len(objects.read_json(f"{tuned['uri']}/training.json")["losses"]) == 2
     assert [above["sha256"] for above in meta["parents"]] == [arguments["pairs"]["sha256"]]
     run = tracking.client().get_run(meta["mlflow_run"])
     assert run.data.params["pairs"] == arguments["pairs"]["sha256"]
@@ -127,7 +130,7 @@ def test_a_smoke_run_makes_so_many_steps_and_names_what_it_learnt_from(training:
 )
 def test_options_that_do_not_exist_are_refused(training: Make, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        prefer(**_arguments(training), **options)
+        tune_preferences(**_arguments(training), **options)
 
 
 @pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "batch_size": 3, "recompute": True}])
@@ -136,8 +139,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
 ) -> None:
     arguments, whole = _arguments(training, **changes), Progress.after_step
     with monkeypatch.context() as patch:
-        patch.setenv("LLMOPS_STORE", f"{storage.store_uri()}-undisturbed")
-        undisturbed = prefer(**arguments)
+        patch.setenv("LLMOPS_STORE", f"{objects.store_uri()}-undisturbed")
+        undisturbed = tune_preferences(**arguments)
 
     def cut(*given: Any) -> None:
         whole(*given)
@@ -147,9 +150,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "after_step", cut)
         with pytest.raises(KeyboardInterrupt):
-            prefer(**arguments)
+            tune_preferences(**arguments)
     assert _written("adapter") == [] and _written("checkpoints/*")
-    tuned = prefer(**arguments)
+    tuned = tune_preferences(**arguments)
     assert tuned["meta"]["resumed_after"] == 4
     assert tuned["sha256"] == undisturbed["sha256"]
     assert _written("checkpoints/*") == []
@@ -159,21 +162,21 @@ def test_a_gradient_out_of_bounds_stops_at_once(training: Make, monkeypatch: pyt
     given = training(start="champion", dropout=0.0, preferences=SETTINGS | {"beta": 1e12})
     monkeypatch.setattr(Progress, "after_step", lambda *_: pytest.fail("went on"))
     with pytest.raises(TrainingError, match=r"gradient's length .* at step 1, .* nothing is registered"):
-        prefer(usecase=given["usecase"], base=given["base"], pairs=_pairs(given["usecase"]))
+        tune_preferences(usecase=given["usecase"], start=given["start"], pairs=_pairs(given["usecase"]))
     assert _written("adapter") == []
 
 
 def test_a_run_over_its_budget_is_not_begun(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Progress, "after_step", lambda *_: pytest.fail("a step was made"))
     with pytest.raises(BudgetError, match="memory_gib"):
-        prefer(**_arguments(training, budget={"memory_gib": 0.1}))
+        tune_preferences(**_arguments(training, budget={"memory_gib": 0.1}))
 
 
 def test_what_takes_too_long_is_stopped_after_the_probe_at_every_attempt(training: Make) -> None:
     arguments = _arguments(training, budget={"minutes": 1e-6})
     for _ in range(2):
         with pytest.raises(BudgetError, match=r"minutes .* of 1e-06"):
-            prefer(**arguments)
+            tune_preferences(**arguments)
         assert _written("checkpoints/*") == []  # nothing to go on from
 
 
@@ -201,25 +204,25 @@ def test_answers_of_a_time_with_other_labels_correct_nothing(training: Make, tmp
     raw["task"]["severe"] = ["very urgent"]
     Path(usecase).write_text(yaml.safe_dump(raw), encoding="utf-8")
     with pytest.raises(DataError, match="0 corrected answers among 54 reviewed ones"):
-        corrections(usecase=usecase, dataset=_dataset())
+        collect_corrections(usecase=usecase, dataset=_dataset())
     assert pd.read_parquet(artifacts.fetch(pairs) / "pairs.parquet")["rejected"].notna().all()
 
 
 def test_too_few_corrections_are_said_with_their_number(training: Make) -> None:
     usecase = training(start="champion", dropout=0.0, preferences=SETTINGS)["usecase"]
     with pytest.raises(DataError, match=r"0 corrected answers among 0 reviewed ones; .* asks for 10"):
-        corrections(usecase=usecase, dataset=_dataset())
+        collect_corrections(usecase=usecase, dataset=_dataset())
     _answer("2026-03-01", range(9))
     with pytest.raises(DataError, match="6 corrected answers among 9 reviewed ones"):
-        corrections(usecase=usecase, dataset=_dataset())
+        collect_corrections(usecase=usecase, dataset=_dataset())
 
 
 def test_without_the_choice_nothing_is_tuned(training: Make) -> None:
     with pytest.raises(InputError, match=r"has no 'finetune\.preferences'"):
-        corrections(usecase=training()["usecase"], dataset=_dataset())
+        collect_corrections(usecase=training()["usecase"], dataset=_dataset())
 
 
 def test_preferences_need_a_champion_to_start_from(training: Make) -> None:
     arguments = training(dropout=0.0, preferences=SETTINGS)
     with pytest.raises(ConfigError, match="preferences tune a champion"):
-        corrections(usecase=arguments["usecase"], dataset=_dataset())
+        collect_corrections(usecase=arguments["usecase"], dataset=_dataset())

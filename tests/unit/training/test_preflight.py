@@ -7,23 +7,24 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks import artifacts, storage
 from llmops_tasks.config import Finetune
-from llmops_tasks.config_training import Budget
+from llmops_tasks.config.training import Budget
 from llmops_tasks.errors import BudgetError
-from llmops_tasks.training import loop, methods, preflight
+from llmops_tasks.models import loading
+from llmops_tasks.store import artifacts, objects
+from llmops_tasks.training import loop, preflight, trainable
 from llmops_tasks.training.curriculum import Curriculum
 from llmops_tasks.training.examples import IGNORED, Example, batch_plan
-from llmops_tasks.training.finetune import finetune
+from llmops_tasks.training.finetuning import finetune
 
 Make = Callable[..., dict[str, Any]]
 SETTINGS = Finetune(top_layers=1, batch_size=4, dropout=0.1)
 
 
 @pytest.fixture
-def state(tiny_model: Any) -> methods.State:
+def state(tiny_model: Any) -> trainable.State:
     """The tiny model before its first step."""
-    return methods.prepare(methods.load_base(tiny_model)[0], SETTINGS)
+    return trainable.prepare(loading.load_model(tiny_model)[0], SETTINGS)
 
 
 def _taught(records: int = 40) -> Curriculum:
@@ -32,7 +33,7 @@ def _taught(records: int = 40) -> Curriculum:
     return Curriculum(examples, batch_plan(lengths, 4, 7, 0), {"own": records})
 
 
-def test_the_probe_leaves_no_trace(state: methods.State) -> None:
+def test_the_probe_leaves_no_trace(state: trainable.State) -> None:
     import torch
 
     before = {name: value.detach().clone() for name, value in state.trained.items()}
@@ -42,7 +43,7 @@ def test_the_probe_leaves_no_trace(state: methods.State) -> None:
     assert all(value.grad is None for value in state.trained.values())
 
 
-def test_seconds_are_tokens_by_the_probed_speeds(state: methods.State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_are_tokens_by_the_probed_speeds(state: trainable.State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "_probe", lambda *_: (1000.0, 100.0))  # tokens/s of the trunk and of a step
     one, two = (preflight.estimate(state, SETTINGS, _taught(records), "tiny") for records in (60, 120))
     assert (two.steps, two.tokens) == (2 * one.steps, 2 * one.tokens)
@@ -50,7 +51,7 @@ def test_seconds_are_tokens_by_the_probed_speeds(state: methods.State, monkeypat
     assert two.seconds == pytest.approx(2 * one.seconds, abs=0.2)
 
 
-def test_the_probe_measures_both_speeds(state: methods.State) -> None:
+def test_the_probe_measures_both_speeds(state: trainable.State) -> None:
     assert min(preflight._probe(state, SETTINGS, _taught())) > 0
 
 
@@ -63,7 +64,7 @@ def test_batches_of_all_sizes_are_probed() -> None:
     assert sum(probed) / 3 == pytest.approx(sum(sizes) / len(sizes), rel=0.15)
 
 
-def test_a_price_follows_from_time_and_devices(state: methods.State) -> None:
+def test_a_price_follows_from_time_and_devices(state: trainable.State) -> None:
     dear = SETTINGS.model_copy(update={"budget": Budget(price_per_hour=3600.0), "processes": 2})
     found = preflight.estimate(state, dear, _taught(), "tiny")
     assert found.price == pytest.approx(2 * found.seconds, rel=0.05, abs=0.2)
@@ -108,7 +109,7 @@ def test_a_run_over_its_budget_makes_no_step_and_leaves_nothing(
     monkeypatch.setattr(loop, "run", lambda *_: pytest.fail("a step was made"))
     with pytest.raises(BudgetError, match="memory_gib"):
         finetune(**training(budget={"memory_gib": 0.1}))
-    assert storage.find(f"{storage.store_uri()}/tiny/adapter/*/*") == []
+    assert objects.find(f"{objects.store_uri()}/tiny/adapter/*/*") == []
 
 
 def test_what_a_run_took_is_told_per_thousand_records(monkeypatch: pytest.MonkeyPatch) -> None:

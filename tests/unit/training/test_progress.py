@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from llmops_tasks.config import Finetune
-from llmops_tasks.training import methods
-from llmops_tasks.training.meter import Meter
+from llmops_tasks.models import loading
+from llmops_tasks.training import trainable
 from llmops_tasks.training.progress import Progress
+from llmops_tasks.training.stopwatch import Stopwatch
 
 PROGRESS = Progress(usecase="tiny", run="r" * 64, mlflow_run="", total=9, checkpoint_every=2)
 
 
-def _state(folder: Path) -> methods.State:
-    return methods.prepare(methods.load_base(folder)[0], Finetune(top_layers=1))
+def _state(folder: Path) -> trainable.State:
+    return trainable.prepare(loading.load_model(folder)[0], Finetune(top_layers=1))
 
 
 def test_a_run_goes_on_in_as_many_parts_as_it_was_halved_into(tiny_model: Path) -> None:
@@ -39,12 +40,12 @@ def test_a_run_that_was_not_begun_begins_as_it_was_prepared(tiny_model: Path) ->
 
 
 def test_a_meter_counts_from_when_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmops_tasks.training import meter
+    from llmops_tasks.training import stopwatch
 
     now = [50.0, 7.0]
-    monkeypatch.setattr(meter.time, "monotonic", lambda: now[0])
-    found = Meter(_clock=50.0, _processor=7.0)
-    monkeypatch.setattr(meter, "_processor_seconds", lambda: now[1])
+    monkeypatch.setattr(stopwatch.time, "monotonic", lambda: now[0])
+    found = Stopwatch(_clock=50.0, _processor=7.0)
+    monkeypatch.setattr(stopwatch, "_processor_seconds", lambda: now[1])
     now[:] = [53.0, 11.0]
     assert found.spent() == {"seconds": 3.0, "cpu_seconds": 4.0}
     found.go_on_from({"seconds": 10.0, "cpu_seconds": 20.0})

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from llmops_tasks import artifacts, config, storage, tracking
+from llmops_tasks import config, tracking
 from llmops_tasks.errors import ConfigError, InputError, TrainingError
-from llmops_tasks.training import curriculum, loop, prepared, search
+from llmops_tasks.store import artifacts, objects
+from llmops_tasks.training import curriculum, loop, search
 from tests.unit.training.conftest import small_dataset
 
 pytestmark = pytest.mark.usefixtures("mlflow")
@@ -35,7 +36,7 @@ def searching(training: Make) -> Callable[..., dict[str, Any]]:
 
 
 def _all(arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    return [search.trial(**arguments, number=number) for number in search.trials(usecase=arguments["usecase"])]
+    return [search.run_trial(**arguments, number=number) for number in search.plan_trials(usecase=arguments["usecase"])]
 
 
 def test_the_smallest_held_out_loss_wins_and_the_report_says_why(searching: Make) -> None:
@@ -45,7 +46,7 @@ def test_the_smallest_held_out_loss_wins_and_the_report_says_why(searching: Make
     assert len(tried) == 5 and len(done) >= 3
     assert len({result["settings"]["learning_rate"] for result in tried}) == 5
     assert all(2 <= result["settings"]["rank"] <= 8 and isinstance(result["settings"]["rank"], int) for result in tried)
-    found = search.best(**arguments, tried=tried)
+    found = search.choose_trial(**arguments, tried=tried)
     assert found["loss"] == min(result["loss"] for result in done)
     text = (artifacts.fetch(found["report"]) / "report.md").read_text(encoding="utf-8")
     assert text.startswith("# Search: trial") and text.count("\n| ") == 6
@@ -55,10 +56,10 @@ def test_the_smallest_held_out_loss_wins_and_the_report_says_why(searching: Make
 
 def test_a_smoke_run_makes_two_short_trials_in_a_study_of_its_own(searching: Make) -> None:
     arguments = searching(trials=5, epochs=3)
-    numbers = search.trials(usecase=arguments["usecase"], max_steps=1)
+    numbers = search.plan_trials(usecase=arguments["usecase"], max_steps=1)
     assert numbers == [0, 1]
-    tried = [search.trial(**arguments, number=number, max_steps=1) for number in numbers]
-    found = search.best(**arguments, tried=tried, max_steps=1)
+    tried = [search.run_trial(**arguments, number=number, max_steps=1) for number in numbers]
+    found = search.choose_trial(**arguments, tried=tried, max_steps=1)
     assert found["report"]["rows"] == 2
     (study,) = _trials(arguments, 1)[:1]
     assert list(study.intermediate_values) == [search.LOOKS]  # asked after its only step
@@ -66,7 +67,7 @@ def test_a_smoke_run_makes_two_short_trials_in_a_study_of_its_own(searching: Mak
 
 
 def _trials(arguments: dict[str, Any], max_steps: int | None) -> list[Any]:
-    case, base = config.load(arguments["usecase"]), arguments["base"]
+    case, base = config.load(arguments["usecase"]), arguments["start"]
     found = curriculum.sources(case, "tiny", arguments["dataset"], base)
     return search._study(case, "tiny", found, base, max_steps).trials
 
@@ -77,28 +78,28 @@ def test_a_search_and_preferences_exclude_each_other(training: Make, searching: 
     raw["finetune"] |= {"start": "champion", "preferences": {}}
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"search: .* trains on corrections instead"):
-        search.trials(usecase=str(path))
+        search.plan_trials(usecase=str(path))
 
 
 def test_epochs_are_not_searched(searching: Make) -> None:
     with pytest.raises(ConfigError, match=r"space names \['epochs'\]"):
-        search.trials(usecase=searching(space={"epochs": {"low": 1, "high": 3}})["usecase"])
+        search.plan_trials(usecase=searching(space={"epochs": {"low": 1, "high": 3}})["usecase"])
 
 
 def test_a_finished_trial_is_not_made_again(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = searching()
-    once = search.trial(**arguments, number=0)
+    once = search.run_trial(**arguments, number=0)
     monkeypatch.setattr(loop, "run", lambda *_: pytest.fail("trained again"))
-    assert search.trial(**arguments, number=0) == once
+    assert search.run_trial(**arguments, number=0) == once
 
 
 def test_an_interrupted_search_goes_on(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = searching()
-    first = search.trial(**arguments, number=0)
+    first = search.run_trial(**arguments, number=0)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            search.trial(**arguments, number=1)
+            search.run_trial(**arguments, number=1)
     tried = _all(arguments)
     assert tried[0] == first
     assert [result["number"] for result in tried] == [0, 1, 2, 3]
@@ -124,10 +125,10 @@ def test_settings_that_do_not_train_are_a_result(searching: Make, monkeypatch: p
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "step", ill)
-        assert search.trial(**arguments, number=0)["state"] == "failed"
+        assert search.run_trial(**arguments, number=0)["state"] == "failed"
         with pytest.raises(TrainingError, match="None of 1 trials came to an end"):
-            search.best(**arguments, tried=[search.trial(**arguments, number=0)])
-    assert search.trial(**arguments, number=1)["state"] == "complete"
+            search.choose_trial(**arguments, tried=[search.run_trial(**arguments, number=0)])
+    assert search.run_trial(**arguments, number=1)["state"] == "complete"
 
 
 def _mlflow_runs() -> list[Any]:
@@ -136,7 +137,7 @@ def _mlflow_runs() -> list[Any]:
 
 
 def test_a_trial_is_told_in_mlflow(searching: Make) -> None:
-    result = search.trial(**searching(), number=0)
+    result = search.run_trial(**searching(), number=0)
     (run,) = _mlflow_runs()
     assert run.data.metrics["held_out_loss"] == pytest.approx(result["loss"]) and run.info.status == "FINISHED"
     assert set(run.data.params) == {"learning_rate", "rank"}
@@ -146,15 +147,15 @@ def test_a_trial_is_told_in_mlflow(searching: Make) -> None:
 def test_a_search_goes_on_where_nothing_changed_that_its_trials_follow_from(
     searching: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = search.trial(**searching(), number=0)
+    first = search.run_trial(**searching(), number=0)
     monkeypatch.setattr(search, "_train", lambda *_: pytest.fail("it was trained again"))
-    assert search.trial(**searching(budget={"minutes": 900}), number=0) == first  # nor does what it may cost
+    assert search.run_trial(**searching(budget={"minutes": 900}), number=0) == first  # nor does what it may cost
     monkeypatch.setattr(search, "_train", lambda *_: 0.5)
     arguments = searching()
     other = {**arguments, "dataset": small_dataset(25, 6)}
-    assert search.trial(**other, number=0)["loss"] == 0.5
-    monkeypatch.setattr(prepared, "CODE", (*prepared.CODE, __file__))  # other code, other figures
-    assert search.trial(**arguments, number=0)["loss"] == 0.5
+    assert search.run_trial(**other, number=0)["loss"] == 0.5
+    monkeypatch.setattr(search, "code_digest", lambda *_: "other")  # other code, other figures
+    assert search.run_trial(**arguments, number=0)["loss"] == 0.5
 
 
 def test_settings_beyond_the_budget_are_not_trained(
@@ -162,25 +163,25 @@ def test_settings_beyond_the_budget_are_not_trained(
 ) -> None:
     arguments = searching(budget={"memory_gib": 0.1})
     monkeypatch.setattr(search, "_train", lambda *_: pytest.fail("it was trained"))
-    assert search.trial(**arguments, number=0)["state"] == "failed"
+    assert search.run_trial(**arguments, number=0)["state"] == "failed"
     assert "memory_gib" in caplog.text and "of 0.1" in caplog.text
 
 
 def test_no_trial_begins_when_the_time_is_spent(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = searching(minutes=0.001)
-    assert search.trial(**arguments, number=0)["state"] == "complete"
+    assert search.run_trial(**arguments, number=0)["state"] == "complete"
     monkeypatch.setattr(loop, "run", lambda *_: pytest.fail("trained"))
-    assert search.trial(**arguments, number=1)["state"] == "over budget"
+    assert search.run_trial(**arguments, number=1)["state"] == "over budget"
 
 
 def test_trials_share_the_trunk(searching: Make) -> None:
     _all(searching(trials=2))
-    assert len(storage.find(f"{storage.store_uri()}/tiny/activations/*/*.safetensors")) == 2  # train, held out
+    assert len(objects.find(f"{objects.store_uri()}/tiny/activations/*/*.safetensors")) == 2  # train, held out
 
 
 def test_without_a_search_nothing_is_tried(training: Make) -> None:
     arguments = training()
-    assert search.trials(usecase=arguments["usecase"]) == []
-    assert search.best(**arguments, tried=[])["settings"] == {}
+    assert search.plan_trials(usecase=arguments["usecase"]) == []
+    assert search.choose_trial(**arguments, tried=[])["settings"] == {}
     with pytest.raises(InputError, match="has no 'search'"):
-        search.trial(**arguments, number=0)
+        search.run_trial(**arguments, number=0)

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
-from llmops_tasks import artifacts, config, storage
+from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef, Measurement
 from llmops_tasks.errors import EvidenceError, InputError, ModelError
 from llmops_tasks.release import ledger
+from llmops_tasks.store import artifacts, objects
 from llmops_tasks.training import selection
-from llmops_tasks.training.selection import candidates, drawn, measure, report, sample
+from llmops_tasks.training.selection import draw_sample, drawn, list_base_models, measure_base_model, report_selection
 from llmops_tasks.training.selection_figures import figures, parameters, prompts
-from llmops_tasks.training.selection_policy import decide
+from llmops_tasks.training.selection_policy import choose_base_model
 from tests.support import tiny
 
 
@@ -31,7 +32,7 @@ def drawn_sample(world: Any, home_of_measured: Path) -> ArtifactRef:
     """Of the world's dataset."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMOPS_HOME", str(home_of_measured))
-        return sample(usecase=world.usecase, dataset=world.dataset)
+        return draw_sample(usecase=world.usecase, dataset=world.dataset)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def measured(world: Any, drawn_sample: ArtifactRef, home_of_measured: Path) -> M
     """The tiny model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMOPS_HOME", str(home_of_measured))
-        return measure(usecase=world.usecase, sample=drawn_sample)
+        return measure_base_model(usecase=world.usecase, sample=drawn_sample)
 
 
 def answers(measurement: Measurement) -> Any:
@@ -172,9 +173,9 @@ def test_measuring_again_is_no_work(
     monkeypatch.setenv("LLMOPS_HOME", str(home_of_measured))
     monkeypatch.setattr(selection, "figures", None)  # calling one of the two would fail
     monkeypatch.setattr(selection, "drawn", None)
-    again = sample(usecase=world.usecase, dataset=world.dataset)
+    again = draw_sample(usecase=world.usecase, dataset=world.dataset)
     assert again == drawn_sample
-    assert measure(usecase=world.usecase, sample=again) == measured
+    assert measure_base_model(usecase=world.usecase, sample=again) == measured
 
 
 def test_another_sample_is_another_measurement(
@@ -182,7 +183,7 @@ def test_another_sample_is_another_measurement(
 ) -> None:
     monkeypatch.setenv("LLMOPS_HOME", str(home_of_measured))  # where the first one could be taken for it
     path = str(tiny.usecase(tmp_path, tiny_model, "file:///none.csv", selection={"sample": 20, "candidates": []}))
-    other = measure(usecase=path, sample=sample(usecase=path, dataset=world.dataset))
+    other = measure_base_model(usecase=path, sample=draw_sample(usecase=path, dataset=world.dataset))
     assert other["n"] == 20 and other["sample_sha256"] != measured["sample_sha256"]
     assert other["model_sha256"] == measured["model_sha256"] and other["evidence"] != measured["evidence"]
 
@@ -192,10 +193,10 @@ def test_a_candidate_that_the_policy_refuses_is_never_opened(
 ) -> None:
     gone = {"name": "gone", "uri": "file:///no/such/folder", "licence": "gemma"}
     path = str(tiny.usecase(tmp_path, tiny_model, "file:///none.csv", selection={"candidates": [gone]}))
-    assert candidates(usecase=path) == ["current"]
+    assert list_base_models(usecase=path) == ["current"]
     with pytest.raises(ModelError, match="'gone' is not measured: licence 'gemma' is refused: Google's Gemma Terms"):
-        measure(usecase=path, sample=drawn_sample, candidate="gone")
-    assert storage.find(f"{storage.store_uri()}/models/base/*/*") == []
+        measure_base_model(usecase=path, sample=drawn_sample, candidate="gone")
+    assert objects.find(f"{objects.store_uri()}/models/base/*/*") == []
 
 
 def test_an_accepted_one_is_opened(tmp_path: Path, tiny_model: Path, drawn_sample: Any) -> None:
@@ -206,14 +207,14 @@ def test_an_accepted_one_is_opened(tmp_path: Path, tiny_model: Path, drawn_sampl
     (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy))
     given = {"candidates": [gone], "policy": "policy.yaml"}
     path = str(tiny.usecase(tmp_path, tiny_model, "file:///none.csv", selection=given))
-    assert candidates(usecase=path) == ["current", "gone"]
+    assert list_base_models(usecase=path) == ["current", "gone"]
     with pytest.raises(ModelError, match="No model folder at 'file:///no/such/folder'"):
-        measure(usecase=path, sample=drawn_sample, candidate="gone")
+        measure_base_model(usecase=path, sample=drawn_sample, candidate="gone")
 
 
 def test_an_unknown_candidate_is_refused_with_the_nearest(world: Any, drawn_sample: Any) -> None:
     with pytest.raises(InputError, match=r"No candidate 'curent'. Did you mean 'current'\? Known: \['current', 'gem"):
-        measure(usecase=world.usecase, sample=drawn_sample, candidate="curent")
+        measure_base_model(usecase=world.usecase, sample=drawn_sample, candidate="curent")
 
 
 # ---------------------------------------------------------------- what cannot be asked of a model
@@ -276,14 +277,14 @@ def test_what_two_layers_share_is_counted_once_in_any_number_of_files(tmp_path: 
 
 
 def test_the_decision_is_reported_and_recorded_once(world: Any, measured: Any) -> None:
-    decision = decide(usecase=world.usecase, measurements=[measured])
+    decision = choose_base_model(usecase=world.usecase, measurements=[measured])
     assert decision["chosen"] == "current" and decision["write"] == ""
-    page = report(usecase=world.usecase, decision=decision)
+    page = report_selection(usecase=world.usecase, decision=decision)
     text = (artifacts.fetch(page) / "README.md").read_text(encoding="utf-8")
     assert "| current (model0) | chosen |" in text
     assert "| gemma-3-270m (gemma-3-270m-q4_k_m.gguf) | refused |" in text
     entry = ledger.record_selection(usecase=world.usecase, decision=decision)
     assert entry["kind"] == "base_model_selection" and entry["body"]["decision"] == decision
     assert ledger.record_selection(usecase=world.usecase, decision=decision) == entry
-    assert report(usecase=world.usecase, decision=decision) == page
-    assert ledger.verify(usecase=world.usecase)["entries"] == 1
+    assert report_selection(usecase=world.usecase, decision=decision) == page
+    assert ledger.verify_ledger(usecase=world.usecase)["entries"] == 1

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-from llmops_tasks import config, storage
-from llmops_tasks.config_selection import BaseModelChoice, Policy
+from llmops_tasks import config
+from llmops_tasks.config.selection import BaseModelChoice, Policy
 from llmops_tasks.contracts import Interval, Measurement, Selected
 from llmops_tasks.errors import EvidenceError
+from llmops_tasks.store import digests
 from llmops_tasks.training import selection_policy
-from llmops_tasks.training.selection_policy import decide, refusal, select, table
+from llmops_tasks.training.selection_policy import choose_base_model, refusal, select, table
 
 POLICY = Policy.model_validate(
     {"version": 1, "licences": {"allowed": ["mit"], "refused": {"gemma": "no open-source licence"}}}
@@ -182,17 +183,17 @@ def test_the_table_has_a_row_for_everybody_and_every_reason() -> None:
 def test_the_decision_depends_neither_on_the_order_nor_on_what_it_cost() -> None:
     choices = config.load("triage").base_models()
     assert list(choices) == ["current", "gemma-3-270m"]
-    one = decide(usecase="triage", measurements=[measured("current")])
+    one = choose_base_model(usecase="triage", measurements=[measured("current")])
     costly: Any = {**measured("current"), "cost": {"wall_seconds": 3.0}}
-    assert decide(usecase="triage", measurements=[costly]) == one
+    assert choose_base_model(usecase="triage", measurements=[costly]) == one
     assert chosen(measured("a"), measured("b", 0.9)) == chosen(measured("b", 0.9), measured("a"))
-    other = decide(usecase="triage", measurements=[measured("current", 0.3)])
+    other = choose_base_model(usecase="triage", measurements=[measured("current", 0.3)])
     assert other["evidence_sha256"] != one["evidence_sha256"] and other["policy_sha256"] == one["policy_sha256"]
-    assert storage.digest(one)  # plain JSON without NaN
+    assert digests.digest(one)  # plain JSON without NaN
 
 
 def test_the_shipped_policy_refuses_gemma_by_name() -> None:
-    decision = decide(usecase="triage", measurements=[measured("current", licence="apache-2.0")])
+    decision = choose_base_model(usecase="triage", measurements=[measured("current", licence="apache-2.0")])
     assert verdicts(decision) == {"current": "chosen", "gemma-3-270m": "refused"}
     assert "licence 'gemma' is refused: Google's Gemma Terms of Use" in reasons(decision, "gemma-3-270m")
 
@@ -200,6 +201,6 @@ def test_the_shipped_policy_refuses_gemma_by_name() -> None:
 def test_generated_text_is_ranked_by_bits_per_character(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(selection_policy, "select", lambda *given: seen.append(given[3]))
-    decide(usecase="faq", measurements=[])
-    decide(usecase="triage", measurements=[])
+    choose_base_model(usecase="faq", measurements=[])
+    choose_base_model(usecase="triage", measurements=[])
     assert seen == ["bits_per_character", "few_shot"]

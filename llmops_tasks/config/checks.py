@@ -1,0 +1,146 @@
+"""What a use case's parts must be to each other, and how mistakes in it are put into words."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, get_args
+
+from jinja2 import TemplateSyntaxError, meta
+from jinja2.sandbox import SandboxedEnvironment
+from pydantic import BaseModel, ValidationError
+
+from llmops_tasks.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from llmops_tasks.config.data import Data, Role
+    from llmops_tasks.config.usecase import UseCase
+
+
+def column_problems(usecase: UseCase) -> list[str]:
+    """Everything about columns and templates that a single field cannot know, each as `path: problem`."""
+    return [
+        *_source_problems(usecase),
+        *_role_problems(usecase),
+        *_text_problems(usecase),
+        *_prompt_problems(usecase),
+        *_watch_problems(usecase),
+        *_search_problems(usecase),
+    ]
+
+
+def _source_problems(usecase: UseCase) -> Iterator[str]:
+    sources = {"data.source": usecase.data.source} | ({"batch.source": usecase.batch.source} if usecase.batch else {})
+    for path, source in sources.items():
+        try:
+            codecs.lookup(source.encoding)
+        except LookupError:
+            yield f"{path}.encoding: '{source.encoding}' is no known encoding. Allowed: utf-8, latin-1, cp1252, ..."
+
+
+def _order_problems(data: Data) -> Iterator[str]:
+    needed: dict[Role, str] = {"id": ""}
+    if data.split.by == "group":
+        needed["group"] = " (or data.split.by: record)"
+    if data.split.order == "time":
+        needed["time"] = " (or data.split.order: digest)"
+    roles: tuple[Role, ...] = ("id", "group", "time")
+    for role in roles:
+        if len(data.named(role)) != 1 and (role in needed or data.named(role)):
+            yield (
+                f"data.columns: exactly one column needs the role '{role}'{needed.get(role, '')}; "
+                f"given: {data.named(role)}"
+            )
+    if data.source.incremental == "watermark" and not data.named("time"):
+        yield "data.source.incremental: a watermark needs a column with the role 'time'; or use 'objects'"
+
+
+def _role_problems(usecase: UseCase) -> Iterator[str]:
+    data = usecase.data
+    yield from _order_problems(data)
+    if usecase.task.type == "classification" and len(data.named("label")) != 1:
+        yield f"data.columns: exactly one column needs the role 'label'; given: {data.named('label')}"
+    if usecase.task.type == "generation" and data.completion not in data.columns:
+        yield f"data.completion: a generation task names its answer column; given: {data.completion!r}"
+    for name, column in data.columns.items():
+        if column.role == "time" and column.type != "timestamp":
+            yield f"data.columns.{name}.type: a column with the role 'time' is a timestamp; given: {column.type}"
+        if column.type != "number" and (column.min, column.max, column.cap) != (None, None, None):
+            yield f"data.columns.{name}: min, max and cap are for numbers; the type is {column.type}"
+
+
+def _variables(template: str) -> set[str] | str:
+    """The variables of a template, or what is wrong with it."""
+    environment = SandboxedEnvironment()
+    try:
+        return meta.find_undeclared_variables(environment.parse(template))
+    except TemplateSyntaxError as exc:
+        return f"line {exc.lineno}: {exc.message}"
+
+
+def _text_problems(usecase: UseCase) -> Iterator[str]:
+    used = _variables(usecase.data.text)
+    if isinstance(used, str):
+        yield f"data.text: not a valid template, {used}"
+        return
+    allowed = usecase.data.named("input")
+    for name in sorted(used - set(allowed)):
+        column = usecase.data.columns.get(name)
+        if column is None:
+            yield f"data.text: no column '{name}'.{did_you_mean(name, allowed)} Allowed: {allowed}"
+        elif column.role == "leakage":
+            yield f"data.text: '{name}' is a leakage column: known only after the answer, it may not be an input"
+        else:
+            yield f"data.text: '{name}' has the role '{column.role}'; only inputs may be read: {allowed}"
+
+
+def _prompt_problems(usecase: UseCase) -> Iterator[str]:
+    used = _variables(usecase.prompt.template)
+    if isinstance(used, str):
+        yield f"prompt.template: not a valid template, {used}"
+    elif "text" not in used or used - {"text", "labels"}:
+        yield f"prompt.template: uses {sorted(used)}; it needs {{{{ text }}}} and may use {{{{ labels }}}}"
+
+
+def _watch_problems(usecase: UseCase) -> Iterator[str]:
+    numbers = [name for name, column in usecase.data.columns.items() if column.type == "number"]
+    for name in usecase.monitoring.columns:
+        if name not in numbers:
+            yield f"monitoring.columns: '{name}' is no number column.{did_you_mean(name, numbers)}"
+
+
+def _search_problems(usecase: UseCase) -> Iterator[str]:
+    if usecase.search and usecase.finetune.preferences:
+        yield "search: looks for settings of training on records; 'finetune.preferences' trains on corrections instead"
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
+    """Each mistake as `path: what is wrong`, with the nearest known key for an unknown one."""
+    lines: list[str] = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            known = _keys_at(root, item["loc"][:-1])
+            lines.append(f"{path}: unknown key.{did_you_mean(str(item['loc'][-1]), known)} Known: {known}")
+        elif item["type"] == "value_error":
+            text = str(item["ctx"]["error"])
+            lines.extend(f"{path}: {line}" if path else line for line in text.splitlines())
+        else:
+            given = "" if item["type"] == "missing" else f"; given: {item['input']!r:.60}"
+            lines.append(f"{path}: {item['msg'][0].lower()}{item['msg'][1:]}{given}")
+    return lines
+
+
+def _keys_at(model: Any, path: tuple[Any, ...]) -> list[str]:
+    """The keys of the model that a path leads to; list indexes and mapping keys are passed over."""
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is not None:
+            model = _model_in(field.annotation) or model
+    return sorted(model.model_fields)
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)

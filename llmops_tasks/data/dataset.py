@@ -1,0 +1,286 @@
+"""Records to a dataset: text rendered and curated, duplicates dropped, split leak-safe, published by content.
+
+Rows pass in batches; DuckDB orders and joins them within a memory limit, on disk where they do not fit. The same
+rows in another order are the same version. What this does not do: look at labels' truth, or at who may see what.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops_tasks import config
+from llmops_tasks.config import UseCase
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.data import augment, cards, curate, figures, splits, tables
+from llmops_tasks.data.splits import SPLITS
+from llmops_tasks.errors import DataError
+from llmops_tasks.prompts import templates
+from llmops_tasks.store import artifacts
+from llmops_tasks.store.sources import code_digest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+# What every dataset has; watched columns follow.
+COLUMNS = ("record_id", "group", "time", "text", "label", "completion", "split", "augmented")
+PART = 500_000  # rows that are put in order at once
+# Of every row what order and duplicates need, in fixed widths; texts stay in their file, and memory small.
+_KEYS = """
+create table keys as select file_row_number as row, "time", record_id, md5_number("group") as "group", label,
+md5_number("text") as digest from rendered
+"""
+# Of rows with the same text and label the earliest.
+_FIRSTS = """
+create table firsts as select row, "time", record_id, "group" from keys
+semi join (select arg_min(row, ("time", record_id)) as row from keys group by digest, label) using (row)
+"""
+# A new table's rowid counts its rows in the order in which they came: here a row's place, and a group's rank.
+_KEPT = 'create table kept as select row, "group" from firsts order by "time", record_id'
+_RANKS = 'create table ranks as select "group" from kept group by "group" order by min(rowid)'
+_PLACES = """
+create table places as select row, kept.rowid as place, ranks.rowid as rank from kept join ranks using ("group")
+"""
+# Sorting whole rows takes memory for every run that it merges; so they are split by place first.
+_PARTS = """
+select rendered.* exclude (file_row_number), place, rank, place // $rows as part
+from rendered join places on file_row_number = row
+"""
+_PLACED = "from placed where part = $part order by place"
+_CONFLICTS = "select count(*) from (select 1 from keys group by digest having min(label) <> max(label))"
+# Rows that are alike in a band with others, few of all; then those of different splits: the later one and the five
+# earliest of each other split.
+_ALIKE = """
+create or replace table alike as from band semi join (select hash from band group by hash having count(*) > 1) using (hash)
+"""
+_PAIRS = """
+insert into pairs select b.place, a.place from alike b join (
+  from alike qualify row_number() over (partition by hash, split order by place) <= 5
+) a on a.hash = b.hash and a.split <> b.split and a.place < b.place
+"""
+_TEXTS = """
+select later, earlier, l."text", e."text" from (select distinct later, earlier from pairs)
+join placed l on l.place = later join placed e on e.place = earlier order by later, earlier
+"""
+
+
+def build_dataset(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
+    """Make a dataset version from anonymized records.
+
+    Returns:
+        A reference of kind "dataset": `data.parquet` with COLUMNS and the watched columns, and `README.md`, its card.
+        Its sha256 is the version. `meta` has rows and labels by split, what was dropped and why, texts with
+        conflicting labels, the digest of the evaluation set (`evaluation`), and its parents.
+
+    Raises:
+        DataError: if a split would be empty.
+    """
+    case, name = config.load(usecase), config.usecase_name(usecase)
+    inputs = {
+        "records": records["sha256"],
+        "config": case.digest("data", "task", "monitoring"),
+        "code": code_digest(__name__),
+    }
+    build = partial(_build, name, case, records)
+    return artifacts.publish(usecase=name, kind="dataset", inputs=inputs, build=build)
+
+
+def render_day(*, usecase: str, records: ArtifactRef, date: str) -> ArtifactRef:
+    """Make a day's anonymized records ready for inference: the same rendering, no labels, no split.
+
+    Returns:
+        A reference of kind "day": `data.parquet` with record_id, time, text and the watched columns.
+    """
+    case, name = config.load(usecase), config.usecase_name(usecase)
+    inputs = {
+        "records": records["sha256"],
+        "date": config.checked_date(date),
+        "config": case.digest("data", "monitoring"),
+        "code": code_digest(__name__),
+    }
+    return artifacts.publish(usecase=name, kind="day", inputs=inputs, build=partial(_build_day, case, records, date))
+
+
+def _build_day(case: UseCase, records: ArtifactRef, date: str, out: Path) -> dict[str, Any]:
+    names = ["record_id", "time", "text", *case.monitoring.columns]
+    rows = records["rows"]
+    with artifacts.scratch() as work, tables.database(rows) as db, tables.Writer(out / "data.parquet") as writer:
+        dropped = _render(case, records, work / "rendered.parquet", answers=False)
+        tables.view(db, work / "rendered.parquet", "rendered")
+        for batch in tables.batches(db.sql('from rendered order by "time", record_id')):
+            writer.add(_timed(batch).select(names))
+    return {"rows": writer.rows, "date": date, "too_short": dropped, "parents": [artifacts.parent(records)]}
+
+
+def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict[str, Any]:
+    with artifacts.scratch() as work, tables.database(records["rows"]) as db:
+        short = _render(case, records, work / "rendered.parquet")
+        tables.view(db, work / "rendered.parquet", "rendered", file_row_number=True)
+        (before,) = tables.one(db, "select count(*) from rendered")
+        if before == 0:
+            raise DataError(f"No text of at least {case.data.curate.min_length} characters is left of {short} rows.")
+        unique = _place(db, work / "parts")
+        leaks = _near_duplicates(db, case, unique, work / "bands.parquet")
+        kept, made = _write(db, case, leaks, out / "data.parquet")
+        (conflicting,) = tables.one(db, _CONFLICTS)
+    found = figures.figures(case, out / "data.parquet", kept)
+    dropped = {"too short": short, "exact duplicates": before - unique, "near duplicates": int(leaks.sum())}
+    if not all(found["splits"].values()):
+        raise DataError(f"A split would be empty: {found['splits']} rows. Bring more groups, or change data.split.")
+    log.info("dataset: %s rows, dropped: %s", found["splits"], dropped)
+    meta = {**found, "dropped": dropped, "conflicting_texts": conflicting, "parents": [artifacts.parent(records)]}
+    meta["augmented"] = made
+    meta["data_docs"] = _data_docs(records)
+    (out / "README.md").write_text(cards.card(usecase, case, kept, meta), encoding="utf-8")
+    return {"rows": kept, **meta}
+
+
+def _data_docs(records: ArtifactRef) -> str | None:
+    """The page about the records that these were made from."""
+    checked = next((above for above in records["meta"].get("parents", []) if above["kind"] == "validated"), None)
+    return f"{checked['uri']}/data_docs/index.html" if checked else None
+
+
+# ---------------------------------------------------------------- text and answers
+
+
+def _render(case: UseCase, records: ArtifactRef, path: Path, answers: bool = True) -> int:
+    """Write rows with the roles' names, the text that the model reads, and microseconds as time.
+
+    Returns:
+        How many were dropped because their text is too short.
+    """
+    with tables.Writer(path) as writer:
+        for batch in tables.read(artifacts.fetch(records) / "records.parquet"):
+            writer.add(_rendered(case, batch, answers))
+    return records["rows"] - writer.rows
+
+
+def _rendered(case: UseCase, batch: pa.Table, answers: bool) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    data = case.data
+    rows = batch.select(data.named("input")).to_pylist()
+    texts = [curate.normalised(templates.render_text(case, row), data.curate) for row in rows]
+    columns: dict[str, Any] = {"record_id": batch[data.one("id")], "group": batch[data.one("group")]}
+    columns["time"] = (
+        batch[data.one("time")].cast(pa.int64()) if data.named("time") else pa.nulls(len(rows), pa.int64())
+    )
+    columns["text"] = pa.array(texts, pa.string())
+    if answers:
+        columns["label"], columns["completion"] = (pa.array(part, pa.string()) for part in _answers(case, batch))
+    columns |= {name: batch[name] for name in case.monitoring.columns}
+    table = pa.table(columns)
+    return table.filter(pc.greater_equal(pc.utf8_length(table["text"]), data.curate.min_length))
+
+
+def _answers(case: UseCase, batch: pa.Table) -> tuple[list[str], list[str]]:
+    """The label's name (or, for generation, the answer) and what the model is to write."""
+    if case.task.type == "generation":
+        answers = batch[case.data.completion].to_pylist()
+        return answers, answers
+    by_value = {value: label for label in case.task.labels for value in label.values}
+    labels = [by_value[value] for value in batch[case.data.one("label")].to_pylist()]
+    return [label.name for label in labels], [label.text for label in labels]
+
+
+# ---------------------------------------------------------------- order, duplicates, splits
+
+
+def _place(db: Any, folder: Path) -> int:
+    """Drop exact duplicates and give every row its place, part by part; returns how many rows are left."""
+    for step in (_KEYS, _FIRSTS, _KEPT, _RANKS, _PLACES):
+        db.execute(step)
+    parts = db.sql(_PARTS, params={"rows": PART})
+    parts.write_parquet(str(folder), partition_by=["part"], row_group_size=tables.BATCH)
+    tables.view(db, folder / "*" / "*.parquet", "placed", hive_partitioning=True)
+    return int(tables.one(db, "select count(*) from kept")[0])
+
+
+def _placed(db: Any, case: UseCase) -> Iterator[tuple[pa.Table, list[str]]]:
+    """All kept rows in order, and the split of each."""
+    rule = case.data.split
+    rows, groups = (tables.one(db, f"select count(*) from {table}")[0] for table in ("kept", "ranks"))  # noqa: S608
+    parts = (db.sql(_PLACED, params={"part": part}) for part in range(-(-rows // PART)))
+    for batch in chain.from_iterable(map(tables.batches, parts)):
+        if rule.order == "time":
+            yield batch, [splits.place(rank, groups, rule) for rank in batch["rank"].to_pylist()]
+        else:
+            yield batch, [splits.place_by_digest(group, rule) for group in batch["group"].to_pylist()]
+
+
+def _near_duplicates(db: Any, case: UseCase, rows: int, path: Path) -> Any:
+    """For every place, does the row nearly repeat an earlier one of another split? What is tested on was not trained on."""
+    import numpy as np
+
+    limit, leaks = case.data.curate.near_duplicates, np.zeros(rows, dtype=bool)
+    if limit is None:
+        return leaks
+    _write_bands(db, case, path)
+    _find_pairs(db, path)
+    # in order of the later row: what was dropped itself makes no other row a duplicate
+    cursor = db.execute(_TEXTS)
+    while found := cursor.fetchmany(tables.BATCH):
+        for later, earlier, text, other in found:
+            if not (leaks[later] or leaks[earlier]) and curate.jaccard(text, other) >= limit:
+                leaks[later] = True
+    return leaks
+
+
+def _write_bands(db: Any, case: UseCase, path: Path) -> None:
+    import numpy as np
+    import pyarrow as pa
+
+    with tables.Writer(path) as writer:
+        for batch, parts in _placed(db, case):
+            hashes = np.array(list(curate.bands(batch["text"].to_pylist())), dtype=np.int64)
+            numbers = pa.array([SPLITS.index(part) for part in parts], pa.int8())
+            bands = {f"band{band}": hashes[:, band] for band in range(curate.BANDS)}
+            writer.add(pa.table({"place": batch["place"], "split": numbers, **bands}))
+
+
+def _find_pairs(db: Any, path: Path) -> None:
+    """Candidates, band by band: as much memory as for the rows of one."""
+    from duckdb import ColumnExpression
+
+    db.execute("create table pairs (later bigint, earlier bigint)")
+    bands = db.read_parquet(str(path))
+    for band in range(curate.BANDS):
+        bands.select("place", "split", ColumnExpression(f"band{band}").alias("hash")).create_view("band", replace=True)
+        db.execute(_ALIKE)
+        db.execute(_PAIRS)
+
+
+def _write(db: Any, case: UseCase, leaks: Any, path: Path) -> tuple[int, int]:
+    """Write the dataset; returns how many records it has, and how many of them are made up."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rule, train = case.data.augment, list[dict[str, Any]]()
+    with tables.Writer(path) as writer:
+        for batch, parts in _placed(db, case):
+            kept = pa.array(~leaks[batch["place"].to_numpy()])
+            table = _timed(batch).append_column("split", pa.array(parts, pa.string()))
+            table = table.append_column("augmented", pa.array([""] * len(parts), pa.string()))
+            table = table.select([*COLUMNS, *case.monitoring.columns]).filter(kept)
+            writer.add(table)
+            if rule.active:
+                train += table.filter(pc.equal(table["split"], SPLITS[0])).to_pylist()
+        made = augment.augmented(train, rule)[len(train) :]
+        if made:
+            writer.add(pa.Table.from_pylist(made, schema=table.schema))
+    return writer.rows, len(made)
+
+
+def _timed(batch: pa.Table) -> pa.Table:
+    """Microseconds to points in time, UTC."""
+    import pyarrow as pa
+
+    time = batch["time"].cast(pa.timestamp("us", tz="UTC"))
+    return batch.set_column(batch.column_names.index("time"), "time", time)

@@ -1,0 +1,104 @@
+"""One protocol for whatever answers prompts: a local transformers model, or a double for tests.
+
+`scores` weighs a closed set of answers by one forward pass; `generate` writes freely; `bits` tells how well a
+text was foreseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from llmops_tasks.errors import InputError, did_you_mean
+from llmops_tasks.models import trunk
+
+
+class Generator(Protocol):
+    """Answers prompts."""
+
+    def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
+        """The probability of each answer's first token among the answers: (prompts, answers), rows sum to 1."""
+
+    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
+        """Greedy continuations."""
+
+    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+        """How unexpected each text is after `start`: -log2 of its probability."""
+
+
+MEMBERS = "members"  # the folder of an ensemble's models
+# Names of the kinds, and where they are; loaded on first use.
+KINDS = {"transformers": "llmops_tasks.models.local:LocalModel", "stub": "llmops_tasks.models.generator:Stub"}
+
+
+def open_generator(kind: str, folder: Path, shared: trunk.Shared | None = None) -> Generator:
+    """Open the generator of this kind over a verified model folder.
+
+    Args:
+        kind: one of `KINDS`.
+        folder: of the model.
+        shared: keep what its lower layers make of the prompts to be scored, for it and all models with the same
+            lower layers; what is kept already is not computed again.
+    """
+    if kind not in KINDS:
+        raise InputError(f"No generator '{kind}'.{did_you_mean(kind, KINDS)} Known: {sorted(KINDS)}.")
+    module, _, name = KINDS[kind].partition(":")
+    factory: Callable[[Path, trunk.Shared | None], Generator] = getattr(import_module(module), name)
+    if members := sorted((folder / MEMBERS).glob("*")):
+        return Ensemble([partial(factory, member, shared) for member in members])
+    return factory(folder, shared)
+
+
+class Ensemble:
+    """Several models asked one after the other, so that only one is in memory; their scores are averaged.
+
+    Source: Lakshminarayanan et al. 2017, "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles".
+    """
+
+    def __init__(self, members: list[Callable[[], Generator]]) -> None:
+        self._members = members
+
+    def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
+        """See Generator."""
+        found = [member().scores(prompts, answers, batch_size) for member in self._members]
+        return [[sum(scores) / len(found) for scores in zip(*rows, strict=True)] for rows in zip(*found, strict=True)]
+
+    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+        """See Generator; of the averaged probability."""
+        found = [member().bits(start, texts, batch_size) for member in self._members]
+        return [
+            min(row) - math.log2(sum(2 ** (min(row) - bits) for bits in row) / len(row))
+            for row in zip(*found, strict=True)
+        ]
+
+    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
+        """Texts have no average."""
+        raise InputError("An ensemble weighs labels; it cannot write. Set finetune.members to 1 to generate.")
+
+
+class Stub:
+    """A double for tests: answers follow from the prompt's digest, no model is read."""
+
+    def __init__(self, folder: Path, shared: trunk.Shared | None = None) -> None:
+        self.folder = folder
+
+    def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
+        """See Generator."""
+        result = []
+        for prompt in prompts:
+            weights = [1 + hashlib.sha256(f"{prompt}|{answer}".encode()).digest()[0] for answer in answers]
+            result.append([weight / sum(weights) for weight in weights])
+        return result
+
+    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
+        """See Generator."""
+        return [hashlib.sha256(prompt.encode()).hexdigest()[:max_new_tokens] for prompt in prompts]
+
+    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+        """See Generator."""
+        return [8.0 * len(text.encode()) for text in texts]

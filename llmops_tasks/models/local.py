@@ -1,0 +1,116 @@
+"""A model in safetensors that answers prompts in this process: it weighs labels, writes, and tells how well a text was foreseen."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from llmops_tasks.models import tokens, trunk
+
+
+class LocalModel:
+    """A model in safetensors, in fp32, in this process."""
+
+    def __init__(self, folder: Path, shared: trunk.Shared | None = None) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from llmops_tasks.models import onednn
+
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self._model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        ).eval()
+        onednn.use(self._model)
+        self._shared = shared if trunk.can_cut(self._model) else None
+
+    def check_training(self) -> None:
+        """Raise ModelError, with the reason, if fine-tuning cannot run its layers one by one."""
+        trunk.check_architecture(self._model)
+
+    def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
+        """See Generator. Prompts of like length share a batch; only last positions meet the vocabulary head."""
+        import torch
+
+        first = [ids[0] for ids in tokens.encode(self._tokenizer, answers)]
+        asked = tokens.encode_with_bos(self._tokenizer, prompts)
+        hidden = self._trunk(asked)
+        order = sorted(range(len(asked)), key=lambda index: len(asked[index]))
+        result: dict[int, list[float]] = {}
+        with torch.inference_mode():
+            for at in range(0, len(order), batch_size):
+                chosen = order[at : at + batch_size]
+                logits = self._last_logits([hidden[index] for index in chosen])[:, first]
+                rows = torch.softmax(logits.double(), dim=-1).tolist()
+                result |= dict(zip(chosen, rows, strict=True))
+        return [result[index] for index in range(len(prompts))]
+
+    def _trunk(self, sequences: list[list[int]]) -> list[Any]:
+        """What enters the first layer that is not shared: states (time, width), or the tokens if none is."""
+        import torch
+
+        if self._shared is None:
+            return [torch.tensor(sequence) for sequence in sequences]
+        return trunk.activations(model=self._model, shared=self._shared, sequences=sequences)
+
+    def _last_logits(self, batch: list[Any]) -> Any:
+        """Logits (batch, vocabulary) after each sequence's last token. Padding is on the right, where
+        causal attention never looks, so no mask is needed."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        padded, last = pad_sequence(batch, batch_first=True), torch.tensor([len(sequence) - 1 for sequence in batch])
+        if self._shared is None:
+            hidden = self._model.model(input_ids=padded, use_cache=False).last_hidden_state
+            return self._model.lm_head(hidden[torch.arange(len(batch)), last])
+        decoder = self._model.model
+        counted = torch.arange(padded.shape[1]) == last.unsqueeze(1)
+        states = trunk.run_layers_at(decoder, padded, decoder.layers[self._shared.cut :], counted)
+        return self._model.lm_head(decoder.norm(states))
+
+    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
+        """See Generator."""
+        import torch
+
+        self._tokenizer.padding_side = "left"
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        answers: list[str] = []
+        with torch.inference_mode():
+            for at in range(0, len(prompts), batch_size):
+                asked = tokens.encode_with_bos(self._tokenizer, prompts[at : at + batch_size])
+                inputs = self._tokenizer.pad({"input_ids": asked}, return_tensors="pt")
+                output = self._model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+                answers += self._tokenizer.batch_decode(
+                    output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+                )
+        return answers
+
+    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+        """See Generator. Text and start are split into tokens apart, so that every model is asked for the same text."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        (before,) = tokens.encode_with_bos(self._tokenizer, [start])
+        whole = [torch.tensor(before + ids) for ids in tokens.encode(self._tokenizer, texts)]
+        order = sorted(range(len(whole)), key=lambda index: len(whole[index]))
+        result: dict[int, float] = {}
+        with torch.inference_mode():
+            for at in range(0, len(order), batch_size):
+                chosen = order[at : at + batch_size]
+                padded = pad_sequence([whole[index] for index in chosen], batch_first=True)
+                hidden = self._model.model(input_ids=padded, use_cache=False).last_hidden_state
+                for row, index in enumerate(chosen):
+                    result[index] = self._bits(hidden[row], whole[index], len(before))
+        return [result[index] for index in range(len(texts))]
+
+    def _bits(self, hidden: Any, text: Any, start: int) -> float:
+        """Of the tokens from `start` on, each foreseen from the position before it. One text at a time meets the
+        vocabulary head: with 260,000 words, a batch's logits would outweigh the model."""
+        from torch.nn.functional import cross_entropy
+
+        logits = self._model.lm_head(hidden[start - 1 : len(text) - 1])
+        return float(cross_entropy(logits.double(), text[start:], reduction="sum")) / math.log(2)

@@ -1,0 +1,35 @@
+"""From texts to tokens, begun as the model's own tokenizer begins every text.
+
+Some models (Gemma, Llama 3) were never shown a text without a beginning-of-text token, and are lost without it.
+Others (SmolLM2) have none. What this does not do: add special tokens anywhere else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """The texts' tokens and no others."""
+    return [list(found) for found in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
+
+
+def bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts before every text: its beginning-of-text token, or nothing."""
+    first = tokenizer("a")["input_ids"][0]
+    return [first] if first == tokenizer.bos_token_id else []
+
+
+def encode_with_bos(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """The texts' tokens after the opening, which a template may have written already."""
+    start = bos(tokenizer)
+    return [found if found[: len(start)] == start else [*start, *found] for found in encode(tokenizer, texts)]
+
+
+def truncate_left(tokens: list[int], room: int, start: list[int]) -> list[int]:
+    """At most `room` tokens: the opening `start`, which these tokens begin with, and their end; one of it at least."""
+    room = max(room, len(start) + 1)
+    return tokens if len(tokens) <= room else [*start, *tokens[len(tokens) - room + len(start) :]]

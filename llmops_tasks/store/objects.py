@@ -1,0 +1,258 @@
+"""Bytes at `file://` and `s3://` addresses: read, list, publish once.
+
+Publishing is all or nothing. On a file system: write to a temporary name, fsync, link or rename.
+On S3: conditional `PUT` (`If-None-Match: *`), the manifest last. Readers believe only manifests.
+How S3 is spoken to, and asked again, stands in `storage_s3`.
+What this module does not do: overwrite anything, or follow any other scheme.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from fnmatch import fnmatch
+from glob import glob
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+from llmops_tasks.errors import ConflictError, InputError, IntegrityError, StorageError
+from llmops_tasks.store import digests, s3
+
+
+def home() -> Path:
+    """The folder for everything local (`LLMOPS_HOME`, default `var/`), readable by the owner only."""
+    path = Path(os.environ.get("LLMOPS_HOME", "var")).absolute()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise _full(path, exc) from exc
+    return path
+
+
+def store_uri() -> str:
+    """Where artifacts and the ledger live (`LLMOPS_STORE`, default `file://<home>/store`)."""
+    return os.environ.get("LLMOPS_STORE", f"file://{home() / 'store'}").rstrip("/")
+
+
+# ---------------------------------------------------------------- addresses
+
+
+def is_s3(uri: str) -> bool:
+    """Tell the scheme; anything but file:// and s3:// is refused."""
+    scheme = urlsplit(uri).scheme
+    if scheme not in ("file", "s3"):
+        raise InputError(f"Address '{uri}' has the scheme '{scheme}'. Allowed: file:///path and s3://bucket/key.")
+    return scheme == "s3"
+
+
+def local_path(uri: str) -> Path:
+    """The path behind a file:// address."""
+    return Path("/", _bucket_key(uri)[1])
+
+
+def _bucket_key(uri: str) -> tuple[str, str]:
+    """Host or bucket, and the rest: here `?` is a wildcard and `#` a letter, so urlsplit would cut too much off."""
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    return bucket, unquote(key.lstrip("/"))
+
+
+# ---------------------------------------------------------------- single objects
+
+
+def exists(uri: str) -> bool:
+    """Whether an object is at this address."""
+    if not is_s3(uri):
+        return local_path(uri).exists()
+    bucket, key = _bucket_key(uri)
+    return key in s3.listed(bucket, key, first=True)
+
+
+def stamps(pattern: str) -> dict[str, str]:
+    """All objects that match a pattern with `*` and `?`, sorted by name, each with a mark of its content.
+
+    The mark is cheap: size and time of the last change, on S3 the ETag. Nothing is read.
+    """
+    if not is_s3(pattern):
+        return dict(_stamped(sorted(glob(str(local_path(pattern))))))
+    bucket, key = _bucket_key(pattern)
+    found = s3.listed(bucket, key.split("*")[0].split("?")[0])
+    return {f"s3://{bucket}/{name}": found[name] for name in sorted(found) if fnmatch(name, key)}
+
+
+def _stamped(paths: list[str]) -> Iterator[tuple[str, str]]:
+    for path in paths:  # from glob, not Path.glob: the pattern is absolute and may have wildcards in any part
+        with suppress(FileNotFoundError):
+            found = Path(path).stat()
+            if stat.S_ISREG(found.st_mode):
+                yield f"file://{path}", f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def find(pattern: str) -> list[str]:
+    """All objects that match a pattern with `*` and `?`, sorted by name."""
+    return list(stamps(pattern))
+
+
+def newest(pattern: str) -> str | None:
+    """The object matching a pattern that was written last, or None."""
+    found = find(pattern)
+    return max(found, key=lambda uri: (_written(uri), uri)) if found else None
+
+
+def _written(uri: str) -> float:
+    return s3.written(*_bucket_key(uri)) if is_s3(uri) else local_path(uri).stat().st_mtime
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole object."""
+    try:
+        if not is_s3(uri):
+            return local_path(uri).read_bytes()
+    except OSError as exc:
+        raise StorageError(f"Cannot read '{uri}': {exc.strerror}. Check the path and its permissions.") from exc
+    return b"".join(s3.ranges(*_bucket_key(uri)))
+
+
+@contextmanager
+def open_stream(uri: str) -> Iterator[io.BufferedIOBase]:
+    """An object as a buffered, seekable stream; S3 objects go through a private temporary file."""
+    if not is_s3(uri):
+        with local_path(uri).open("rb") as stream:
+            yield stream
+        return
+    with _temporary(uri) as copy:
+        yield cast(io.BufferedIOBase, copy)
+
+
+@contextmanager
+def _temporary(uri: str) -> Iterator[Any]:
+    with ExitStack() as stack:
+        try:
+            copy = stack.enter_context(tempfile.TemporaryFile(dir=home()))
+            for data in s3.ranges(*_bucket_key(uri)):
+                copy.write(data)
+            copy.seek(0)
+        except OSError as exc:
+            raise _full(home(), exc) from exc
+        yield copy
+
+
+def _full(path: Path, exc: OSError) -> StorageError:
+    return StorageError(f"Cannot write 'file://{path}': {exc.strerror}. Free space or mend permissions.")
+
+
+def stream_digest(uri: str) -> str:
+    """SHA-256 of an object's bytes."""
+    if is_s3(uri):
+        sha256 = hashlib.sha256()
+        for data in s3.ranges(*_bucket_key(uri)):
+            sha256.update(data)
+        return sha256.hexdigest()
+    try:
+        return digests.file_digest(local_path(uri))
+    except OSError as exc:
+        raise StorageError(f"Cannot read '{uri}': {exc.strerror}. Check the path and its permissions.") from exc
+
+
+def read_json(uri: str) -> Any:
+    """The object as JSON."""
+    try:
+        return json.loads(read_bytes(uri))
+    except ValueError as exc:
+        raise IntegrityError(f"'{uri}' is not valid JSON: it was damaged or is not ours.") from exc
+
+
+def create(uri: str, data: bytes) -> None:
+    """Write an object that must not exist yet; exactly one of several writers wins.
+
+    Raises:
+        ConflictError: if something is at that address already.
+    """
+    if is_s3(uri):
+        s3.create(*_bucket_key(uri), data)
+    else:
+        _create_file(local_path(uri), data)
+
+
+def _create_file(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(temporary, path)  # unlike rename, fails if the name is taken
+        fsync_path(path.parent)
+    except FileExistsError as exc:
+        raise ConflictError(f"file://{path} is taken already; nothing was written.") from exc
+    except OSError as exc:
+        raise _full(path, exc) from exc
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def fsync_path(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries, durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def upload_file(path: Path, uri: str) -> None:
+    """Upload a file of any size to an S3 address nobody believes yet (no manifest names it)."""
+    s3.upload(*_bucket_key(uri), path)
+
+
+def download_file(uri: str, path: Path, sha256: str | None = None) -> None:
+    """Download an object of any size; the file appears when it is whole.
+
+    Args:
+        sha256: what its bytes must be.
+
+    Raises:
+        IntegrityError: if they are others. There is no file then.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = _save(uri, temporary, IntegrityError if sha256 else StorageError)
+        if sha256 not in (None, found):
+            raise IntegrityError(f"'{uri}' is damaged or absent. Restore it, or make the artifact again.")
+        temporary.rename(path)
+    except OSError as exc:
+        raise _full(path, exc) from exc
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _save(uri: str, path: Path, replaced: type[StorageError]) -> str:
+    """Download to a file; returns the SHA-256 of what arrived."""
+    sha256 = hashlib.sha256()
+    with path.open("xb") as stream:
+        for data in s3.ranges(*_bucket_key(uri), replaced=replaced):
+            stream.write(data)
+            sha256.update(data)
+    return sha256.hexdigest()
+
+
+def remove_folder(uri: str) -> None:
+    """Remove working state (checkpoints). The manifest goes first, so that nobody believes the rest."""
+    if not is_s3(uri):
+        path = local_path(uri)
+        (path / "_manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    names = sorted(find(f"{uri}/*"), key=lambda item: not item.endswith("/_manifest.json"))
+    s3.remove([_bucket_key(name) for name in names])

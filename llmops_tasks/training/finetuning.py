@@ -1,0 +1,189 @@
+"""Fine-tuning: every method and strategy of a use case, from a dataset to an adapter or weights.
+
+Interrupted at any step, a rerun continues from the newest verified checkpoint to the same bytes. What this does
+not do: push to a hub, read pickles, or register anything.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llmops_tasks import config, tracking
+from llmops_tasks.config import UseCase
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.store import artifacts, digests
+from llmops_tasks.store.sources import code_digest
+from llmops_tasks.training import checkpoints, curriculum, loop, preflight, prepared, processes, trainable
+from llmops_tasks.training.curriculum import Sources
+from llmops_tasks.training.prepared import Prepared, check_options, prepare_run, with_settings
+from llmops_tasks.training.progress import Progress
+from llmops_tasks.training.stopwatch import Stopwatch
+from llmops_tasks.training.trainable import State
+
+log = logging.getLogger(__name__)
+
+
+def finetune(
+    *,
+    usecase: str,
+    dataset: ArtifactRef,
+    start: ArtifactRef,
+    control: str = "none",
+    max_steps: int | None = None,
+    settings: dict[str, Any] | None = None,
+    others: dict[str, ArtifactRef] | None = None,
+) -> ArtifactRef:
+    """Train on the dataset's train split.
+
+    Args:
+        usecase: name or YAML path.
+        dataset: from `versions`.
+        start: weights to start from: from `base_model`, or a release, as `registry.starting_point` says.
+        control: "shuffled_labels" trains on labels that mean nothing, to show that the gate notices.
+        max_steps: a smoke run; its result is marked and can never be promoted.
+        settings: in place of those of the use case's `finetune`, as a search found them.
+        others: datasets of the use cases in `mix` and `domain`, from `curriculum.others`; by default the newest.
+
+    Returns:
+        A reference of kind "adapter" (LoRA) or "weights" (full), safetensors; with several members, a folder each.
+        `meta` has the figures, estimated and actual cost.
+
+    Raises:
+        TrainingError: if loss or gradient are out of bounds, or nothing can be learnt from the data.
+        BudgetError: if it would cost more than `finetune.budget` allows.
+    """
+    check_options(control, max_steps)
+    case, name = with_settings(config.load(usecase), settings), config.usecase_name(usecase)
+    found = curriculum.sources(case, name, dataset, start, others)
+    inputs = {
+        **found.digests(),
+        "start": start["sha256"],
+        "config": case.digest("task", "prompt"),
+        "settings": prepared.digested(case.finetune),
+        "control": control,
+        "max_steps": max_steps,
+        "code": code_digest(__name__),
+    }
+    job = Job(case, name, digests.digest(inputs), found, start, control, max_steps)
+    kind = "weights" if case.finetune.method == "full" else "adapter"
+    ref = artifacts.publish(usecase=name, kind=kind, inputs=inputs, build=partial(_train, job))
+    for member in range(case.finetune.members):
+        checkpoints.clear(usecase=name, run=job.run(member))
+    return ref
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run, before it starts."""
+
+    case: UseCase
+    name: str
+    key: str
+    sources: Sources
+    start: ArtifactRef
+    control: str
+    max_steps: int | None
+
+    def run(self, member: int) -> str:
+        """What identifies a member's checkpoints."""
+        return digests.digest({"job": self.key, "member": member})
+
+    def progress(self, member: int, mlflow_run: str, steps: int) -> Progress:
+        """Where a member tells how far it is."""
+        prefix = "" if self.case.finetune.members == 1 else f"member_{member}."
+        return Progress(self.name, self.run(member), mlflow_run, steps, self.case.finetune.checkpoint_every, prefix)
+
+
+def _train(job: Job, out: Path) -> dict[str, Any]:
+    settings = job.case.finetune
+    with tracking.run(usecase=job.name, name=f"finetune {job.key[:8]}", key=job.key) as run:
+        run.params(_params(job))
+        run.dataset(name=job.name, sha256=job.sources.own["sha256"], uri=job.sources.own["uri"], context="training")
+        run.tags({"llmops.data_docs": str(job.sources.own["meta"].get("data_docs", ""))})
+        found = [_run_member(job, member, out, run.id) for member in range(settings.members)]
+        figures = _together(found)
+        run.metrics({name: value for name, value in figures.items() if isinstance(value, int | float)})
+    stamp = {"control": job.control, "smoke": job.max_steps is not None, "mlflow_run": run.id}
+    return {**figures, **stamp, "members": settings.members, "parents": [artifacts.parent(job.sources.own)]}
+
+
+def _params(job: Job) -> dict[str, Any]:
+    return (
+        prepared.params(job.case.finetune)
+        | job.sources.digests()
+        | {"start": job.start["sha256"], "control": job.control}
+    )
+
+
+def _together(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Costs add up, losses are averaged, of memory the most counts, the rest is the same for all members."""
+    result = dict(found[0])
+    for name in result:
+        values = [figures[name] for figures in found]
+        if name.endswith("loss"):
+            result[name] = sum(values) / len(values)
+        elif name.endswith(("seconds", "price", "_per_1000_records")):
+            result[name] = round(sum(values), 4)
+        elif name.endswith("memory_mib"):
+            result[name] = max(values)
+    return result
+
+
+# ---------------------------------------------------------------- one member
+
+
+def _run_member(job: Job, member: int, out: Path, run_id: str) -> dict[str, Any]:
+    settings = job.case.finetune
+    folder = out if settings.members == 1 else out / "members" / str(member)
+    folder.mkdir(parents=True, exist_ok=True)
+    work = partial(_train_member, job, member, folder, run_id)
+    found: dict[str, Any] = work() if settings.processes == 1 else processes.together(settings.processes, work)
+    return found
+
+
+def _train_member(job: Job, member: int, out: Path, run_id: str) -> dict[str, Any]:
+    case = with_settings(job.case, {"seed": job.case.finetune.seed + member})
+    ready = prepare_run(case, job.name, job.sources, job.start, job.control, job.max_steps)
+    expected = _preflight(job, member, ready)
+    figures = _teach(job.progress(member, run_id, len(ready.taught.plan)), ready)
+    _save(job, ready.state, out)
+    return {**figures, **expected}
+
+
+def _preflight(job: Job, member: int, ready: Prepared) -> dict[str, float]:
+    """Estimate before the first step; what was begun goes on, whatever it costs."""
+    found = preflight.estimate(ready.state, ready.settings, ready.taught, job.name)
+    if member == 0 and not checkpoints.exist(usecase=job.name, run=job.run(member)):
+        preflight.check(found, ready.settings.budget, ready.settings.members)
+    return found.figures("estimated")
+
+
+def _teach(progress: Progress, ready: Prepared) -> dict[str, Any]:
+    state = ready.state
+    state.meter = Stopwatch()  # of the trunk's pass and the steps, as estimated
+    lesson = ready.lesson()
+    done = progress.resume(state)
+    loop.run(state, ready.settings, lesson, done, partial(progress.after_step, state))
+    spent = state.meter.spent()
+    loss = ready.held_out_loss()
+    log.info("held-out loss %.4f after %d steps", loss, progress.total)
+    recent = state.losses[-10:]
+    return {
+        "rows": ready.taught.counts.get("own", len(ready.taught.examples)),
+        "steps": progress.total,
+        "records_seen": sum(map(len, ready.taught.plan)),
+        "taught": ready.taught.counts,
+        "train_loss": sum(recent) / len(recent),
+        "held_out_loss": loss,
+        "resumed_after": done,
+        **preflight.cost(sum(map(len, ready.taught.plan)), spent),
+    }
+
+
+def _save(job: Job, state: State, out: Path) -> None:
+    if processes.rank() == 0:
+        trainable.save(state, out, job.start, {"control": job.control, "smoke": job.max_steps is not None})

@@ -1,0 +1,64 @@
+"""A release is the trained model, whole: the same answers, and everything needed to give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from llmops_tasks import config
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.release.packaging import package_release
+from llmops_tasks.store import artifacts, objects
+
+
+def test_merged_weights_answer_like_base_and_adapter(world: Any, trained: ArtifactRef, released: ArtifactRef) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = artifacts.fetch(released)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokens = tokenizer("Triage note: crushing chest pain, sweating\nPriority:", return_tensors="pt")
+    base = AutoModelForCausalLM.from_pretrained(artifacts.fetch(world.base))
+    with torch.inference_mode():
+        before = base(**tokens).logits
+        adapted = PeftModel.from_pretrained(base, artifacts.fetch(trained)).eval()(**tokens).logits
+        merged = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).eval()(**tokens).logits
+    assert (merged - adapted).abs().max() < 1e-4
+    assert (merged - before).abs().max() > 1e-3  # the adapter does something
+
+
+def test_a_release_has_weights_tokenizer_settings_and_card(world: Any, released: ArtifactRef) -> None:
+    folder = artifacts.fetch(released)
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "release.json", "README.md"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl", ".py"))]
+    settings = objects.read_json(f"{released['uri']}/release.json")
+    case = config.load(world.usecase)
+    assert settings["prompt"]["template"] == case.prompt.template
+    assert [label["name"] for label in settings["task"]["labels"]] == [label.name for label in case.task.labels]
+
+
+def test_the_card_says_what_it_was_made_of(world: Any, trained: ArtifactRef, released: ArtifactRef) -> None:
+    card = (artifacts.fetch(released) / "README.md").read_text(encoding="utf-8")
+    assert world.dataset["sha256"][:12] in card
+    assert world.base["sha256"][:12] in card
+    assert f"trained on | {trained['rows']} records, {trained['meta']['steps']} steps" in card
+    assert "Not for use" not in card
+
+
+def test_packing_twice_is_one_release(
+    world: Any, trained: ArtifactRef, released: ArtifactRef, monkeypatch: Any, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"usecase": world.usecase, "trained": trained, "base": world.base, "dataset": world.dataset}
+    again = package_release(**given)
+    assert again["sha256"] == released["sha256"]  # made anew in another home, the same bytes
+    assert package_release(**given) == again
+
+
+def test_stamps_of_the_training_run_travel_with_the_release(world: Any, trained: ArtifactRef) -> None:
+    marked: ArtifactRef = {**trained, "meta": {**trained["meta"], "smoke": True, "control": "shuffled_labels"}}
+    ref = package_release(usecase=world.usecase, trained=marked, base=world.base, dataset=world.dataset)
+    assert (ref["meta"]["smoke"], ref["meta"]["control"]) == (True, "shuffled_labels")
+    card = (artifacts.fetch(ref) / "README.md").read_text(encoding="utf-8")
+    assert "**Not for use: control run: shuffled_labels, smoke run. It can never be promoted.**" in card

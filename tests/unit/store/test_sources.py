@@ -1,0 +1,67 @@
+"""A result's digest covers exactly what it follows from: found by imports, templates included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmops_tasks.store import sources
+
+PACKAGE = Path(sources.__file__).parents[1]
+FOLLOWS = {
+    "data.ingestion": "data/columns data/formats data/ingestion data/landing data/tables",
+    "data.validation": "data/data_docs data/gx_report data/pages/data_docs.j2 data/row_checks data/schema data/tables data/validation",
+    "data.anonymization": "data/anonymization data/tables",
+    "evaluation.quality": "evaluation/quality metrics models/generator models/local models/onednn models/tokens models/trunk prompts/templates",
+    "serving.batch": "models/generator models/local models/onednn models/tokens models/trunk prompts/templates serving/batch",
+    "monitoring.drift": "monitoring/drift",
+}
+
+
+@pytest.mark.parametrize("module", FOLLOWS)
+def test_what_a_result_follows_from(module: str) -> None:
+    found = [str(path.relative_to(PACKAGE)).removesuffix(".py") for path in sources.sources(f"llmops_tasks.{module}")]
+    assert " ".join(found) == FOLLOWS[module]
+
+
+def test_ingest_and_anonymize_do_not_share_a_digest() -> None:
+    digests = {sources.code_digest(f"llmops_tasks.data.{name}") for name in ("ingestion", "anonymization", "dataset")}
+    assert len(digests) == 3
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of its own under the same name."""
+    room = tmp_path / "llmops_tasks" / "room"
+    room.mkdir(parents=True)
+    (tmp_path / "llmops_tasks" / "errors.py").write_text("x = 1\n")
+    (room / "a.py").write_text(
+        "from typing import TYPE_CHECKING\nfrom llmops_tasks.errors import x\n"
+        "if TYPE_CHECKING:\n    from llmops_tasks.room import typed\n"
+        "def f():\n    from llmops_tasks.room.b import y\n    return y, 'page.j2', 'llmops_tasks.room.c:z'\n"
+    )
+    for name in ("b", "c", "typed", "other"):
+        (room / f"{name}.py").write_text("y = 1\n")
+    (room / "page.j2").write_text("<p>")
+    monkeypatch.setattr(sources, "_ROOT", tmp_path)
+    return room
+
+
+@pytest.mark.parametrize(
+    ("name", "follows"),
+    [
+        ("a.py", True),
+        ("b.py", True),
+        ("c.py", True),
+        ("page.j2", True),
+        ("typed.py", False),
+        ("other.py", False),
+        ("../errors.py", False),
+    ],
+)
+def test_a_change_counts_where_something_follows_from_it(package: Path, name: str, follows: bool) -> None:
+    before = sources.code_digest("llmops_tasks.room.a")
+    assert sources.code_digest("llmops_tasks.room.a") == before
+    (package / name).write_text((package / name).read_text() + "\n")
+    assert (sources.code_digest("llmops_tasks.room.a") != before) is follows

@@ -1,0 +1,277 @@
+"""Every method and strategy ends in something that can be packaged and asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import config
+from llmops_tasks.config import Finetune
+from llmops_tasks.config.data import Augment
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.data.augment import augmented
+from llmops_tasks.errors import BudgetError, InputError, LLMOpsError, TrainingError
+from llmops_tasks.models import loading, precision
+from llmops_tasks.models.generator import open_generator
+from llmops_tasks.release.packaging import package_release
+from llmops_tasks.store import artifacts, objects
+from llmops_tasks.training import curriculum, loop, processes, trainable
+from llmops_tasks.training import finetuning as room
+from llmops_tasks.training.examples import Example, blocks, encode
+from llmops_tasks.training.finetuning import finetune
+from tests.support import tiny
+from tests.unit.training.conftest import dataset_of, small_dataset
+
+pytestmark = pytest.mark.usefixtures("mlflow")
+Make = Callable[..., dict[str, Any]]
+PROMPTS = ["Note: with pain\nPriority:", "Note: note number 3\nPriority:"]
+ANSWERS = [" urgent", " less", " emergent", " non"]
+
+
+def _package(arguments: dict[str, Any], trained: ArtifactRef) -> ArtifactRef:
+    return package_release(
+        usecase=arguments["usecase"], trained=trained, base=arguments["start"], dataset=arguments["dataset"]
+    )
+
+
+def _weights(ref: ArtifactRef, name: str = "adapter_model.safetensors") -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(artifacts.fetch(ref) / name)
+
+
+def _distance(one: dict[str, Any], two: dict[str, Any]) -> float:
+    assert set(one) == set(two) != set()
+    return max(float((one[name] - two[name]).abs().max()) for name in one)
+
+
+def test_precision_follows_the_hardware_and_the_use_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    assert [precision.use_bf16(Finetune(precision=name)) for name in ("auto", "fp32", "bf16")] == [False, False, True]
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert [precision.use_bf16(Finetune(precision=name)) for name in ("auto", "fp32", "bf16")] == [True, False, True]
+
+
+def test_over_four_bits_the_frozen_layers_are_small_and_the_loss_falls(training: Make) -> None:
+    import bitsandbytes
+
+    arguments = training(method="qlora", epochs=4, learning_rate=0.02, dropout=0.0)
+    folder = artifacts.fetch(arguments["start"])
+    layer = loading.load_model(folder, "qlora")[0].model.layers[0].mlp.up_proj
+    assert isinstance(layer, bitsandbytes.nn.Linear4bit)
+    assert layer.weight.numel() * layer.weight.element_size() * 2 == 64 * 128  # half a byte a weight
+    trained = finetune(**arguments)
+    losses = objects.read_json(f"{trained['uri']}/training.json")["losses"]
+    assert trained["kind"] == "adapter" and sum(losses[-3:]) < sum(losses[:3]) - 1
+    release = _package(arguments, trained)
+    assert _weights(release, "model.safetensors")["model.layers.1.mlp.up_proj.weight"].dtype.is_floating_point
+
+
+def test_an_ensemble_averages_its_members(training: Make) -> None:
+    arguments = training(members=3)
+    trained = finetune(**arguments)
+    alone = finetune(**training(seed=8))
+    second = _weights(trained, "members/1/adapter_model.safetensors")
+    assert _distance(second, _weights(alone)) == 0  # member 1 is what its seed alone gives
+    assert _distance(second, _weights(trained, "members/2/adapter_model.safetensors")) > 1e-3
+    release = _package(training(members=3), trained)
+    assert (trained["meta"]["members"], release["meta"]["members"]) == (3, 3)
+    folder = artifacts.fetch(release)
+    found = open_generator("transformers", folder).scores(PROMPTS, ANSWERS, 2)
+    rows = [open_generator("transformers", folder / "members" / str(n)).scores(PROMPTS, ANSWERS, 2) for n in range(3)]
+    for prompt in range(2):
+        means = [sum(row[prompt][answer] for row in rows) / 3 for answer in range(4)]
+        assert found[prompt] == pytest.approx(means, abs=1e-12)
+    bits = [open_generator("transformers", folder / "members" / str(n)).bits("Note:", PROMPTS, 2) for n in range(3)]
+    mean = [-math.log2(sum(2 ** -row[text] for row in bits) / 3) for text in range(2)]
+    assert open_generator("transformers", folder).bits("Note:", PROMPTS, 2) == pytest.approx(mean, rel=1e-9)
+    with pytest.raises(InputError, match="cannot write"):
+        open_generator("transformers", folder).generate(PROMPTS, 2, 2)
+
+
+def test_the_cost_of_an_ensemble_is_that_of_all_members_and_the_trunk_is_run_once(training: Make) -> None:
+    members = [
+        {
+            "steps": 6,
+            "held_out_loss": loss,
+            "actual.seconds": 2.5,
+            "estimated.price": 1.0,
+            "actual.memory_mib": 9 - loss,
+        }
+        | {"cpu_seconds_per_1000_records": loss}
+        for loss in (1.0, 2.0)
+    ]
+    whole = {"steps": 6, "held_out_loss": 1.5, "actual.seconds": 5.0, "estimated.price": 2.0, "actual.memory_mib": 8.0}
+    whole["cpu_seconds_per_1000_records"] = 3.0
+    assert room._together(members) == whole
+    assert finetune(**training(members=2))["meta"]["steps"] == 6
+    assert len(objects.find(f"{objects.store_uri()}/tiny/activations/*/*.safetensors")) == 2  # train, held out
+
+
+def test_training_can_start_from_a_release(training: Make) -> None:
+    """Transfer and going on: the release's weights, also below what is trained."""
+    first = training(learning_rate=0.02, dropout=0.0)
+    before = finetune(**first)
+    release = _package(first, before)
+    again = {**training(learning_rate=1e-6, dropout=0.0), "start": release}
+    trained = finetune(**again)
+    fresh = finetune(**training(learning_rate=1e-6, dropout=0.0))
+    assert trained["meta"]["held_out_loss"] == pytest.approx(before["meta"]["held_out_loss"], abs=1e-2)
+    assert trained["meta"]["held_out_loss"] < fresh["meta"]["held_out_loss"] - 0.5
+    assert trained["key"] != fresh["key"]
+
+
+def test_two_processes_do_what_one_does(training: Make) -> None:
+    one = finetune(**training(dropout=0.0))
+    two = finetune(**training(dropout=0.0, processes=2))
+    losses = [objects.read_json(f"{ref['uri']}/training.json")["losses"] for ref in (one, two)]
+    assert losses[1][0] == pytest.approx(losses[0][0], abs=1e-5)
+    assert losses[1] == pytest.approx(
+        losses[0], abs=2e-3
+    )  # additions in another order, and AdamW divides by small numbers
+    assert two["meta"]["held_out_loss"] == pytest.approx(one["meta"]["held_out_loss"], abs=2e-3)
+    assert two["key"] != one["key"]
+
+
+def test_what_one_of_several_processes_says_is_what_ends_the_run(
+    training: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = training(processes=2, max_gradient=1.0001, learning_rate=0.9, epochs=5)
+    with pytest.raises(TrainingError, match=r"the gradient's length .* at step .*: stopped, nothing is registered"):
+        finetune(**arguments)
+    assert objects.find(f"{objects.store_uri()}/tiny/adapter/*/*") == []
+    assert "numbers are trained" in capfd.readouterr().err  # what they log reaches the task's log
+
+
+def test_a_lost_process_is_no_verdict_on_the_training() -> None:
+    """It is tried again and goes on from its checkpoint, which a TrainingError would not be."""
+    told = {"message": "BudgetError: The run would need more: minutes 3 of 1", "extraInfo": {}}
+    found = processes._error_of(["Signal 9 (SIGKILL) received by PID 7", told])
+    assert isinstance(found, BudgetError) and str(found) == "The run would need more: minutes 3 of 1"
+    for messages in (["Signal 9 (SIGKILL) received by PID 7"], [{"message": "OSError: 1: 2"}], ["Any: thing"]):
+        lost = processes._error_of(messages)
+        assert type(lost) is LLMOpsError and "was lost (1 failed)" in str(lost) and "newest checkpoint" in str(lost)
+
+
+@pytest.mark.parametrize("settings", [{"learning_rate": 2}, {"rang": 8}, {"method": "magic"}])
+def test_settings_of_a_search_are_checked(training: Make, settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"settings are wrong at \\['{next(iter(settings))}'\\]"):
+        finetune(**training(), settings=settings)
+
+
+def test_settings_of_a_search_take_the_place_of_the_use_cases(training: Make) -> None:
+    plain, other = finetune(**training()), finetune(**training(), settings={"rank": 4})
+    same = finetune(**training(rank=4))
+    assert other["sha256"] == same["sha256"] != plain["sha256"]
+
+
+def test_what_is_left_is_told_in_seconds_of_this_process() -> None:
+    told: list[tuple[int, float]] = []
+    plan = [[0]] * 10
+    lesson = loop.Lesson([loop.Example([1], [1])], None, plan)
+    with pytest.MonkeyPatch.context() as patch:
+        clock = iter(range(100))
+        patch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+        patch.setattr(loop, "step", lambda *_: 1.0)
+        loop.run(
+            trainable.State(None, {}, None, 0), Finetune(), lesson, 6, lambda made, _, left: told.append((made, left))
+        )
+    assert told == [(7, 3.0), (8, 2.0), (9, 1.0), (10, 0.0)]  # a second a step, whatever was made before
+    assert math.isfinite(told[0][1])
+
+
+def test_gradients_over_four_bits_are_those_over_the_same_weights_in_fp32(training: Make) -> None:
+    """Through both layers: what a layer hands down must be right, too."""
+    import torch
+    from bitsandbytes.functional import dequantize_4bit
+
+    folder = artifacts.fetch(training()["start"])
+    settings = Finetune(top_layers=2, batch_size=4, precision="fp32")
+    four, plain = loading.load_model(folder, "qlora")[0], loading.load_model(folder)[0]
+    layers = {name: layer for name, layer in four.named_modules() if hasattr(layer, "quant_state")}
+    with torch.no_grad():
+        for name, layer in plain.named_modules():
+            if getattr(layers.get(name), "quant_state", None) is not None:
+                layer.weight.copy_(dequantize_4bit(layers[name].weight.data, layers[name].quant_state))
+    examples = [loop.Example([3 + n, 50, 7 * n], [loop.IGNORED, loop.IGNORED, 9 + n]) for n in range(3)]
+    found = []
+    for model in (four, plain):
+        torch.manual_seed(0)
+        state = trainable.prepare(model, settings)
+        with torch.no_grad():
+            for value in state.trained.values():
+                value.normal_(std=0.02)
+        loop._gradients(state, settings, 0, examples, None)
+        found.append({name: value.grad.clone() for name, value in state.trained.items()})
+    assert len(layers) == 14
+    assert _distance(*found) < 1e-4 < max(float(value.abs().max()) for value in found[1].values())
+
+
+# ---------------------------------------------------------------- strategies show an effect
+
+
+def _loss_on(release: ArtifactRef, records: list[Example]) -> float:
+    state = trainable.State(loading.load_model(artifacts.fetch(release))[0], {}, None, 0)
+    return loop.mean_loss(state, Finetune(batch_size=8, precision="fp32"), records, None)
+
+
+def _tokenizer(arguments: dict[str, Any]) -> Any:
+    return loading.load_model(artifacts.fetch(arguments["start"]))[1]
+
+
+def test_texts_of_the_domain_are_learnt(training: Make) -> None:
+    settings = {"learning_rate": 0.01, "dropout": 0.0}
+    tokenizer = _tokenizer(training())
+    texts = [row["text"] for row in curriculum.rows(training()["dataset"], "validation")]  # not those trained on
+    losses = []
+    for domain in (None, {"usecases": ["own"], "epochs": 4, "block": 32}):
+        arguments = training(**settings, domain=domain)
+        losses.append(_loss_on(_package(arguments, finetune(**arguments)), blocks(tokenizer, texts, 32)))
+    assert losses[1] < losses[0] - 0.5
+
+
+def test_other_use_cases_are_learnt_too(
+    training: Make, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "usecases"
+    path = tiny.usecase(
+        folder, tiny_model, "file:///none/*.csv", name="other", prompt={"template": "Other: {{ text }}\nIs:"}
+    )
+    monkeypatch.setenv("LLMOPS_USECASES", str(folder))
+    other = small_dataset(24, 6, "other", (" red", " green", " blue", " white"))
+    exam = encode(config.load(str(path)), _tokenizer(training()), curriculum.rows(other, "validation"))
+    losses = []
+    for mix in ({}, {"other": 1.0}):
+        arguments = training(learning_rate=0.02, dropout=0.0, epochs=2, mix=mix)
+        losses.append(_loss_on(_package(arguments, finetune(**arguments)), exam))
+    assert losses[1] < losses[0] - 0.5
+
+
+def test_made_up_records_teach_other_words(training: Make) -> None:
+    """Measured on words that stand in no record but a paraphrase."""
+    words = {"pain": ["ache"], "rash": ["itch"], "fever": ["heat"], "refill": ["renewal"]}
+    written, others = list(words), [other for (other,) in words.values()]
+
+    def rows(said: list[str]) -> list[dict[str, Any]]:
+        return [
+            {"record_id": f"r{n}", "text": f"note {n} with {said[n % 4]}", "label": ANSWERS[n % 4]} for n in range(24)
+        ]
+
+    own = [{**row, "completion": row["label"], "split": "train"} for row in rows(written)]
+    arguments, losses = training(method="full", learning_rate=0.003, epochs=8), []
+    exam = encode(
+        config.load(arguments["usecase"]),
+        _tokenizer(arguments),
+        [{**row, "completion": row["label"]} for row in rows(others)],
+    )
+    for made in (own, augmented(own, Augment(paraphrase=words))):
+        arguments["dataset"] = dataset_of([*made, *({**row, "split": "validation"} for row in own[:4])])
+        losses.append(_loss_on(_package(arguments, finetune(**arguments)), exam))
+    assert losses[1] < losses[0] - 0.5
