@@ -96,7 +96,8 @@ class Column(Section):
 
 
 class Split(Section):
-    """Leak-safe by construction: a group is in one split only, and in every cohort the past trains for the future."""
+    """A group is in one split, for ever. Another rule assigns everybody anew: releases of the old rule may then have
+    learnt from groups that are tested on, and the gate refuses them."""
 
     train: float = Field(default=0.6, gt=0, lt=1)
     validation: float = Field(default=0.1, gt=0, lt=1)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.data import augment, cards, curate, figures, splits, tables
+from llmops_tasks.data import assignments, augment, cards, curate, figures, splits, tables
 from llmops_tasks.data.splits import SPLITS
 from llmops_tasks.errors import DataError
 from llmops_tasks.prompts import templates
@@ -40,15 +40,12 @@ _FIRSTS = """
 create table firsts as select row, "time", record_id, "group" from keys
 semi join (select arg_min(row, ("time", record_id)) as row from keys group by digest, label) using (row)
 """
-# A new table's rowid counts its rows in the order in which they came: here a row's place, and a group's rank.
+# A new table's rowid counts its rows in the order in which they came: here a row's place.
 _KEPT = 'create table kept as select row, "group" from firsts order by "time", record_id'
-_RANKS = 'create table ranks as select "group" from kept group by "group" order by min(rowid)'
-_PLACES = """
-create table places as select row, kept.rowid as place, ranks.rowid as rank from kept join ranks using ("group")
-"""
+_PLACES = 'create table places as select row, kept.rowid as place, split from kept join assigned using ("group")'
 # Sorting whole rows takes memory for every run that it merges; so they are split by place first.
 _PARTS = """
-select rendered.* exclude (file_row_number), place, rank, place // $rows as part
+select rendered.* exclude (file_row_number), places.* exclude (row), place // $rows as part
 from rendered join places on file_row_number = row
 """
 _PLACED = "from placed where part = $part order by place"
@@ -81,12 +78,14 @@ def build_dataset(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
         DataError: if a split would be empty.
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
+    parts = _assigned(name, case, records)
     inputs = {
         "records": records["sha256"],
+        "splits": [part["sha256"] for part in parts],
         "config": case.digest("data", "task", "monitoring"),
         "code": code_digest(__name__),
     }
-    build = partial(_build, name, case, records)
+    build = partial(_build, name, case, records, parts)
     return artifacts.publish(usecase=name, kind="dataset", inputs=inputs, build=build)
 
 
@@ -117,13 +116,14 @@ def _build_day(case: UseCase, records: ArtifactRef, date: str, out: Path) -> dic
     return {"rows": writer.rows, "date": date, "too_short": dropped, "parents": [artifacts.parent(records)]}
 
 
-def _build(usecase: str, case: UseCase, records: ArtifactRef, out: Path) -> dict[str, Any]:
+def _build(usecase: str, case: UseCase, records: ArtifactRef, assigned: list[ArtifactRef], out: Path) -> dict[str, Any]:
     with artifacts.scratch() as work, tables.database(records["rows"]) as db:
         short = _render(case, records, work / "rendered.parquet")
         tables.view(db, work / "rendered.parquet", "rendered", file_row_number=True)
         (before,) = tables.one(db, "select count(*) from rendered")
         if before == 0:
             raise DataError(f"No text of at least {case.data.curate.min_length} characters is left of {short} rows.")
+        _load_splits(db, case, assigned, work / "groups.parquet")
         unique = _place(db, work / "parts")
         leaks = _near_duplicates(db, case, unique, work / "bands.parquet")
         kept, made = _write(db, case, leaks, out / "data.parquet")
@@ -193,9 +193,30 @@ def _answers(case: UseCase, batch: pa.Table) -> tuple[list[str], list[str]]:
 # ---------------------------------------------------------------- order, duplicates, splits
 
 
+def _assigned(usecase: str, case: UseCase, records: ArtifactRef) -> list[ArtifactRef]:
+    """Where everybody's split is remembered; where the order is `digest` it follows from the group, and nothing is."""
+    data = case.data
+    if data.split.order == "digest":
+        return []
+    group, time = data.one("group"), data.one("time")
+    return assignments.assigned(usecase=usecase, rule=data.split, records=records, group=group, time=time)
+
+
+def _load_splits(db: Any, case: UseCase, assigned: list[ArtifactRef], path: Path) -> None:
+    """Make the table `assigned`."""
+    assignments.load(db, assigned)
+    if case.data.split.order == "digest":
+        groups = db.cursor().execute('select distinct "group" from rendered')
+        with tables.Writer(path, {"group": "string", "split": "string"}) as writer:
+            while found := groups.fetchmany(tables.BATCH):
+                for (group,) in found:
+                    writer.add_row({"group": group, "split": splits.place_by_digest(group, case.data.split)})
+        assignments.add(db, path)
+
+
 def _place(db: Any, folder: Path) -> int:
     """Drop exact duplicates and give every row its place, part by part; returns how many rows are left."""
-    for step in (_KEYS, _FIRSTS, _KEPT, _RANKS, _PLACES):
+    for step in (_KEYS, _FIRSTS, _KEPT, _PLACES):
         db.execute(step)
     parts = db.sql(_PARTS, params={"rows": PART})
     parts.write_parquet(str(folder), partition_by=["part"], row_group_size=tables.BATCH)
@@ -203,16 +224,11 @@ def _place(db: Any, folder: Path) -> int:
     return int(tables.one(db, "select count(*) from kept")[0])
 
 
-def _placed(db: Any, case: UseCase) -> Iterator[tuple[pa.Table, list[str]]]:
-    """All kept rows in order, and the split of each."""
-    rule = case.data.split
-    rows, groups = (tables.one(db, f"select count(*) from {table}")[0] for table in ("kept", "ranks"))  # noqa: S608
+def _placed(db: Any) -> Iterator[pa.Table]:
+    """All kept rows in order, each with its split."""
+    (rows,) = tables.one(db, "select count(*) from kept")
     parts = (db.sql(_PLACED, params={"part": part}) for part in range(-(-rows // PART)))
-    for batch in chain.from_iterable(map(tables.batches, parts)):
-        if rule.order == "time":
-            yield batch, [splits.place(rank, groups, rule) for rank in batch["rank"].to_pylist()]
-        else:
-            yield batch, [splits.place_by_digest(group, rule) for group in batch["group"].to_pylist()]
+    yield from chain.from_iterable(map(tables.batches, parts))
 
 
 def _near_duplicates(db: Any, case: UseCase, rows: int, path: Path) -> Any:
@@ -222,7 +238,7 @@ def _near_duplicates(db: Any, case: UseCase, rows: int, path: Path) -> Any:
     limit, leaks = case.data.curate.near_duplicates, np.zeros(rows, dtype=bool)
     if limit is None:
         return leaks
-    _write_bands(db, case, path)
+    _write_bands(db, path)
     _find_pairs(db, path)
     # in order of the later row: what was dropped itself makes no other row a duplicate
     cursor = db.execute(_TEXTS)
@@ -233,14 +249,14 @@ def _near_duplicates(db: Any, case: UseCase, rows: int, path: Path) -> Any:
     return leaks
 
 
-def _write_bands(db: Any, case: UseCase, path: Path) -> None:
+def _write_bands(db: Any, path: Path) -> None:
     import numpy as np
     import pyarrow as pa
 
     with tables.Writer(path) as writer:
-        for batch, parts in _placed(db, case):
+        for batch in _placed(db):
             hashes = np.array(list(curate.bands(batch["text"].to_pylist())), dtype=np.int64)
-            numbers = pa.array([SPLITS.index(part) for part in parts], pa.int8())
+            numbers = pa.array([SPLITS.index(part) for part in batch["split"].to_pylist()], pa.int8())
             bands = {f"band{band}": hashes[:, band] for band in range(curate.BANDS)}
             writer.add(pa.table({"place": batch["place"], "split": numbers, **bands}))
 
@@ -264,10 +280,9 @@ def _write(db: Any, case: UseCase, leaks: Any, path: Path) -> tuple[int, int]:
 
     rule, train = case.data.augment, list[dict[str, Any]]()
     with tables.Writer(path) as writer:
-        for batch, parts in _placed(db, case):
+        for batch in _placed(db):
             kept = pa.array(~leaks[batch["place"].to_numpy()])
-            table = _timed(batch).append_column("split", pa.array(parts, pa.string()))
-            table = table.append_column("augmented", pa.array([""] * len(parts), pa.string()))
+            table = _timed(batch).append_column("augmented", pa.array([""] * batch.num_rows, pa.string()))
             table = table.select([*COLUMNS, *case.monitoring.columns]).filter(kept)
             writer.add(table)
             if rule.active:

@@ -1,41 +1,53 @@
-"""Who trains, who validates, who tests: leak-safe, and stable when rows are added.
+"""Which split a new group (patient) goes to. Pure; who was assigned before is `assignments`' business.
 
-Groups (patients) are ordered by their first time and taken in cohorts; in every cohort the earliest train, the next
-validate, the latest test. So nobody is in two splits, tests lie after the training data of their cohort, and rows
-that come later change nothing about full cohorts. Without a time the group's SHA-256 decides.
+New groups are ordered by their first record and taken in cohorts. A cohort's places are shared out so that all groups
+ever assigned come as near as possible to the shares asked for; in every cohort the earliest train, the next validate,
+the latest test. So nobody who is tested was first seen before somebody of the same cohort who trains. What this does
+not promise: a patient who trains may come again after others were tested; such records stay in training.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from llmops_tasks.config import Split
 
 SPLITS = ("train", "validation", "test")
 
 
-def place(rank: int, groups: int, rule: Split) -> str:
-    """The split of a group.
+def assign(groups: Iterable[str], counts: Iterable[int], rule: Split) -> Iterator[tuple[str, str]]:
+    """Groups with the split of each.
 
     Args:
-        rank: its place among all groups, ordered by their first row.
-        groups: how many there are.
-        rule: shares and cohort size. A last cohort that is not full is split by the same shares.
+        groups: new ones, in order of their first record.
+        counts: of the groups assigned before, by split.
+        rule: shares and cohort size.
     """
-    start = rank // rule.cohort * rule.cohort
-    return _by_share((rank - start + 0.5) / min(rule.cohort, groups - start), rule)
+    held = list(counts)
+    waiting = iter(groups)
+    while cohort := list(islice(waiting, rule.cohort)):
+        places = quotas(held, len(cohort), rule)
+        held = [have + new for have, new in zip(held, places, strict=True)]
+        parts = (name for name, count in zip(SPLITS, places, strict=True) for _ in range(count))
+        yield from zip(cohort, parts, strict=True)
+
+
+def quotas(counts: list[int], new: int, rule: Split) -> list[int]:
+    """How many of `new` groups each split gets (largest remainder), given how many it has."""
+    total = sum(counts) + new
+    shares = (rule.train, rule.validation, rule.test)
+    wanted = [max(0.0, share * total - have) for share, have in zip(shares, counts, strict=True)]
+    exact = [part * new / sum(wanted) for part in wanted]  # a split that has too many already gets none
+    places = [int(part + 1e-9) for part in exact]
+    behind = sorted(range(len(SPLITS)), key=lambda split: places[split] - exact[split])
+    for split in behind[: new - sum(places)]:
+        places[split] += 1
+    return places
 
 
 def place_by_digest(group: str, rule: Split) -> str:
-    """The split of a group of which no time is known; it never changes, whoever comes later."""
-    return _by_share(int.from_bytes(hashlib.sha256(group.encode()).digest()[:8]) / 2**64, rule)
-
-
-def _by_share(share: float, rule: Split) -> str:
+    """The split of a group where the order is `digest`: it follows from the group alone, so it needs no memory."""
+    share = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8]) / 2**64
     return SPLITS[(share >= rule.train) + (share >= rule.train + rule.validation)]
-
-
-def split(groups: list[str], rule: Split) -> list[str]:
-    """The split of every row, of which the groups are given in order of time."""
-    ranks = {group: rank for rank, group in enumerate(dict.fromkeys(groups))}
-    return [place(ranks[group], len(ranks), rule) for group in groups]

@@ -14,55 +14,11 @@ from llmops_tasks.data import dataset
 from llmops_tasks.data.anonymization import anonymize
 from llmops_tasks.data.dataset import COLUMNS, build_dataset, render_day
 from llmops_tasks.data.ingestion import ingest
-from llmops_tasks.data.splits import SPLITS, place_by_digest, split
+from llmops_tasks.data.splits import place_by_digest
 from llmops_tasks.data.validation import validate
 from llmops_tasks.errors import DataError
 from llmops_tasks.store import artifacts
 from tests.support import small
-
-RULE = Split(train=0.6, validation=0.1, test=0.3, cohort=20)
-
-
-def _groups(count: int, seed: int = 1) -> list[str]:
-    """Rows in order of time; about a third are of somebody seen before."""
-    rng = random.Random(seed)
-    groups: list[str] = []
-    for number in range(count):
-        groups.append(rng.choice(groups) if groups and rng.random() < 0.3 else f"P{number}")
-    return groups
-
-
-def _place(groups: list[str], rule: Split = RULE) -> dict[str, set[str]]:
-    place: dict[str, set[str]] = {}
-    for group, part in zip(groups, split(groups, rule), strict=True):
-        place.setdefault(group, set()).add(part)
-    return place
-
-
-def test_no_group_is_in_two_splits() -> None:
-    assert all(len(parts) == 1 for parts in _place(_groups(500)).values())
-
-
-def test_in_each_cohort_the_past_trains_for_the_future() -> None:
-    groups = _groups(500)
-    place = _place(groups)
-    order = list(dict.fromkeys(groups))
-    for start in range(0, len(order), RULE.cohort):
-        parts = [SPLITS.index(next(iter(place[group]))) for group in order[start : start + RULE.cohort]]
-        assert parts == sorted(parts)
-
-
-def test_the_shares_are_those_asked_for() -> None:
-    parts = split([f"P{n}" for n in range(200)], RULE)
-    assert [parts.count(name) for name in SPLITS] == [120, 20, 60]
-
-
-def test_later_rows_leave_full_cohorts_as_they_were() -> None:
-    early = _groups(300)
-    full = len(dict.fromkeys(early)) // RULE.cohort * RULE.cohort
-    kept = list(dict.fromkeys(early))[:full]
-    before, after = _place(early), _place(early + [f"N{n}" for n in range(77)] + early[:9])
-    assert {group: before[group] for group in kept} == {group: after[group] for group in kept}
 
 
 def _dataset(folder: Path, lines: list[str], **data: Any) -> tuple[str, ArtifactRef]:
