@@ -4,7 +4,8 @@ Answers one day's new records with the champion.
 
 `champion → ingest → validate → anonymize → render → predict → announce`
 
-The champion is resolved to a version once, at the beginning. A day that was answered is not answered again.
+The champion is resolved to a version once, at the beginning. What was answered is kept: a day that is run again answers only
+the records that have come since, beside the others.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def dags(usecase: str, case: UseCase) -> None:
     records = task(ingest)(usecase=usecase, date=chosen["date"])
     good = task(validate)(usecase=usecase, records=records, labelled=False)
     anonymous = task(anonymize)(usecase=usecase, records=good)
-    rendered = task(render_day)(usecase=usecase, records=anonymous, date=chosen["date"])
+    rendered = task(render_day)(usecase=usecase, records=anonymous, date=chosen["date"], champion=serving)
     answered = model_task(predict_batch, case)(
         usecase=usecase, day=rendered, champion=serving, requested=chosen["version"]
     )

@@ -73,7 +73,7 @@ def dags(usecase: str, case: UseCase) -> None:
     if case.finetune.start != "base":
         start = task(find_starting_point, multiple_outputs=True)(usecase=usecase, base=base)
     if case.finetune.preferences:
-        pairs = task(collect_corrections, multiple_outputs=True)(usecase=usecase, dataset=dataset)
+        pairs = task(collect_corrections, multiple_outputs=True)(usecase=usecase, dataset=dataset, start=start)
         trained = model_task(tune_preferences, case)(
             usecase=usecase, pairs=pairs, start=start, control=chosen["control"], max_steps=chosen["max_steps"]
         )

@@ -41,7 +41,7 @@ def _train(usecase: str, done: Results) -> Any:
 
     dataset, start, control = done["version"], done["start"], done["control"]
     if config.load(usecase).finetune.preferences:
-        pairs = collect_corrections(usecase=usecase, dataset=dataset)
+        pairs = collect_corrections(usecase=usecase, dataset=dataset, start=start)
         return tune_preferences(usecase=usecase, pairs=pairs, start=start, control=control)
     settings = _searched(usecase, dataset, start)
     return finetune(usecase=usecase, dataset=dataset, start=start, control=control, settings=settings)

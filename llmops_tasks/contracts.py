@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 SCHEMA_VERSION = 1
+TRAINING_GROUPS = "training_groups.parquet"  # of a release: digests of the patients it has learnt from
 CONTROLS = ("none", "shuffled_labels")  # training runs that show whether the gate notices
+# Figures of a classification, and which way is better. Those of single labels: under_triage_rate.<label>.
+METRICS = {
+    "accuracy": "higher",
+    "macro_f1": "higher",
+    "quadratic_kappa": "higher",
+    "under_triage_rate": "lower",
+    "over_triage_rate": "lower",
+    "severe_under_triage_rate": "lower",
+}
 EARLIER = "champion, on its own exam"  # the reference of a comparison on the records that the champion was tested on
 
 
@@ -21,12 +31,25 @@ class ArtifactRef(TypedDict):
     meta: dict[str, Any]  # a few figures; never record text
 
 
+class Partition(TypedDict):
+    """What was answered of one day, by whom: parts that together are one table."""
+
+    date: str
+    sha256: str  # over its parts' digests
+    rows: int
+    added: int  # by this run
+    release_version: str  # that wrote the last part
+    parts: list[ArtifactRef]
+
+
 class Interval(TypedDict):
-    """A figure with its two-sided bootstrap interval."""
+    """A figure with its two-sided interval."""
 
     value: float
     low: float
     high: float
+    n: int  # records in its denominator
+    groups: int  # patients they are of
 
 
 class Report(TypedDict):
@@ -37,8 +60,9 @@ class Report(TypedDict):
     dataset_sha256: str
     split: str
     n: int
-    metrics: dict[str, Interval]
-    predictions: ArtifactRef  # record_id, truth, label, score: what paired comparisons need
+    metrics: dict[str, Interval]  # what could not be measured is not there
+    overlap: int | None  # groups measured on that it has learnt from; None: nobody can tell
+    predictions: ArtifactRef  # record_id, group, truth, label, score: what paired comparisons need
 
 
 class Comparison(TypedDict):
@@ -47,7 +71,7 @@ class Comparison(TypedDict):
     reference: str
     metric: str
     n: int
-    difference: Interval
+    difference: Interval | None  # None: it could not be measured
 
 
 class Evidence(TypedDict):

@@ -1,11 +1,21 @@
-"""Metrics on an ordered scale, and ratios, with bootstrap intervals. The former follow from confusion counts.
+"""Metrics on an ordered scale, and ratios, with intervals that know that a patient has several records.
 
-Kappa: Cohen 1968, with quadratic weights. Intervals: percentile bootstrap over records (Efron 1979).
+Records of one group (patient) are alike, so groups are what is drawn, not records. Rates have Korn-Graubard intervals:
+exact (Clopper-Pearson) on the effective number of records, also where nothing was missed. All other figures and paired
+differences have expanded percentile bootstrap intervals. A figure whose denominator is empty is not measured: it is
+left out, and never 0.
+
+Sources: kappa: Cohen 1968, quadratic weights. Korn & Graubard 1998, "Confidence intervals for proportions with small
+expected number of positive counts". Field & Welsh 2007, "Bootstrapping clustered data". Hesterberg 2015, "What Teachers
+Should Know About the Bootstrap" (expanded intervals).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.contracts import Interval
 
@@ -13,48 +23,67 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Counts = NDArray[np.float64]  # (resamples, truth, predicted)
-    Codes = NDArray[np.int64]  # (records,) positions on the scale, 0 = most urgent
-    Figures = NDArray[np.float64]  # (resamples,)
+    Codes = NDArray[np.int64]  # (records,) positions on the scale, 0 = most urgent; or numbers of groups
+    Counts = NDArray[np.float64]  # (samples, truth, predicted)
+    Figures = NDArray[np.float64]  # (samples,): the sample itself, then its resamples; NaN where not defined
 
 SEED = 20_260_101
+CHUNK = 1 << 22  # numbers held at once while counting and drawing
+_DEFINED = 0.95  # share of resamples in which a figure must be defined
 
 
-def resampled_counts(truth: Codes, predicted: Codes, labels: int, resamples: int) -> Counts:
-    """Confusion counts of the sample itself (row 0) and of `resamples` bootstrap samples.
+def measure(
+    *, truth: Codes, predicted: Codes, groups: Sequence[Any], labels: list[str], severe: list[str], resamples: int,
+    confidence: float,
+) -> dict[str, Interval]:  # fmt: skip
+    """Every figure that can be measured.
 
-    The same records are drawn for the same n, so that two models' figures are paired.
+    Args:
+        truth: (records,), positions in `labels`.
+        predicted: (records,), likewise.
+        groups: (records,), whose record it is.
+        labels: most urgent first.
+        severe: those whose under-estimation is reported apart.
+        resamples: of the bootstrap.
+        confidence: of the two-sided intervals.
+
+    Returns:
+        accuracy, macro_f1 (over labels that occur), quadratic_kappa; under_triage_rate: share predicted as less urgent
+        than the truth; over_triage_rate; severe_under_triage_rate: the first among truly severe records, and
+        under_triage_rate.<label> for each severe label. `n` counts a figure's own denominator.
     """
+    patterns, times = _patterns(truth, [predicted], groups, len(labels))
+    result = _rates(patterns, times, labels, severe, confidence)
+    found = figures(next(_resampled(patterns, times, 1, len(labels), resamples)))
+    total = {"n": len(truth), "groups": int(times.sum())}
+    result |= {name: _interval(values, confidence, **total) for name, values in found.items()}
+    return {name: figure for name, figure in sorted(result.items()) if figure is not None}
+
+
+def difference(
+    *, truth: Codes, ours: Codes, theirs: Codes, groups: Sequence[Any], labels: list[str], metric: str, resamples: int,
+    confidence: float,
+) -> Interval | None:  # fmt: skip
+    """`ours` minus `theirs` in a metric, on the same records: each resample draws the same groups for both."""
+    patterns, times = _patterns(truth, [ours, theirs], groups, len(labels))
+    one, other = (figures(counts)[metric] for counts in _resampled(patterns, times, 2, len(labels), resamples))
+    return _interval(one - other, confidence, n=len(truth), groups=int(times.sum()))
+
+
+def ratio(
+    *, parts: list[float], wholes: list[float], groups: Sequence[Any], resamples: int, confidence: float
+) -> Interval | None:
+    """Sum of `parts` over sum of `wholes`, both one a record."""
     import numpy as np
 
-    draws = _draws(len(truth), resamples)
-    cells = (truth * labels + predicted)[draws] + (np.arange(resamples + 1) * labels * labels)[:, None]
-    flat = np.bincount(cells.ravel(), minlength=(resamples + 1) * labels * labels)
-    return flat.reshape(resamples + 1, labels, labels).astype(float)
+    index = _numbered(groups)
+    sums = np.stack([np.bincount(index, weights=np.asarray(column)) for column in (parts, wholes)], axis=1)
+    drawn = _sums(sums, np.ones(len(sums), dtype=np.int64), resamples)
+    return _interval(drawn[:, 0] / drawn[:, 1], confidence, n=len(parts), groups=len(sums))
 
 
-def _draws(n: int, resamples: int) -> Codes:
-    """Which records are in each sample, one sample a row: the sample itself, then the bootstrap's."""
-    import numpy as np
-
-    return np.vstack([np.arange(n), np.random.default_rng(SEED).integers(0, n, (resamples, n))])
-
-
-def ratios(parts: list[float], wholes: list[float], resamples: int) -> Figures:
-    """Sum of `parts` over sum of `wholes` (both one a record), for the sample itself and each bootstrap sample."""
-    import numpy as np
-
-    draws = _draws(len(parts), resamples)
-    result: Figures = np.asarray(parts)[draws].sum(axis=1) / np.asarray(wholes)[draws].sum(axis=1)
-    return result
-
-
-def figures(counts: Counts, severe: list[int]) -> dict[str, Figures]:
-    """Every metric for every resample.
-
-    accuracy, macro_f1 (over labels that occur), quadratic_kappa; under_triage_rate: share predicted as less
-    urgent than the truth; severe_under_triage_rate: the same among truly severe records; over_triage_rate.
-    """
+def figures(counts: Counts) -> dict[str, Figures]:
+    """What confusion counts give: every figure for every sample."""
     import numpy as np
 
     labels = counts.shape[1]
@@ -64,18 +93,13 @@ def figures(counts: Counts, severe: list[int]) -> dict[str, Figures]:
     hits = np.diagonal(counts, axis1=1, axis2=2)
     f1 = 2 * hits / np.maximum(truth + predicted, 1e-12)
     occurs = truth + predicted > 0
-    result = {
+    return {
         "accuracy": hits.sum(axis=1) / total,
         "macro_f1": np.where(occurs, f1, 0).sum(axis=1) / occurs.sum(axis=1),
         "quadratic_kappa": _kappa(counts, (row - column) ** 2),
         "under_triage_rate": counts[:, column > row].sum(axis=1) / total,
         "over_triage_rate": counts[:, column < row].sum(axis=1) / total,
     }
-    if severe:
-        part = counts[:, severe, :]
-        below = (column > row)[severe, :]
-        result["severe_under_triage_rate"] = part[:, below].sum(axis=1) / np.maximum(part.sum(axis=(1, 2)), 1)
-    return result
 
 
 def _kappa(counts: Counts, weights: NDArray[np.int64]) -> Figures:
@@ -84,14 +108,146 @@ def _kappa(counts: Counts, weights: NDArray[np.int64]) -> Figures:
     total = counts.sum(axis=(1, 2))
     expected = counts.sum(axis=2)[:, :, None] * counts.sum(axis=1)[:, None, :] / total[:, None, None]
     disagreement, chance = (weights * counts).sum(axis=(1, 2)), (weights * expected).sum(axis=(1, 2))
-    result: Figures = np.where(chance > 0, 1 - disagreement / np.maximum(chance, 1e-12), 0.0)
+    result: Figures = np.where(chance > 0, 1 - disagreement / np.maximum(chance, 1e-12), np.nan)
     return result
 
 
-def interval(values: Figures, confidence: float) -> Interval:
-    """The figure (row 0) with the percentile interval of its resamples."""
+# ---------------------------------------------------------------- groups
+
+
+def _numbered(groups: Sequence[Any]) -> Codes:
+    import pandas as pd
+
+    numbers: Codes = pd.factorize(pd.Series(groups))[0]
+    return numbers
+
+
+def _patterns(truth: Codes, predicted: list[Codes], groups: Sequence[Any], labels: int) -> tuple[Any, Any]:
+    """Groups that are alike, once: their confusion counts (patterns, predictions x labels x labels), and how many.
+
+    A group is all that a resample draws, so those with the same counts need not be told apart: of patients with one
+    visit each, however many, there are as many patterns as cells.
+    """
     import numpy as np
 
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values[1:], [tail, 1 - tail])
-    return {"value": round(float(values[0]), 6), "low": round(float(low), 6), "high": round(float(high), 6)}
+    index = _numbered(groups)
+    order = np.argsort(index, kind="stable")
+    cells, width = labels * labels, labels * labels * len(predicted)
+    codes = np.stack([(truth * labels + one)[order] + at * cells for at, one in enumerate(predicted)])
+    ends = np.cumsum(np.bincount(index))
+    found: Counter[bytes] = Counter()
+    for first, last in _chunks(len(ends), width):
+        start, end = (ends[first - 1] if first else 0), ends[last - 1]
+        local = (index[order][start:end] - first) * width
+        flat = np.bincount((local + codes[:, start:end]).ravel(), minlength=(last - first) * width)
+        rows, times = np.unique(flat.reshape(last - first, width), axis=0, return_counts=True)
+        for row, count in zip(rows, times, strict=True):
+            found[row.tobytes()] += int(count)
+    patterns = np.frombuffer(b"".join(sorted(found)), dtype=flat.dtype).reshape(len(found), width)
+    return patterns.astype(float), np.array([found[row] for row in sorted(found)])
+
+
+def _chunks(count: int, width: int) -> Iterator[tuple[int, int]]:
+    size = max(1, CHUNK // width)
+    yield from ((at, min(at + size, count)) for at in range(0, count, size))
+
+
+def _sums(patterns: Any, times: Any, resamples: int) -> Any:
+    """Sums over the sample itself (row 0) and over bootstrap samples of as many groups."""
+    import numpy as np
+
+    rng, groups = np.random.default_rng(SEED), int(times.sum())
+    drawn = [times[None, :] @ patterns]
+    for first, last in _chunks(resamples, len(times)):
+        drawn.append(rng.multinomial(groups, times / groups, size=last - first) @ patterns)
+    return np.vstack(drawn)
+
+
+def _resampled(patterns: Any, times: Any, predictions: int, labels: int, resamples: int) -> Iterator[Counts]:
+    """Confusion counts of the sample and its resamples, for each prediction."""
+    drawn = _sums(patterns, times, resamples).reshape(resamples + 1, predictions, labels, labels)
+    yield from (drawn[:, at] for at in range(predictions))
+
+
+def _interval(values: Figures, confidence: float, n: int, groups: int) -> Interval | None:
+    """The figure (row 0) with the percentile interval of its resamples, expanded for few groups; None if undefined."""
+    import numpy as np
+    from scipy.stats import norm, t
+
+    defined = values[1:][~np.isnan(values[1:])]
+    if np.isnan(values[0]) or groups < 2 or len(defined) < _DEFINED * (len(values) - 1):
+        return None
+    reach = t.ppf((1 + confidence) / 2, groups - 1) * math.sqrt(groups / (groups - 1))
+    low, high = np.quantile(defined, [norm.cdf(-reach), norm.cdf(reach)])
+    return _rounded(values[0], low, high, n, groups)
+
+
+def _rounded(value: float, low: float, high: float, n: int, groups: int) -> Interval:
+    ends = (round(float(end), 6) for end in (value, low, high))
+    return {**dict(zip(("value", "low", "high"), ends, strict=True)), "n": n, "groups": groups}  # type: ignore[typeddict-item]
+
+
+# ---------------------------------------------------------------- rates
+
+
+def _rates(
+    patterns: Any, times: Any, labels: list[str], severe: list[str], confidence: float
+) -> dict[str, Interval | None]:
+    """Rates of confusion cells among others, each with a denominator of its own."""
+    import numpy as np
+
+    row, column = np.indices((len(labels), len(labels)))
+    every, under = row >= 0, column > row
+    wanted = {
+        "accuracy": (row == column, every),
+        "under_triage_rate": (under, every),
+        "over_triage_rate": (column < row, every),
+    }
+    if severe:
+        wanted["severe_under_triage_rate"] = (under, np.isin(row, [labels.index(name) for name in severe]))
+    wanted |= {f"under_triage_rate.{name}": (under, row == labels.index(name)) for name in severe}
+    return {
+        name: rate(patterns @ (hit & among).ravel(), patterns @ among.ravel(), times, confidence)
+        for name, (hit, among) in wanted.items()
+    }
+
+
+def rate(hits: Any, among: Any, times: Any, confidence: float) -> Interval | None:
+    """A share with its Korn-Graubard interval; None if nothing was measured.
+
+    Args:
+        hits: (patterns,), records of a group that count.
+        among: (patterns,), records of a group that could.
+        times: (patterns,), groups that are alike.
+        confidence: of the two-sided interval.
+    """
+    there = among > 0
+    hits, among, times = hits[there], among[there], times[there]
+    n, groups = int(among @ times), int(times.sum())
+    if n == 0:
+        return None
+    share = float(hits @ times) / n
+    low, high = _clopper_pearson(share, _effective(hits, among, times, share, confidence), confidence)
+    return _rounded(share, low, high, n, groups)
+
+
+def _effective(hits: Any, among: Any, times: Any, share: float, confidence: float) -> float:
+    """How many independent records tell as much: n over the design effect, less for few groups; never more than n."""
+    from scipy.stats import t
+
+    n, groups = float(among @ times), float(times.sum())
+    if groups < 2 or share in (0.0, 1.0):  # no spread to see: a group counts once
+        return groups
+    spread = groups / (groups - 1) * float(times @ (hits - share * among) ** 2) / n**2
+    effect = max(1.0, spread / (share * (1 - share) / n))
+    few = t.ppf((1 + confidence) / 2, n - 1) / t.ppf((1 + confidence) / 2, groups - 1)
+    return float(n / effect * min(1.0, few) ** 2)
+
+
+def _clopper_pearson(share: float, n: float, confidence: float) -> tuple[float, float]:
+    from scipy.stats import beta
+
+    tail, hits = (1 - confidence) / 2, share * n
+    low = float(beta.ppf(tail, hits, n - hits + 1)) if hits > 0 else 0.0
+    high = float(beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    return low, high

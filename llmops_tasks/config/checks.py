@@ -10,6 +10,7 @@ from jinja2 import TemplateSyntaxError, meta
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ValidationError
 
+from llmops_tasks.contracts import METRICS
 from llmops_tasks.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def column_problems(usecase: UseCase) -> list[str]:
         *_prompt_problems(usecase),
         *_watch_problems(usecase),
         *_search_problems(usecase),
+        *_gate_problems(usecase),
     ]
 
 
@@ -112,6 +114,26 @@ def _watch_problems(usecase: UseCase) -> Iterator[str]:
 def _search_problems(usecase: UseCase) -> Iterator[str]:
     if usecase.search and usecase.finetune.preferences:
         yield "search: looks for settings of training on records; 'finetune.preferences' trains on corrections instead"
+
+
+def _gate_problems(usecase: UseCase) -> Iterator[str]:
+    """Of a classification every figure is known; those of generated text are named by whoever measures it."""
+    if usecase.task.type != "classification":
+        return
+    known = dict(METRICS) | {f"under_triage_rate.{name}": "lower" for name in usecase.task.severe}
+    if not usecase.task.severe:
+        del known["severe_under_triage_rate"]
+    if usecase.gate.metric not in (compared := [name for name, better in known.items() if better == "higher"]):
+        hint = did_you_mean(usecase.gate.metric, compared)
+        yield f"gate.metric: '{usecase.gate.metric}' is not compared.{hint} Allowed (more is better): {compared}"
+    for number, limit in enumerate(usecase.gate.limits):
+        where = f"gate.limits.{number}"
+        if limit.metric not in known:
+            severe = "" if usecase.task.severe else "; name labels in task.severe for the figures of severe records"
+            yield f"{where}.metric: no figure '{limit.metric}'.{did_you_mean(limit.metric, known)} Known: {list(known)}{severe}"
+        elif (known[limit.metric] == "higher") == (limit.at_least is None):
+            right = "at_least" if known[limit.metric] == "higher" else "at_most"
+            yield f"{where}: of '{limit.metric}' {known[limit.metric]} is better, so its limit is '{right}'"
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:

@@ -70,9 +70,12 @@ class Evaluation(Section):
 class Limit(Section):
     """A floor or a ceiling for one metric. The interval's cautious end is held against it."""
 
-    metric: str
+    metric: str = Field(description="One of the task's figures, or under_triage_rate.<severe label>.")
     at_least: float | None = None
     at_most: float | None = None
+    min_n: int | None = Field(
+        default=None, gt=0, description="Records in the metric's own denominator; None: the gate's min_n."
+    )
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Limit:
@@ -93,7 +96,7 @@ class Gate(Section):
     max_forgetting: float | None = Field(
         default=None, ge=0, description="Worse than the champion by at most this on the records of the champion's exam."
     )
-    min_n: int = Field(default=200, gt=0, description="Fewer records are no evidence.")
+    min_n: int = Field(default=200, gt=0, description="Fewer records in a figure's denominator are no evidence.")
 
 
 class Approval(Section):

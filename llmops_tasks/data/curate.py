@@ -1,4 +1,4 @@
-"""What is done about texts before they become a dataset: one Unicode form, near duplicates, languages.
+"""What is done about texts before they become a dataset: near duplicates, languages.
 
 Near duplicates are found by MinHash and banding (datasketch) and confirmed by the exact share of common word triples.
 What this does not do: decide which of two is dropped; `versions` does.
@@ -7,20 +7,10 @@ What this does not do: decide which of two is dropped; `versions` does.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
-
-from llmops_tasks.config.data import Curate
 
 PERMUTATIONS, BANDS = 64, 16  # bands of 4: of pairs with a Jaccard of 0.8 more than 99.9 % share a band
 _WORD = re.compile(r"\w+")
-# Zero-width and direction marks: they change no word, and two texts that differ only in them are the same text.
-_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
-
-
-def normalised(text: str, rule: Curate) -> str:
-    """The text in the use case's Unicode form, without invisible marks; `none` leaves it as it is."""
-    return text if rule.normalise == "none" else _INVISIBLE.sub("", unicodedata.normalize(rule.normalise, text))
 
 
 def shingles(text: str) -> set[str]:

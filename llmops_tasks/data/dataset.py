@@ -18,8 +18,9 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import assignments, augment, cards, curate, figures, splits, tables
 from llmops_tasks.data.splits import SPLITS
-from llmops_tasks.errors import DataError
-from llmops_tasks.prompts import templates
+from llmops_tasks.errors import DataError, EvidenceError
+from llmops_tasks.prompts import interface
+from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts
 from llmops_tasks.store.sources import code_digest
 
@@ -89,36 +90,53 @@ def build_dataset(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
     return artifacts.publish(usecase=name, kind="dataset", inputs=inputs, build=build)
 
 
-def render_day(*, usecase: str, records: ArtifactRef, date: str) -> ArtifactRef:
-    """Make a day's anonymized records ready for inference: the same rendering, no labels, no split.
+def render_day(*, usecase: str, records: ArtifactRef, date: str, champion: dict[str, Any]) -> ArtifactRef:
+    """Make a day's anonymized records ready for a release: the text is made as that release reads it.
+
+    Args:
+        usecase: name or YAML path.
+        records: from `anonymize`.
+        date: YYYY-MM-DD.
+        champion: from `find_champion`: whose release will answer.
 
     Returns:
-        A reference of kind "day": `data.parquet` with record_id, time, text and the watched columns.
+        A reference of kind "day": `data.parquet` with record_id, group, time, text and the watched columns.
+
+    Raises:
+        EvidenceError: if nothing was promoted yet.
+        DataError: if the records lack a column that the release's text template reads.
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
+    if champion["version"] is None:
+        raise EvidenceError("No version was promoted yet, so nobody may answer. Train, evaluate and approve one first.")
+    asked = interface.of_release(champion["release"])
     inputs = {
         "records": records["sha256"],
         "date": config.checked_date(date),
+        "text": asked.text_digest(),
         "config": case.digest("data", "monitoring"),
         "code": code_digest(__name__),
     }
-    return artifacts.publish(usecase=name, kind="day", inputs=inputs, build=partial(_build_day, case, records, date))
+    build = partial(_build_day, case, asked, records, date)
+    return artifacts.publish(usecase=name, kind="day", inputs=inputs, build=build)
 
 
-def _build_day(case: UseCase, records: ArtifactRef, date: str, out: Path) -> dict[str, Any]:
-    names = ["record_id", "time", "text", *case.monitoring.columns]
+def _build_day(case: UseCase, asked: Interface, records: ArtifactRef, date: str, out: Path) -> dict[str, Any]:
+    names = ["record_id", "group", "time", "text", *case.monitoring.columns]
     rows = records["rows"]
     with artifacts.scratch() as work, tables.database(rows) as db, tables.Writer(out / "data.parquet") as writer:
-        dropped = _render(case, records, work / "rendered.parquet", answers=False)
+        dropped = _render(case, asked, records, work / "rendered.parquet", answers=False)
         tables.view(db, work / "rendered.parquet", "rendered")
         for batch in tables.batches(db.sql('from rendered order by "time", record_id')):
             writer.add(_timed(batch).select(names))
-    return {"rows": writer.rows, "date": date, "too_short": dropped, "parents": [artifacts.parent(records)]}
+    made = {"rows": writer.rows, "date": date, "too_short": dropped, "text_sha256": asked.text_digest()}
+    return {**made, "parents": [artifacts.parent(records)]}
 
 
 def _build(usecase: str, case: UseCase, records: ArtifactRef, assigned: list[ArtifactRef], out: Path) -> dict[str, Any]:
     with artifacts.scratch() as work, tables.database(records["rows"]) as db:
-        short = _render(case, records, work / "rendered.parquet")
+        asked = interface.of_usecase(case)
+        short = _render(case, asked, records, work / "rendered.parquet")
         tables.view(db, work / "rendered.parquet", "rendered", file_row_number=True)
         (before,) = tables.one(db, "select count(*) from rendered")
         if before == 0:
@@ -134,7 +152,7 @@ def _build(usecase: str, case: UseCase, records: ArtifactRef, assigned: list[Art
         raise DataError(f"A split would be empty: {found['splits']} rows. Bring more groups, or change data.split.")
     log.info("dataset: %s rows, dropped: %s", found["splits"], dropped)
     meta = {**found, "dropped": dropped, "conflicting_texts": conflicting, "parents": [artifacts.parent(records)]}
-    meta["augmented"] = made
+    meta |= {"augmented": made, "text_sha256": asked.text_digest(), "id_column": case.data.one("id")}
     meta["data_docs"] = _data_docs(records)
     (out / "README.md").write_text(cards.card(usecase, case, kept, meta), encoding="utf-8")
     return {"rows": kept, **meta}
@@ -149,7 +167,7 @@ def _data_docs(records: ArtifactRef) -> str | None:
 # ---------------------------------------------------------------- text and answers
 
 
-def _render(case: UseCase, records: ArtifactRef, path: Path, answers: bool = True) -> int:
+def _render(case: UseCase, asked: Interface, records: ArtifactRef, path: Path, answers: bool = True) -> int:
     """Write rows with the roles' names, the text that the model reads, and microseconds as time.
 
     Returns:
@@ -157,20 +175,20 @@ def _render(case: UseCase, records: ArtifactRef, path: Path, answers: bool = Tru
     """
     with tables.Writer(path) as writer:
         for batch in tables.read(artifacts.fetch(records) / "records.parquet"):
-            writer.add(_rendered(case, batch, answers))
+            writer.add(_rendered(case, asked, batch, answers))
     return records["rows"] - writer.rows
 
 
-def _rendered(case: UseCase, batch: pa.Table, answers: bool) -> pa.Table:
+def _rendered(case: UseCase, asked: Interface, batch: pa.Table, answers: bool) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     data = case.data
-    rows = batch.select(data.named("input")).to_pylist()
-    texts = [curate.normalised(templates.render_text(case, row), data.curate) for row in rows]
+    asked.check_columns(data.named("input"))
+    texts = [asked.render_text(row) for row in batch.select(data.named("input")).to_pylist()]
     columns: dict[str, Any] = {"record_id": batch[data.one("id")], "group": batch[data.one("group")]}
     columns["time"] = (
-        batch[data.one("time")].cast(pa.int64()) if data.named("time") else pa.nulls(len(rows), pa.int64())
+        batch[data.one("time")].cast(pa.int64()) if data.named("time") else pa.nulls(len(texts), pa.int64())
     )
     columns["text"] = pa.array(texts, pa.string())
     if answers:

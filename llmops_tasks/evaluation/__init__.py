@@ -5,8 +5,8 @@ from llmops_tasks import lazily
 VERBS = {
     "list_subjects": "quality",  # who is to be measured: candidate, baselines, champion
     "evaluate": "quality",  # one subject's figures on a split
-    "compare_pair": "quality",  # candidate minus another, on the same records
-    "compare_subjects": "quality",  # all comparisons: what the gate judges on
+    "compare_pair": "comparison",  # candidate minus another, on the same records
+    "compare_subjects": "comparison",  # all comparisons: what the gate judges on
     "needs_verdict": "gate",  # is there anything to decide?
     "judge_candidate": "gate",  # the verdict by the use case's policy
     "has_passed": "gate",  # is a person to be asked?

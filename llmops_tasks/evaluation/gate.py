@@ -6,7 +6,7 @@ speaks against the candidate, `insufficient` where it does not speak clearly, or
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from llmops_tasks import config
 from llmops_tasks.config import Gate, Limit
@@ -49,22 +49,27 @@ def has_passed(*, verdict: Verdict) -> bool:
 def apply_policy(
     *, policy: Gate, reports: list[Report], comparisons: list[Comparison], has_champion: bool, stamps: dict[str, Any]
 ) -> Verdict:
-    """The verdict on evidence and policy alone."""
-    found_reports = [report for report in reports if report["subject"] == "candidate" and report["split"] == "test"]
-    candidate = (
-        found_reports[0] if len({report["dataset_sha256"] for report in reports}) == 1 and found_reports else None
-    )
-    checks = [_limit(limit, candidate, policy.min_n) for limit in policy.limits]
+    """The verdict on evidence and policy alone.
+
+    Args:
+        policy: limits and comparisons.
+        reports: of every subject.
+        comparisons: of the candidate with the others.
+        has_champion: whether somebody serves already.
+        stamps: `smoke` and `control` of the candidate's training run.
+    """
+    candidate = _candidate(reports)
     references = {comparison["reference"]: comparison for comparison in comparisons}
-    checks += [_beats(name, references.get(name), 0.0, policy) for name in policy.beats]
+    bounds: dict[str, float] = {name: 0.0 for name in policy.beats}
     if has_champion:
-        checks.append(_beats("champion", references.get("champion"), -policy.champion_margin, policy))
-    if has_champion and policy.max_forgetting is not None:
-        checks.append(_beats(EARLIER, references.get(EARLIER), -policy.max_forgetting, policy))
-    if stamps.get("smoke"):
-        checks.append(_marked("a smoke run", "trained for a few steps only, never to be promoted"))
+        bounds["champion"] = -policy.champion_margin
+        bounds |= {EARLIER: -policy.max_forgetting} if policy.max_forgetting is not None else {}
+    checks = [_limit(limit, candidate, policy.min_n) for limit in policy.limits]
+    checks += [_beats(name, references.get(name), bound, policy) for name, bound in bounds.items()]
+    checks += [_unseen(report) for report in reports]
+    checks += _refusals(stamps)
     found = {check["verdict"] for check in checks}
-    overall = "fail" if "fail" in found else "insufficient" if "insufficient" in found else "pass"
+    overall = "fail" if "fail" in found else "insufficient" if "insufficient" in found or not candidate else "pass"
     return {
         "verdict": overall,
         "reasons": [check["reason"] for check in checks if check["verdict"] != "pass"] or ["every check passed"],
@@ -76,52 +81,61 @@ def apply_policy(
     }
 
 
+def _candidate(reports: list[Report]) -> Report | None:
+    """The candidate's report on the test split, if all reports are about the same dataset."""
+    found = [report for report in reports if report["subject"] == "candidate" and report["split"] == "test"]
+    return found[0] if len({report["dataset_sha256"] for report in reports}) == 1 and found else None
+
+
 def _limit(limit: Limit, report: Report | None, min_n: int) -> Check:
     at_least = limit.at_least is not None
     bound = limit.at_least if limit.at_least is not None else limit.at_most or 0.0
     figure = report["metrics"].get(limit.metric) if report else None
-    return _check(limit.metric, figure, bound, at_least, report["n"] if report else 0, min_n)
+    return _check(limit.metric, figure, bound, at_least, limit.min_n or min_n)
 
 
 def _beats(name: str, comparison: Comparison | None, bound: float, policy: Gate) -> Check:
     figure = comparison["difference"] if comparison and comparison["metric"] == policy.metric else None
-    label = f"{policy.metric} minus {name}'s"
-    return _check(label, figure, bound, True, comparison["n"] if comparison else 0, policy.min_n)
+    return _check(f"{policy.metric} minus {name}'s", figure, bound, True, policy.min_n)
 
 
-def _check(name: str, figure: Interval | None, bound: float, at_least: bool, n: int, min_n: int) -> Check:
+def _check(name: str, figure: Interval | None, bound: float, at_least: bool, min_n: int) -> Check:
+    """Hold the interval's cautious end against the bound; `n` is of the figure's own denominator."""
     rule = "at least" if at_least else "at most"
     if figure is None:
-        verdict, reason = "insufficient", f"{name}: not measured; missing evidence never passes"
-    elif n < min_n:
-        verdict, reason = "insufficient", f"{name}: {n} records, {min_n} are needed"
-    else:
-        cautious, kind = (figure["low"], figure["high"]) if at_least else (-figure["high"], -figure["low"])
-        limit = bound if at_least else -bound
-        verdict = "pass" if cautious >= limit else "fail" if kind < limit else "insufficient"
-        reason = f"{name}: {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}], {rule} {bound:g} is asked"
-    observed = figure["value"] if figure else None
-    return {
-        "name": name,
-        "observed": observed,
-        "limit": bound,
-        "rule": rule,
-        "n": n,
-        "verdict": verdict,
-        "reason": reason,
-    }
+        return _row(name, None, bound, rule, 0, "insufficient", "not measured; missing evidence never passes")
+    if figure["n"] < min_n:
+        reason = f"{figure['n']} records, {min_n} are needed"
+        return _row(name, figure["value"], bound, rule, figure["n"], "insufficient", reason)
+    cautious, kind = (figure["low"], figure["high"]) if at_least else (-figure["high"], -figure["low"])
+    limit = bound if at_least else -bound
+    verdict = "pass" if cautious >= limit else "fail" if kind < limit else "insufficient"
+    reason = f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}], {rule} {bound:g} is asked"
+    return _row(name, figure["value"], bound, rule, figure["n"], verdict, reason)
 
 
-def _marked(name: str, reason: str) -> Check:
-    return {
-        "name": name,
-        "observed": None,
-        "limit": 0.0,
-        "rule": "at most",
-        "n": 0,
-        "verdict": "fail",
-        "reason": f"{name}: {reason}",
-    }
+def _unseen(report: Report) -> Check:
+    """A subject that has learnt from patients it is measured on shows nothing, whatever its figures."""
+    name, overlap = f"patients of the test set that {report['subject']} has learnt from", report["overlap"]
+    reason = "not known" if overlap is None else f"{overlap} of those it is measured on"
+    verdict = "pass" if overlap == 0 else "insufficient"
+    return _row(name, overlap, 0.0, "at most", report["n"], verdict, reason)
+
+
+def _refusals(stamps: dict[str, Any]) -> list[Check]:
+    """What is never to be promoted, however good its figures."""
+    found = []
+    if stamps["smoke"]:
+        found.append(_row("a smoke run", None, 0.0, "at most", 0, "fail", "trained for a few steps only"))
+    if stamps["control"] != "none":
+        reason = f"trained as a control ({stamps['control']}), to show whether the gate notices"
+        found.append(_row("a control run", None, 0.0, "at most", 0, "fail", reason))
+    return found
+
+
+def _row(name: str, observed: float | None, limit: float, rule: str, n: int, verdict: str, reason: str) -> Check:
+    row = {"observed": observed, "limit": limit, "rule": rule, "n": n, "verdict": verdict}
+    return cast(Check, {"name": name, **row, "reason": f"{name}: {reason}"})
 
 
 def render_gate_table(*, verdict: Verdict) -> dict[str, str]:

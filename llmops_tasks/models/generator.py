@@ -21,8 +21,23 @@ from llmops_tasks.models import trunk
 class Generator(Protocol):
     """Answers prompts."""
 
-    def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
-        """The probability of each answer's first token among the answers: (prompts, answers), rows sum to 1."""
+    cut: int  # prompts so far that were longer than allowed and lost their beginning
+
+    def scores(
+        self, prompts: list[str], answers: list[str], batch_size: int, max_length: int | None = None
+    ) -> list[list[float]]:
+        """The probability of each answer's first token among the answers: (prompts, answers), rows sum to 1.
+
+        Args:
+            prompts: to answer.
+            answers: to choose from.
+            batch_size: prompts at once.
+            max_length: tokens of prompt and answer; longer prompts lose their beginning, as in training, and are
+                counted in `cut`. None cuts nothing.
+
+        Raises:
+            ModelError: if a prompt is longer than the model's context.
+        """
 
     def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
         """Greedy continuations."""
@@ -61,11 +76,18 @@ class Ensemble:
     """
 
     def __init__(self, members: list[Callable[[], Generator]]) -> None:
-        self._members = members
+        self._members, self.cut = members, 0
 
-    def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
+    def scores(
+        self, prompts: list[str], answers: list[str], batch_size: int, max_length: int | None = None
+    ) -> list[list[float]]:
         """See Generator."""
-        found = [member().scores(prompts, answers, batch_size) for member in self._members]
+        found = []
+        for make in self._members:
+            member = make()
+            found.append(member.scores(prompts, answers, batch_size, max_length))
+            cut = member.cut
+        self.cut += cut  # the members have one tokenizer
         return [[sum(scores) / len(found) for scores in zip(*rows, strict=True)] for rows in zip(*found, strict=True)]
 
     def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
@@ -85,9 +107,11 @@ class Stub:
     """A double for tests: answers follow from the prompt's digest, no model is read."""
 
     def __init__(self, folder: Path, shared: trunk.Shared | None = None) -> None:
-        self.folder = folder
+        self.folder, self.cut = folder, 0
 
-    def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
+    def scores(
+        self, prompts: list[str], answers: list[str], batch_size: int, max_length: int | None = None
+    ) -> list[list[float]]:
         """See Generator."""
         result = []
         for prompt in prompts:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from llmops_tasks.errors import ModelError
 from llmops_tasks.models import tokens, trunk
 
 
@@ -25,18 +26,21 @@ class LocalModel:
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
         ).eval()
         onednn.use(self._model)
+        self.cut = 0
         self._shared = shared if trunk.can_cut(self._model) else None
 
     def check_training(self) -> None:
         """Raise ModelError, with the reason, if fine-tuning cannot run its layers one by one."""
         trunk.check_architecture(self._model)
 
-    def scores(self, prompts: list[str], answers: list[str], batch_size: int) -> list[list[float]]:
+    def scores(
+        self, prompts: list[str], answers: list[str], batch_size: int, max_length: int | None = None
+    ) -> list[list[float]]:
         """See Generator. Prompts of like length share a batch; only last positions meet the vocabulary head."""
         import torch
 
         first = [ids[0] for ids in tokens.encode(self._tokenizer, answers)]
-        asked = tokens.encode_with_bos(self._tokenizer, prompts)
+        asked = self._fitted(prompts, answers, max_length)
         hidden = self._trunk(asked)
         order = sorted(range(len(asked)), key=lambda index: len(asked[index]))
         result: dict[int, list[float]] = {}
@@ -47,6 +51,20 @@ class LocalModel:
                 rows = torch.softmax(logits.double(), dim=-1).tolist()
                 result |= dict(zip(chosen, rows, strict=True))
         return [result[index] for index in range(len(prompts))]
+
+    def _fitted(self, prompts: list[str], answers: list[str], max_length: int | None) -> list[list[int]]:
+        """Prompts as tokens, cut as they were in training."""
+        whole = tokens.encode_with_bos(self._tokenizer, prompts)
+        if max_length is not None:
+            fitted = tokens.fit(self._tokenizer, prompts, max_length, tokens.longest(self._tokenizer, answers))
+            self.cut += sum(len(short) < len(long) for short, long in zip(fitted, whole, strict=True))
+            whole = fitted
+        context, most = getattr(self._model.config, "max_position_embeddings", None), max(map(len, whole), default=0)
+        if context and most > context:
+            raise ModelError(
+                f"A prompt has {most} tokens, the model looks at {context}. Shorten the text, or set max_length."
+            )
+        return whole
 
     def _trunk(self, sequences: list[list[int]]) -> list[Any]:
         """What enters the first layer that is not shared: states (time, width), or the tokens if none is."""

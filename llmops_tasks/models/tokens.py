@@ -29,6 +29,26 @@ def encode_with_bos(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> lis
     return [found if found[: len(start)] == start else [*start, *found] for found in encode(tokenizer, texts)]
 
 
+def fit(tokenizer: PreTrainedTokenizerBase, prompts: list[str], max_length: int, reserve: int) -> list[list[int]]:
+    """Prompts as tokens, begun with the opening; one that leaves no room for the answer loses its beginning.
+
+    The only way from a prompt to tokens: training and answering cut alike, as the question stands at the end.
+
+    Args:
+        tokenizer: of the model.
+        prompts: whole.
+        max_length: tokens of prompt and answer together.
+        reserve: tokens kept for the answer.
+    """
+    start = bos(tokenizer)
+    return [truncate_left(found, max_length - reserve, start) for found in encode_with_bos(tokenizer, prompts)]
+
+
+def longest(tokenizer: PreTrainedTokenizerBase, answers: list[str]) -> int:
+    """Tokens of the longest of some answers."""
+    return max(map(len, encode(tokenizer, answers)))
+
+
 def truncate_left(tokens: list[int], room: int, start: list[int]) -> list[int]:
     """At most `room` tokens: the opening `start`, which these tokens begin with, and their end; one of it at least."""
     room = max(room, len(start) + 1)

@@ -1,16 +1,15 @@
-"""Whether a day's records still look like those the champion was judged on.
+"""Whether a day's records still look like those that the champion was judged on.
 
-Three kinds of signal: watched numbers and their missing share, and the mix of predicted labels, by the
-population stability index; words, by Jensen-Shannon divergence. A signal drifts when its effect is larger
-than the limit *and* larger than chance: the null comes from days of the same size drawn from the reference,
-corrected for the number of signals. So a quiet day stays quiet, and a huge one does not alarm over trifles.
+Three kinds of signal: watched numbers and their missing share, and the mix of predicted labels, by the population
+stability index; words, by Jensen-Shannon divergence. A signal drifts when its effect is larger than the limit *and* than
+chance: than on days made of the same patients in random order, day and reference together, corrected for the number of
+signals. Patients are moved whole, as the records of one are alike. So a quiet day stays quiet, and a huge one does not
+alarm over trifles. Of very many patients GROUPS of each side are looked at, drawn by their digest.
 """
 
 from __future__ import annotations
 
-import html
 import logging
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,199 +17,127 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_tasks import config
 from llmops_tasks.config import UseCase
-from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import EvidenceError
+from llmops_tasks.contracts import ArtifactRef, Partition
+from llmops_tasks.monitoring import cells, pages, permutation
+from llmops_tasks.prompts import interface
 from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
-
-    Counts = NDArray[np.float64]  # (rows, cells): each row's contribution
 
 log = logging.getLogger(__name__)
-BINS = 5  # quantile bins of the reference; more would only add noise on a day of some hundred rows
-NULL_DRAWS = 400
 ALPHA = 0.01  # family-wise, over all signals of a day
-SEED = 4242
+GROUPS = 20_000  # patients of either side; more would change no verdict and take memory
 WORDS = 400  # most frequent words of reference and day; the rest share one cell
-_WORD = re.compile(r"[^\W\d_]{2,}")
+# Up to GROUPS groups of a table, drawn by their digest, and all of their rows.
+_DRAWN = """
+select * from (select {columns} from read_parquet($path) {where}) semi join (
+  select "group" from (select distinct "group" from read_parquet($path) {where}) order by md5("group") limit $groups
+) using ("group")
+"""
 
 
 def measure_drift(
-    *, usecase: str, day: ArtifactRef, predictions: ArtifactRef, champion: dict[str, Any]
+    *, usecase: str, day: ArtifactRef, predictions: Partition, champion: dict[str, Any]
 ) -> dict[str, Any]:
     """Compare a day with the champion's evaluation data.
 
     Args:
         usecase: name or YAML path.
-        day: from `versions.day`.
+        day: from `render_day`.
         predictions: of that day.
         champion: the release that answered, with the dataset and report of its promotion.
 
     Returns:
-        {date, alarm, drifting, signals, n, report}: `report` refers to `report.json` and `report.html`.
-
-    Raises:
-        EvidenceError: if the day has too few rows to say anything.
+        {date, verdict, alarm, drifting, signals, n, report}: `verdict` is "alarm", "quiet" or, where the day has too few
+        rows, "insufficient"; `report` refers to `report.json` and `report.html`.
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
-    if day["rows"] < case.monitoring.min_rows:
-        raise EvidenceError(
-            f"{day['meta']['date']} has {day['rows']} rows; {case.monitoring.min_rows} are needed to judge drift."
-        )
     inputs = {
         "day": day["sha256"],
         "predictions": predictions["sha256"],
+        "release": champion["release"]["sha256"],
         "reference": [champion["dataset"]["sha256"], champion["report"]["predictions"]["sha256"]],
         "config": case.digest("monitoring"),
         "code": code_digest(__name__),
     }
-    ref = artifacts.publish(
-        usecase=name, kind="drift", inputs=inputs, build=partial(_build, case, day, predictions, champion)
-    )
-    return {
-        "date": day["meta"]["date"],
-        "n": ref["rows"],
-        "report": ref,
-        **{key: ref["meta"][key] for key in ("alarm", "drifting", "signals")},
-    }
+    build = partial(_build, case, day, predictions, champion)
+    ref = artifacts.publish(usecase=name, kind="drift", inputs=inputs, build=build)
+    found = {key: ref["meta"][key] for key in ("verdict", "alarm", "drifting", "signals")}
+    return {"date": day["meta"]["date"], "n": ref["rows"], "report": ref, **found}
 
 
 def measure_drift_of_days(*, usecase: str, days: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`measure` for several days: {day, predictions, champion} each."""
+    """`measure_drift` for several days: {day, predictions, champion} each."""
     return [measure_drift(usecase=usecase, **day) for day in days]
 
 
 def _build(
-    case: UseCase, day: ArtifactRef, predictions: ArtifactRef, champion: dict[str, Any], out: Path
+    case: UseCase, day: ArtifactRef, predictions: Partition, champion: dict[str, Any], out: Path
 ) -> dict[str, Any]:
-    import pandas as pd
-
-    old = pd.read_parquet(artifacts.fetch(champion["dataset"]) / "data.parquet", filters=[("split", "==", "test")])
-    judged = pd.read_parquet(artifacts.fetch(champion["report"]["predictions"]) / "predictions.parquet")
-    old["predicted"] = old["record_id"].map(judged.set_index("record_id")["label"])
-    new = pd.read_parquet(artifacts.fetch(day) / "data.parquet")
-    answers = pd.read_parquet(artifacts.fetch(predictions) / "predictions.parquet")
-    new["predicted"] = new["record_id"].map(answers.set_index("record_id")["label"])
-    signals = compare_days(case, old, new)
+    enough = day["rows"] >= case.monitoring.min_rows
+    labels = interface.of_release(champion["release"]).labels
+    signals = compare_days(case, labels, *_sides(case, day, predictions, champion)) if enough else []
     drifting = [signal["name"] for signal in signals if signal["drifted"]]
     alarm = len(drifting) >= case.monitoring.min_signals
-    report = {"date": day["meta"]["date"], "n": len(new), "reference_n": len(old), "alarm": alarm, "signals": signals}
+    verdict = "insufficient" if not enough else "alarm" if alarm else "quiet"
+    reference = champion["report"]["n"]
+    found = {"verdict": verdict, "alarm": alarm, "drifting": drifting, "signals": signals}
+    report = {"date": day["meta"]["date"], "n": day["rows"], "reference_n": reference, **found}
+    report["needed"] = case.monitoring.min_rows
     (out / "report.json").write_bytes(digests.canonical(report))
-    (out / "report.html").write_text(_page(report), encoding="utf-8")
-    log.info("%s: drift %s %s", report["date"], "ALARM" if alarm else "none", drifting)
-    return {"rows": len(new), "alarm": alarm, "drifting": drifting, "signals": signals}
+    (out / "report.html").write_text(pages.drift(report), encoding="utf-8")
+    log.info("%s: drift %s %s", report["date"], verdict, drifting)
+    return {"rows": day["rows"], **found}
 
 
-def compare_days(case: UseCase, old: pd.DataFrame, new: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every signal: {name, value, limit, chance, drifted}. Frames have text, predicted and the watched columns."""
-    limit = case.monitoring.psi
-    cells: list[tuple[str, Counts, Counts, Callable[..., Any], float]] = []
-    for name in case.monitoring.columns:
-        cells.append((name, *_number_cells(old[name], new[name]), psi, limit))
-    names = [label.name for label in case.task.labels]
-    cells.append(("predicted labels", _one_hot(old["predicted"], names), _one_hot(new["predicted"], names), psi, limit))
-    cells.append(("words", *_word_cells(old["text"], new["text"]), js, case.monitoring.text_js))
-    return [_signal(*cell, alpha=ALPHA / len(cells)) for cell in cells]
+def _sides(
+    case: UseCase, day: ArtifactRef, predictions: Partition, champion: dict[str, Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Reference and day, each with group, text, predicted label and the watched columns."""
+    names = ["record_id", "group", "text", *case.monitoring.columns]
+    old = _drawn(artifacts.fetch(champion["dataset"]) / "data.parquet", names, "where split = 'test'")
+    new = _drawn(artifacts.fetch(day) / "data.parquet", names)
+    old["predicted"] = old["record_id"].map(_labels([champion["report"]["predictions"]]))
+    new["predicted"] = new["record_id"].map(_labels(predictions["parts"]))
+    return old, new
+
+
+def _drawn(path: Path, names: list[str], where: str = "") -> pd.DataFrame:
+    import duckdb
+
+    columns = ", ".join('"' + name.replace('"', '""') + '"' for name in names)
+    query = _DRAWN.format(columns=columns, where=where)
+    with duckdb.connect() as db:
+        return db.execute(query, {"path": str(path), "groups": GROUPS}).df()
+
+
+def _labels(parts: list[ArtifactRef]) -> pd.Series:
+    """The predicted label of every record, by its id."""
+    import pandas as pd
+
+    columns = ["record_id", "label"]
+    frames = [pd.read_parquet(artifacts.fetch(part) / "predictions.parquet", columns=columns) for part in parts]
+    return pd.concat(frames).set_index("record_id")["label"]
+
+
+def compare_days(case: UseCase, labels: list[str], old: pd.DataFrame, new: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every signal: {name, value, limit, p, drifted}. Frames have group, text, predicted and the watched columns."""
+    rule = case.monitoring
+    both = cells.together(old, new)
+    signals: list[tuple[str, Any, Callable[..., Any], float]] = []
+    for name in rule.columns:
+        signals.append((name, cells.numbers(both, name), permutation.psi, rule.psi))
+    signals.append(("predicted labels", cells.labels(both, labels), permutation.psi, rule.psi))
+    signals.append(("words", cells.words(both, WORDS), permutation.js, rule.text_js))
+    alpha = ALPHA / len(signals)
+    return [_signal(name, counts, both.days, effect, limit, alpha) for name, counts, effect, limit in signals]
 
 
 def _signal(
-    name: str, old: Counts, new: Counts, effect: Callable[..., Any], limit: float, alpha: float
+    name: str, counts: Any, days: Any, effect: Callable[..., Any], limit: float, alpha: float
 ) -> dict[str, Any]:
-    """The effect, and what chance alone gives on days of this size (the 1 - alpha quantile)."""
-    import numpy as np
-
-    rng = np.random.default_rng(SEED)
-    value = float(effect(old.sum(axis=0), new.sum(axis=0)))
-    null = []
-    for _ in range(NULL_DRAWS):
-        # a same-sized day against the rest, both drawn from the reference: the shape of no drift
-        order = rng.permutation(len(old))
-        size = min(len(new), len(old) // 2)
-        null.append(float(effect(old[order[size:]].sum(axis=0), old[order[:size]].sum(axis=0))))
-    chance = float(np.quantile(null, 1 - alpha))
-    return {
-        "name": name,
-        "value": round(value, 5),
-        "limit": limit,
-        "chance": round(chance, 5),
-        "drifted": bool(value > limit and value > chance),
-    }
-
-
-def psi(old: Any, new: Any) -> Any:
-    """Population stability index of two rows of counts, (cells,): sum of (q - p) ln(q / p), smoothed by half a row."""
-    import numpy as np
-
-    p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (old, new))
-    return np.sum((q - p) * np.log(q / p))
-
-
-def js(old: Any, new: Any) -> Any:
-    """Jensen-Shannon divergence of two rows of counts, in bits: 0 alike, 1 nothing in common (Lin 1991)."""
-    import numpy as np
-
-    p, q = old / max(old.sum(), 1), new / max(new.sum(), 1)
-    middle = (p + q) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return sum(np.nansum(np.where(side > 0, side * np.log2(side / middle), 0)) / 2 for side in (p, q))
-
-
-def _number_cells(old: pd.Series, new: pd.Series) -> tuple[Counts, Counts]:
-    """Quantile bins of the reference, and one more cell for missing values."""
-    import numpy as np
-
-    edges = np.unique(np.nanquantile(old.astype(float), np.linspace(0, 1, BINS + 1)[1:-1]))
-
-    def cells(values: pd.Series) -> Counts:
-        numbers = values.astype(float).to_numpy()
-        codes = np.where(np.isnan(numbers), len(edges) + 1, np.searchsorted(edges, numbers, side="right"))
-        result: Counts = np.eye(len(edges) + 2)[codes]
-        return result
-
-    return cells(old), cells(new)
-
-
-def _one_hot(values: pd.Series, names: list[str]) -> Counts:
-    import numpy as np
-
-    result: Counts = np.eye(len(names))[values.map(names.index).to_numpy()]
-    return result
-
-
-def _word_cells(old: pd.Series, new: pd.Series) -> tuple[Counts, Counts]:
-    """Each row's words, counted over the most frequent ones. Masks count as words, so lost masking shows."""
-    from collections import Counter
-
-    import numpy as np
-
-    texts = [[Counter(_WORD.findall(text.lower())) for text in part] for part in (old, new)]
-    frequent: Counter[str] = sum((sum(part, Counter()) for part in texts), Counter())
-    place = {word: cell for cell, (word, _) in enumerate(frequent.most_common(WORDS))}
-
-    def cells(part: list[Counter[str]]) -> Counts:
-        result: Counts = np.zeros((len(part), WORDS + 1))
-        for row, counter in enumerate(part):
-            for word, count in counter.items():
-                result[row, place.get(word, WORDS)] += count
-        return result
-
-    return cells(texts[0]), cells(texts[1])
-
-
-def _page(report: dict[str, Any]) -> str:
-    """A small page for people: names and figures only, no words of the notes."""
-    rows = "".join(
-        f"<tr class={'bad' if s['drifted'] else 'good'}><td>{html.escape(s['name'])}<td>{s['value']:.3f}<td>{s['limit']:.3f}"
-        f"<td>{s['chance']:.3f}<td>{'drifting' if s['drifted'] else 'steady'}"
-        for s in report["signals"]
-    )
-    title = f"Drift on {report['date']}: {'alarm' if report['alarm'] else 'none'}"
-    style = "body{font:16px system-ui;margin:3em}td,th{padding:.3em 1em;text-align:left}.bad{background:#fdd}.good{background:#efe}"
-    head = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{style}</style><h1>{title}</h1>"
-    text = f"<p>{report['n']} records, against {report['reference_n']} of the champion's evaluation."
-    legend = "<tr><th>signal<th>effect<th>limit<th>by chance<th>verdict"
-    return f"{head}{text}<table>{legend}{rows}</table><p>A signal drifts when its effect exceeds both its limit and chance."
+    value, p = permutation.test(counts, days, effect, alpha)
+    drifted = value > limit and p <= alpha
+    return {"name": name, "value": round(value, 5), "limit": limit, "p": round(p, 6), "drifted": drifted}

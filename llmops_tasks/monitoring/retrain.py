@@ -26,7 +26,9 @@ def decide_retraining(*, usecase: str, drift: dict[str, Any], history: list[dict
     date, once = drift["date"], digest(["retrain", drift["date"], drift["report"]["sha256"]])
     earlier = [past["date"] for past in history if past["retrain"] and past["once"] != once]
     recent = [day for day in earlier if 0 <= _days(day, date) < settings.cooldown_days]
-    if not drift["alarm"]:
+    if drift["verdict"] == "insufficient":
+        retrain, reason = False, "too few records to judge drift; the day is judged when more have come"
+    elif not drift["alarm"]:
         retrain, reason = False, f"no drift: {len(drift['drifting'])} of {settings.min_signals} signals"
     elif recent:
         retrain, reason = (

@@ -6,6 +6,7 @@ Templates run in Jinja's sandbox with strict variables: a missing one is an erro
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 from typing import Any
 
@@ -14,11 +15,13 @@ from jinja2.exceptions import TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from llmops_tasks import config, tracking
-from llmops_tasks.config import UseCase
+from llmops_tasks.config.usecase import Prompt, Task
 from llmops_tasks.errors import ConfigError
 from llmops_tasks.store import digests
 
 _SPACES = re.compile(r"\s+")
+# Zero-width and direction marks: they change no word, and two texts that differ only in them are the same text.
+_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 
 @lru_cache(maxsize=64)
@@ -33,20 +36,25 @@ def _rendered(where: str, source: str, values: dict[str, Any]) -> str:
         raise ConfigError(f"{where} cannot be rendered: {type(exc).__name__}. Check its variables.") from None
 
 
-def render_text(usecase: UseCase, row: dict[str, Any]) -> str:
+def normalised(text: str, form: str) -> str:
+    """The text in a Unicode form, without invisible marks; `none` leaves it as it is."""
+    return text if form == "none" else _INVISIBLE.sub("", unicodedata.normalize(form, text))  # type: ignore[arg-type]
+
+
+def render_text(template: str, row: dict[str, Any], form: str = "none") -> str:
     """What the model reads of one row, with runs of white space folded. Missing values are None."""
-    return _SPACES.sub(" ", _rendered("data.text", usecase.data.text, row)).strip()
+    return normalised(_SPACES.sub(" ", _rendered("data.text", template, row)).strip(), form)
 
 
-def render_prompt(usecase: UseCase, text: str) -> str:
+def render_prompt(prompt: Prompt, task: Task, text: str) -> str:
     """The whole prompt: few-shot examples, then the template; the model's answer follows it directly."""
-    labels = ", ".join(label.text.strip() for label in usecase.task.labels)
+    labels = ", ".join(label.text.strip() for label in task.labels)
     shots = [
-        _rendered("prompt.template", usecase.prompt.template, {"text": shot["text"], "labels": labels}) + shot["answer"]
-        for shot in usecase.prompt.examples
+        _rendered("prompt.template", prompt.template, {"text": shot["text"], "labels": labels}) + shot["answer"]
+        for shot in prompt.examples
     ]
-    prompt = _rendered("prompt.template", usecase.prompt.template, {"text": text, "labels": labels})
-    return "\n\n".join([*shots, prompt])
+    prompted = _rendered("prompt.template", prompt.template, {"text": text, "labels": labels})
+    return "\n\n".join([*shots, prompted])
 
 
 def register_prompt(*, usecase: str) -> dict[str, Any]:

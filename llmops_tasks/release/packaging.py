@@ -6,15 +6,17 @@ The adapter is merged into the base model; the merged bytes are what is evaluate
 from __future__ import annotations
 
 import logging
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llmops_tasks import config
 from llmops_tasks.config import UseCase
-from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.contracts import TRAINING_GROUPS, ArtifactRef
 from llmops_tasks.models.generator import MEMBERS
-from llmops_tasks.store import artifacts, digests
+from llmops_tasks.prompts import interface
+from llmops_tasks.store import artifacts
 from llmops_tasks.store.sources import code_digest
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ def package_release(*, usecase: str, trained: ArtifactRef, base: ArtifactRef, da
         "trained": trained["sha256"],
         "base": base["sha256"],
         "dataset": dataset["sha256"],
-        "config": case.digest("task", "data", "prompt"),
+        "card": case.digest("description", "owner", "base_model", "finetune"),
         "code": code_digest(__name__),
     }
     build = partial(_build, case, name, trained, base, dataset)
@@ -47,13 +49,8 @@ def _build(
     for number, member in enumerate(members):
         folder = out if members == [weights] else out / MEMBERS / str(number)
         _write_model(source, member, trained["kind"], folder)
-    settings = {
-        "usecase": name,
-        "task": case.task.model_dump(mode="json"),
-        "text": case.data.text,
-        "prompt": case.prompt.model_dump(mode="json"),
-    }
-    (out / "release.json").write_bytes(digests.canonical(settings))
+    for carried in (TRAINING_GROUPS, interface.FILE):
+        shutil.copyfile(weights / carried, out / carried)
     (out / "README.md").write_text(_card(case, name, trained, base, dataset), encoding="utf-8")
     stamps = {key: trained["meta"][key] for key in ("control", "smoke", "mlflow_run")}
     parents = [artifacts.parent(trained), artifacts.parent(base), artifacts.parent(dataset)]
@@ -94,7 +91,7 @@ def _card(case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef, dat
 | dataset | `{dataset["sha256"][:12]}`: {dataset["meta"]["splits"]} rows |
 | trained on | {trained["rows"]} records, {meta["steps"]} steps |
 | learnt | {_learnt(meta)} |
-| answers | {", ".join(label.name for label in case.task.labels) or "free text"} |
+| answers | {", ".join(interface.of_release(trained).labels) or "free text"} |
 
 How good it is stands in its evaluation reports; who approved it, in the ledger.
 It supports a person's decision and does not replace it.

@@ -146,12 +146,12 @@ def find_starting_point(*, usecase: str, base: ArtifactRef) -> ArtifactRef:
 
 
 def add_champions(*, usecase: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For answered days: {day, predictions, champion}, the champion being the version that answered."""
+    """For answered days: {day, predictions, champion}, the champion being the version that answered last."""
     return [
         {
             "day": event["day"],
             "predictions": event["predictions"],
-            "champion": find_champion(usecase=usecase, version=event["predictions"]["meta"]["release_version"]),
+            "champion": find_champion(usecase=usecase, version=event["predictions"]["release_version"]),
         }
         for event in events
     ]

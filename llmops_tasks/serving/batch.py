@@ -1,6 +1,7 @@
-"""Batch inference: one day's records through one release, one Parquet partition, written once.
+"""Batch inference: one day's records through one release, as parts of a partition, each written once.
 
-A partition is never overwritten: who asks what was answered in March gets what was answered in March.
+A record that was answered keeps its answer for ever: who asks what was said in March gets what was said in March. Records
+that arrive late are answered beside it, in a further part, by whoever serves then. The release alone says how it is asked.
 """
 
 from __future__ import annotations
@@ -8,88 +9,159 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmops_tasks import config
 from llmops_tasks.config import UseCase
-from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.contracts import ArtifactRef, Partition
 from llmops_tasks.errors import ConflictError, EvidenceError, InputError
 from llmops_tasks.models.generator import open_generator
-from llmops_tasks.prompts import templates
-from llmops_tasks.store import artifacts, objects
+from llmops_tasks.prompts import interface
+from llmops_tasks.prompts.interface import Interface
+from llmops_tasks.store import artifacts, digests, objects
 from llmops_tasks.store.sources import code_digest
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 log = logging.getLogger(__name__)
+_ATTEMPTS = 20
 
 
 def predict_batch(
     *, usecase: str, day: ArtifactRef, champion: dict[str, Any], requested: str | None = None
-) -> ArtifactRef:
-    """Answer a day's records.
+) -> Partition:
+    """Answer those records of a day that were not answered yet.
 
     Args:
         usecase: name or YAML path.
-        day: from `versions.day`.
-        champion: from `registry.champion`, resolved once for the whole run.
+        day: from `render_day`, for this champion.
+        champion: from `find_champion`, resolved once for the whole run.
         requested: the version somebody asked for by number, if any.
 
     Returns:
-        A reference to `<store>/<usecase>/predictions/date=YYYY-MM-DD/` with `predictions.parquet`: record_id,
-        label, score, one `p_<label>` each, release_version, release_sha256.
+        All parts of `<store>/<usecase>/predictions/date=YYYY-MM-DD/part-NNNN/`, each with `predictions.parquet`:
+        record_id, label, score, one `p_<label>` each, release_version, release_sha256.
 
     Raises:
-        EvidenceError: if nothing was promoted yet.
-        ConflictError: if the day was answered by another version than requested, or had other records.
+        EvidenceError: if nothing was promoted yet, or the day was rendered for a release that reads another text.
+        ConflictError: if records were answered by another version than requested, or other runs keep answering.
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
-    if case.task.type != "classification":
-        raise InputError("Only classification is served so far. Use a task of type 'classification'.")
     if champion["version"] is None:
         raise EvidenceError("No version was promoted yet, so nobody may answer. Train, evaluate and approve one first.")
-    at = f"{objects.store_uri()}/{name}/predictions/date={day['meta']['date']}"
-    if (done := _answered(at, day, requested)) is not None:
-        return done
+    asked = interface.of_release(champion["release"])
+    _check(asked, day)
+    for _ in range(_ATTEMPTS):
+        parts = answered(usecase=usecase, date=day["meta"]["date"])
+        _check_version(parts, requested)
+        rows = _unanswered(day, parts)
+        if rows.empty and parts:
+            log.info("%s: every record was answered: skipped", day["meta"]["date"])
+            return _partition(day, parts, 0)
+        made = _answer(case, asked, name, day, champion, rows, len(parts) + 1)
+        if made is not None:
+            return _partition(day, [*parts, made], made["rows"])
+    raise ConflictError(f"Other runs keep answering {day['meta']['date']} of '{name}'. Let one run at a time answer.")
+
+
+def answered(*, usecase: str, date: str) -> list[ArtifactRef]:
+    """What was answered of a day, part by part; together one table.
+
+    Args:
+        usecase: name or YAML path.
+        date: YYYY-MM-DD.
+    """
+    pattern = f"{_folder(config.usecase_name(usecase), config.checked_date(date))}/part-*/{artifacts.MANIFEST}"
+    found = (artifacts.at(uri.rsplit("/", 1)[0]) for uri in objects.find(pattern))
+    return [ref for ref in found if ref is not None]
+
+
+def _folder(usecase: str, date: str) -> str:
+    return f"{objects.store_uri()}/{usecase}/predictions/date={date}"
+
+
+def _check(asked: Interface, day: ArtifactRef) -> None:
+    if asked.task.type != "classification":
+        raise InputError("Only classification is served so far. Use a task of type 'classification'.")
+    if day["meta"]["text_sha256"] != asked.text_digest():
+        raise EvidenceError(
+            f"{day['meta']['date']} was rendered for a release that reads another text. Render it again, for this one."
+        )
+
+
+def _check_version(parts: list[ArtifactRef], requested: str | None) -> None:
+    """What was answered is kept, also if somebody asks for another version's answers."""
+    versions = sorted({part["meta"]["release_version"] for part in parts})
+    if requested is not None and versions and versions != [requested]:
+        raise ConflictError(
+            f"{parts[0]['meta']['date']} was answered by version {', '.join(versions)} and is kept; version {requested} "
+            "may not replace it."
+        )
+
+
+def _unanswered(day: ArtifactRef, parts: list[ArtifactRef]) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.read_parquet(artifacts.fetch(day) / "data.parquet", columns=["record_id", "text"])
+    known: set[str] = set()
+    for part in parts:
+        known |= set(pd.read_parquet(artifacts.fetch(part) / "predictions.parquet", columns=["record_id"])["record_id"])
+    return frame[~frame["record_id"].isin(known)]
+
+
+def _answer(
+    case: UseCase,
+    asked: Interface,
+    usecase: str,
+    day: ArtifactRef,
+    champion: dict[str, Any],
+    rows: pd.DataFrame,
+    number: int,
+) -> ArtifactRef | None:
+    """The next part; None if another run wrote it first, with other records or another release."""
     inputs = {
-        "day": day["sha256"],
+        "records": digests.digest(rows[["record_id", "text"]].to_numpy().tolist()),
         "release": champion["release"]["sha256"],
         "code": code_digest(__name__),
     }
-    return artifacts.publish(
-        usecase=name, kind="predictions", inputs=inputs, build=partial(_build, case, day, champion), at=at
-    )
-
-
-def _answered(at: str, day: ArtifactRef, requested: str | None) -> ArtifactRef | None:
-    """The partition, if these records were answered; answers are kept even if another release serves now."""
-    done = artifacts.at(at)
-    if done is None or done["meta"]["day_sha256"] != day["sha256"]:
+    at = f"{_folder(usecase, day['meta']['date'])}/part-{number:04d}"
+    build = partial(_build, case, asked, day, champion, rows)
+    try:
+        return artifacts.publish(usecase=usecase, kind="predictions", inputs=inputs, build=build, at=at)
+    except ConflictError:
+        log.info("another run answered records of %s first: reading again", day["meta"]["date"])
         return None
-    version = done["meta"]["release_version"]
-    if requested not in (None, version):
-        raise ConflictError(
-            f"'{at}' was answered by version {version} and is kept; version {requested} may not replace it."
-        )
-    log.info("%s was answered by version %s: skipped", day["meta"]["date"], version)
-    return done
 
 
-def _build(case: UseCase, day: ArtifactRef, champion: dict[str, Any], out: Path) -> dict[str, Any]:
+def _build(
+    case: UseCase, asked: Interface, day: ArtifactRef, champion: dict[str, Any], rows: pd.DataFrame, out: Path
+) -> dict[str, Any]:
     import pandas as pd
 
-    frame = pd.read_parquet(artifacts.fetch(day) / "data.parquet")
-    names = [label.name for label in case.task.labels]
-    prompts = [templates.render_prompt(case, text) for text in frame["text"]]
-    batch_size = case.batch.batch_size if case.batch else 16
     generator = open_generator("transformers", artifacts.fetch(champion["release"]))
-    scores = generator.scores(prompts, [label.text for label in case.task.labels], batch_size)
-    best = [max(range(len(names)), key=row.__getitem__) for row in scores]
-    result = pd.DataFrame({"record_id": frame["record_id"], "label": [names[code] for code in best]})
+    prompts = [asked.render_prompt(text) for text in rows["text"]]
+    size = case.batch.batch_size if case.batch else 16
+    scores = generator.scores(prompts, asked.answers, size, asked.max_length)
+    best = [max(range(len(row)), key=row.__getitem__) for row in scores]
+    result = pd.DataFrame({"record_id": rows["record_id"].tolist(), "label": [asked.labels[code] for code in best]})
     result["score"] = [max(row) for row in scores]
-    for code, name in enumerate(names):
+    for code, name in enumerate(asked.labels):
         result[f"p_{name}"] = [row[code] for row in scores]
-    release = champion["release"]
-    result["release_version"], result["release_sha256"] = champion["version"], release["sha256"]
+    result["release_version"], result["release_sha256"] = champion["version"], champion["release"]["sha256"]
     result.to_parquet(out / "predictions.parquet", index=False)
-    mix = {name: int((result["label"] == name).sum()) for name in names}
+    mix = {name: int((result["label"] == name).sum()) for name in asked.labels}
     stamp = {"date": day["meta"]["date"], "day_sha256": day["sha256"], "release_version": champion["version"]}
-    return {"rows": len(result), "labels": mix, **stamp}
+    witness = {"ledger_seq": champion["seq"], "ledger_head": champion.get("head")}
+    return {"rows": len(result), "labels": mix, "cut_prompts": generator.cut, **stamp, **witness}
+
+
+def _partition(day: ArtifactRef, parts: list[ArtifactRef], added: int) -> Partition:
+    return {
+        "date": day["meta"]["date"],
+        "sha256": digests.digest([part["sha256"] for part in parts]),
+        "rows": sum(part["rows"] for part in parts),
+        "added": added,
+        "release_version": parts[-1]["meta"]["release_version"],
+        "parts": parts,
+    }

@@ -236,6 +236,20 @@ def fetch_at(uri: str) -> tuple[Path, dict[str, Any]]:
     return folder, manifest
 
 
+def read(ref: ArtifactRef, name: str) -> bytes:
+    """One small file of an artifact, checked; nothing else is brought here.
+
+    Raises:
+        IntegrityError: if it is absent, or its bytes are not those of the manifest.
+    """
+    manifest = cast(dict[str, Any], read_json(f"{ref['uri']}/{MANIFEST}"))
+    entry = manifest["files"].get(name)
+    data = objects.read_bytes(f"{ref['uri']}/{name}") if entry else b""
+    if entry is None or digest(data) != entry["sha256"] or manifest["sha256"] != ref["sha256"]:
+        raise IntegrityError(f"'{ref['uri']}/{name}' is damaged or absent. Restore it, or make the artifact again.")
+    return data
+
+
 def drop_unused(*, usecase: str, kind: str, days: float) -> None:
     """Remove what can be made again and was not marked as used for so long; in S3 a lifecycle rule does that."""
     for uri in find(f"{store_uri()}/{usecase}/{kind}/*/{MANIFEST}") if not is_s3(store_uri()) else []:

@@ -11,7 +11,8 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.config.training import Preferences
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import DataError, InputError
-from llmops_tasks.prompts import templates
+from llmops_tasks.prompts import interface
+from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts, digests, objects
 from llmops_tasks.store.sources import code_digest
 
@@ -21,31 +22,38 @@ if TYPE_CHECKING:
 HELD_OUT = 0.25  # of the pairs
 
 
-def collect_corrections(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
+def collect_corrections(*, usecase: str, dataset: ArtifactRef, start: ArtifactRef) -> ArtifactRef:
     """Pairs from answered days.
 
     Args:
         usecase: name or YAML path; a classification.
-        dataset: from `versions`; its train split has the reviewed labels.
+        dataset: from `build_dataset`; its train split has the reviewed labels.
+        start: the champion's release, which is asked as it always was.
 
     Returns:
-        A reference of kind "pairs": `pairs.parquet` with record_id, prompt, chosen, rejected, split.
+        A reference of kind "pairs": `pairs.parquet` with record_id, group, prompt, chosen, rejected, split.
 
     Raises:
-        DataError: if there are fewer corrections than `finetune.preferences.min_pairs`.
+        DataError: if the dataset's text is not what the champion reads, or there are fewer corrections than `finetune.preferences.min_pairs`.
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
-    days = objects.find(f"{objects.store_uri()}/{name}/predictions/date=*/{artifacts.MANIFEST}")
-    answered = [ref for day in days if (ref := artifacts.at(day.rsplit("/", 1)[0])) is not None]
+    asked = interface.of_start(case, start)
+    if dataset["meta"].get("text_sha256") != asked.text_digest():
+        raise DataError(
+            "The dataset's text is made by another template than the champion reads, so its corrections would teach "
+            "other prompts. Train on records first: set finetune.preferences aside for one run."
+        )
+    parts = objects.find(f"{objects.store_uri()}/{name}/predictions/date=*/part-*/{artifacts.MANIFEST}")
+    answered = [ref for part in parts if (ref := artifacts.at(part.rsplit("/", 1)[0])) is not None]
     wanted = preferences_of(case)
     inputs = {
         "dataset": dataset["sha256"],
         "answered": [ref["sha256"] for ref in answered],
-        "config": case.digest("task", "prompt"),
+        "interface": asked.digest(),
         "min_pairs": wanted.min_pairs,
         "code": code_digest(__name__),
     }
-    build = partial(_pair, case, wanted, dataset, answered)
+    build = partial(_pair, asked, wanted, dataset, answered)
     return artifacts.publish(usecase=name, kind="pairs", inputs=inputs, build=build)
 
 
@@ -61,34 +69,37 @@ def preferences_of(case: UseCase) -> Preferences:
 
 
 def _pair(
-    case: UseCase, wanted: Preferences, dataset: ArtifactRef, answered: list[ArtifactRef], out: Path
+    asked: Interface, wanted: Preferences, dataset: ArtifactRef, answered: list[ArtifactRef], out: Path
 ) -> dict[str, Any]:
     import pandas as pd
 
-    truth = pd.read_parquet(artifacts.fetch(dataset) / "data.parquet", columns=["record_id", "text", "label", "split"])
+    truth = pd.read_parquet(
+        artifacts.fetch(dataset) / "data.parquet", columns=["record_id", "group", "text", "label", "split"]
+    )
     truth = truth[truth["split"] == "train"]
     given = [pd.read_parquet(artifacts.fetch(ref) / "predictions.parquet", columns=["record_id", "label"]) for ref in answered]  # fmt: skip
     both = truth.merge(pd.concat(given), on="record_id", suffixes=("", "_given")) if given else truth.head(0)
-    known = {label.name for label in case.task.labels}  # an answer of a time with other labels corrects nothing
+    known = set(asked.labels)  # an answer of a time with other labels corrects nothing
     wrong = both[(both["label"] != both["label_given"]) & both["label_given"].isin(known)] if given else both
     if len(wrong) < wanted.min_pairs:
         raise DataError(
             f"{len(wrong)} corrected answers among {len(both)} reviewed ones; finetune.preferences.min_pairs asks for "
             f"{wanted.min_pairs}. Wait for more reviewed records, or lower it."
         )
-    _told(case, wrong).to_parquet(out / "pairs.parquet", index=False)
+    _told(asked, wrong).to_parquet(out / "pairs.parquet", index=False)
     return {"rows": len(wrong), "reviewed": len(both), "parents": [artifacts.parent(dataset)]}
 
 
-def _told(case: UseCase, wrong: pd.DataFrame) -> pd.DataFrame:
+def _told(asked: Interface, wrong: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
-    words = {label.name: label.text for label in case.task.labels}
+    words = dict(zip(asked.labels, asked.answers, strict=True))
     held_out = wrong["record_id"].map(lambda name: int(digests.digest(name)[:8], 16) / 16**8 < HELD_OUT)
     return pd.DataFrame(
         {
             "record_id": wrong["record_id"],
-            "prompt": [templates.render_prompt(case, text) for text in wrong["text"]],
+            "group": wrong["group"],
+            "prompt": [asked.render_prompt(text) for text in wrong["text"]],
             "chosen": wrong["label"].map(words),
             "rejected": wrong["label_given"].map(words),
             "split": held_out.map({True: "validation", False: "train"}),

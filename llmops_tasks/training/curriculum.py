@@ -16,7 +16,8 @@ from llmops_tasks import config
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import DataError, InputError, TrainingError
-from llmops_tasks.store import artifacts, digests
+from llmops_tasks.prompts.interface import of_usecase
+from llmops_tasks.store import artifacts
 from llmops_tasks.training.examples import Example, batch_plan, blocks, encode
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,10 @@ class Sources:
     seen: ArtifactRef | None  # the champion's, where training goes on from it
     others: dict[str, ArtifactRef]  # by use case
     asked: dict[str, str]  # by use case of the mix: digest of how its records are put to the model
+
+    def datasets(self) -> list[ArtifactRef]:
+        """All whose train splits are learnt from."""
+        return [self.own, *self.others.values()]
 
     def digests(self) -> dict[str, Any]:
         """What identifies them."""
@@ -86,9 +91,22 @@ def sources(
     return Sources(dataset, _seen(start) if case.finetune.continual else None, found, asked)
 
 
+def check_rendered(case: UseCase, dataset: ArtifactRef) -> None:
+    """Refuse a dataset whose text another template made: the release would be asked otherwise than it was taught.
+
+    Raises:
+        DataError: if so.
+    """
+    if dataset["meta"].get("text_sha256") != of_usecase(case).text_digest():
+        raise DataError(
+            f"The dataset {dataset['sha256'][:12]} was made with another data.text or data.curate.normalise than the use "
+            "case has now. Run prepare_data again, and train on the new version."
+        )
+
+
 def _asked(other: UseCase) -> str:
     """What a mixed record's tokens follow from, beside the record."""
-    return digests.digest({"config": other.digest("task", "prompt"), "max_length": other.finetune.max_length})
+    return of_usecase(other).digest()
 
 
 def _seen(start: ArtifactRef) -> ArtifactRef | None:
@@ -134,11 +152,11 @@ def curriculum(case: UseCase, tokenizer: Any, found: Sources, control: str) -> C
     counts = {"own": len(own)}
     if found.seen is not None and settings.continual:
         own, counts = _with_replay(own, found.seen, settings.continual.replay, settings.seed)
-    task = encode(case, tokenizer, own)
+    task = encode(of_usecase(case), tokenizer, own)
     for name, weight in settings.mix.items():
         other = config.load(name)
         chosen = _sample(rows(found.others[name], "train"), round(weight * len(own)), settings.seed)
-        task += encode(other, tokenizer, chosen)
+        task += encode(of_usecase(other), tokenizer, chosen)
         counts[name] = len(chosen)
     texts = _domain(case, tokenizer, found)
     counts |= {"texts": len(texts)} if texts else {}

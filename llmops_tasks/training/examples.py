@@ -6,10 +6,10 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks.config import UseCase
+from llmops_tasks.config.usecase import Task
 from llmops_tasks.errors import ModelError, TrainingError
 from llmops_tasks.models import tokens
-from llmops_tasks.prompts import templates
+from llmops_tasks.prompts.interface import Interface
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,22 +25,25 @@ class Example:
     labels: list[int]
 
 
-def encode(usecase: UseCase, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]]) -> list[Example]:
-    """Tokenise rows with the columns `text` and `completion`.
-
-    Prompts longer than `max_length` lose their beginning, but not the opening: the question stands at the end.
+def encode(interface: Interface, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]]) -> list[Example]:
+    """Tokenise rows with the columns `text` and `completion`, as the model will be asked when it serves.
 
     Raises:
         TrainingError: if a completion is empty, so that nothing could be learnt from it.
     """
-    prompts = tokens.encode_with_bos(tokenizer, [templates.render_prompt(usecase, row["text"]) for row in rows])
+    prompts = [interface.render_prompt(row["text"]) for row in rows]
     answers = tokens.encode(tokenizer, [row["completion"] for row in rows])
     if not all(answers):
         raise TrainingError("A completion has no tokens: nothing could be learnt from it. Check the labels' texts.")
-    end = [] if usecase.task.type == "classification" else [tokenizer.eos_token_id]
-    start, length = tokens.bos(tokenizer), usecase.finetune.max_length
-    whole = [(prompt, answer + end) for prompt, answer in zip(prompts, answers, strict=True)]
-    return [example(tokens.truncate_left(prompt, length - len(answer), start), answer) for prompt, answer in whole]
+    if interface.answers:
+        asked = tokens.fit(tokenizer, prompts, interface.max_length, tokens.longest(tokenizer, interface.answers))
+        return [example(prompt, answer) for prompt, answer in zip(asked, answers, strict=True)]
+    whole = [[*answer, tokenizer.eos_token_id] for answer in answers]
+    cut = [
+        tokens.fit(tokenizer, [prompt], interface.max_length, len(answer))[0]
+        for prompt, answer in zip(prompts, whole, strict=True)
+    ]
+    return [example(prompt, answer) for prompt, answer in zip(cut, whole, strict=True)]
 
 
 def example(prompt: list[int], answer: list[int]) -> Example:
@@ -63,10 +66,9 @@ class Pair:
 
 def pair(tokenizer: PreTrainedTokenizerBase, row: dict[str, str], max_length: int) -> Pair:
     """Tokens of a row with the columns `prompt`, `chosen` and `rejected`; a long prompt loses its beginning."""
-    (prompt,), start = tokens.encode_with_bos(tokenizer, [row["prompt"]]), tokens.bos(tokenizer)
     chosen, rejected = tokens.encode(tokenizer, [row["chosen"], row["rejected"]])
-    room = max_length - max(len(chosen), len(rejected))
-    return Pair(tokens.truncate_left(prompt, room, start), chosen, rejected)
+    (prompt,) = tokens.fit(tokenizer, [row["prompt"]], max_length, max(len(chosen), len(rejected)))
+    return Pair(prompt, chosen, rejected)
 
 
 def blocks(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> list[Example]:
@@ -77,16 +79,16 @@ def blocks(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) ->
     return [Example(block[:-1], block[1:]) for block in found]
 
 
-def label_tokens(usecase: UseCase, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def label_tokens(task: Task, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The first token of every label's text, in the order of the scale; they are what is scored.
 
     Raises:
         ModelError: if two labels begin with the same token, so that one forward pass cannot tell them apart.
     """
-    first = [found[0] for found in tokens.encode(tokenizer, [label.text for label in usecase.task.labels])]
+    first = [found[0] for found in tokens.encode(tokenizer, [label.text for label in task.labels])]
     for index, token in enumerate(first):
         if token in first[:index]:
-            names = [label.name for label, other in zip(usecase.task.labels, first, strict=True) if other == token]
+            names = [label.name for label, other in zip(task.labels, first, strict=True) if other == token]
             raise ModelError(f"The texts of the labels {names} begin with the same token. Give them other first words.")
     return first
 

@@ -15,9 +15,10 @@ from typing import Any
 from llmops_tasks import config, tracking
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
-from llmops_tasks.training import checkpoints, curriculum, loop, preflight, prepared, processes, trainable
+from llmops_tasks.training import checkpoints, curriculum, groups, loop, preflight, prepared, processes, trainable
 from llmops_tasks.training.curriculum import Sources
 from llmops_tasks.training.prepared import Prepared, check_options, prepare_run, with_settings
 from llmops_tasks.training.progress import Progress
@@ -53,16 +54,18 @@ def finetune(
         `meta` has the figures, estimated and actual cost.
 
     Raises:
+        DataError: if the dataset's text is not what the use case's template makes today.
         TrainingError: if loss or gradient are out of bounds, or nothing can be learnt from the data.
         BudgetError: if it would cost more than `finetune.budget` allows.
     """
     check_options(control, max_steps)
     case, name = with_settings(config.load(usecase), settings), config.usecase_name(usecase)
+    curriculum.check_rendered(case, dataset)
     found = curriculum.sources(case, name, dataset, start, others)
     inputs = {
         **found.digests(),
         "start": start["sha256"],
-        "config": case.digest("task", "prompt"),
+        "interface": of_usecase(case).digest(),
         "settings": prepared.digested(case.finetune),
         "control": control,
         "max_steps": max_steps,
@@ -106,9 +109,12 @@ def _train(job: Job, out: Path) -> dict[str, Any]:
         run.tags({"llmops.data_docs": str(job.sources.own["meta"].get("data_docs", ""))})
         found = [_run_member(job, member, out, run.id) for member in range(settings.members)]
         figures = _together(found)
+        learnt_from = groups.write(out, job.start, job.sources.datasets())
+        of_usecase(job.case).write(out)
         run.metrics({name: value for name, value in figures.items() if isinstance(value, int | float)})
     stamp = {"control": job.control, "smoke": job.max_steps is not None, "mlflow_run": run.id}
-    return {**figures, **stamp, "members": settings.members, "parents": [artifacts.parent(job.sources.own)]}
+    figures |= {"learnt_from": learnt_from, "members": settings.members}
+    return {**figures, **stamp, "parents": [artifacts.parent(job.sources.own)]}
 
 
 def _params(job: Job) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import BudgetError, DataError
 from llmops_tasks.models import loading
+from llmops_tasks.prompts.interface import of_start
 from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
-from llmops_tasks.training import checkpoints, examples, loop, preferences_trl, preflight, prepared, trainable
+from llmops_tasks.training import checkpoints, examples, groups, loop, preferences_trl, preflight, prepared, trainable
 from llmops_tasks.training.corrections import preferences_of
 from llmops_tasks.training.curriculum import Curriculum
 from llmops_tasks.training.examples import Example, Pair, pair
@@ -58,6 +59,7 @@ def tune_preferences(
     inputs = {
         "pairs": pairs["sha256"],
         "start": start["sha256"],
+        "interface": of_start(case, start).digest(),
         "settings": prepared.digested(_settings(case)),
         "control": control,
         "max_steps": max_steps,
@@ -110,8 +112,10 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
         figures = {"preferred.before": before, "preferred.after": preferred(state, settings, held_out)}
         run.metrics({**figures, **cost, "train_loss": state.losses[-1]})
     log.info("preferred answers: %.3f of %d held-out pairs before, %.3f after", before, len(held_out), figures["preferred.after"])  # fmt: skip
-    stamp = {"control": job.control, "smoke": job.max_steps is not None}
+    stamp: dict[str, Any] = {"control": job.control, "smoke": job.max_steps is not None}
     trainable.save(state, out, job.start, stamp)
+    of_start(job.case, job.start).write(out)
+    stamp["learnt_from"] = groups.write(out, job.start, [], job.pairs)
     made = {"rows": len(train), "held_out": len(held_out), "steps": len(plan), "train_loss": state.losses[-1]}
     lineage = {"mlflow_run": run.id, "parents": [artifacts.parent(job.pairs)]}
     return {**made, **figures, **cost, **stamp, **lineage, "members": 1}
@@ -123,7 +127,9 @@ def _read(job: Job, tokenizer: Any) -> tuple[list[Pair], list[Pair]]:
 
     frame = pd.read_parquet(artifacts.fetch(job.pairs) / "pairs.parquet")
     parts = (frame[frame["split"] == split].to_dict("records") for split in ("train", "validation"))
-    train, held_out = ([pair(tokenizer, row, job.case.finetune.max_length) for row in part] for part in parts)
+    train, held_out = (
+        [pair(tokenizer, row, of_start(job.case, job.start).max_length) for row in part] for part in parts
+    )
     if not train or not held_out:
         raise DataError(
             f"{len(train)} pairs to learn from and {len(held_out)} held out: both are needed. Wait for more."

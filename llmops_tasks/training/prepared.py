@@ -12,6 +12,7 @@ from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import CONTROLS, ArtifactRef
 from llmops_tasks.errors import InputError
 from llmops_tasks.models import loading, precision, trunk
+from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.store import artifacts
 from llmops_tasks.training import curriculum, loop, processes, trainable
 from llmops_tasks.training.curriculum import Curriculum, Sources
@@ -110,8 +111,8 @@ def prepare_run(
     torch.manual_seed(settings.seed)
     model, tokenizer = loading.load_model(artifacts.fetch(start), settings.method)
     if case.task.type == "classification":
-        label_tokens(case, tokenizer)
+        label_tokens(case.task, tokenizer)
     taught = curriculum.curriculum(case, tokenizer, sources, control)
     taught = Curriculum(taught.examples, taught.plan[:max_steps], taught.counts)
-    held_out = encode(case, tokenizer, curriculum.rows(sources.own, "validation"))
+    held_out = encode(of_usecase(case), tokenizer, curriculum.rows(sources.own, "validation"))
     return Prepared(usecase, settings, trainable.prepare(model, settings), taught, held_out)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llmops_tasks import metrics
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import Interval, ModelFigures
-from llmops_tasks.errors import ModelError
+from llmops_tasks.errors import EvidenceError, ModelError
 from llmops_tasks.models import tokens
 from llmops_tasks.models.generator import Generator
 from llmops_tasks.models.local import LocalModel
@@ -56,7 +56,8 @@ def figures(
     context = json.loads((folder / "config.json").read_bytes()).get("max_position_embeddings", context)
     problems = _problems(case, tokenizer, asked["few_shot"], context)
     speed = _tokens_per_second(case, generator, tokenizer, asked["zero_shot"])
-    columns = _answers(case, generator, rows, asked) if case.task.labels and not problems else {}
+    columns = {"group": [row["group"] for row in rows]}
+    columns |= _answers(case, generator, rows, asked) if case.task.labels and not problems else {}
     memory = _peak_mib()  # before whole texts meet the vocabulary, which answering does not ask for
     columns["characters"] = [len(row["text"]) for row in rows]
     texts = [row["text"] for row in rows]
@@ -79,13 +80,13 @@ def figures(
 def prompts(case: UseCase, rows: list[Row], shots: list[Row]) -> list[str]:
     """Prompts with these examples and no others."""
     examples = [{"text": str(row["text"]), "answer": str(row["completion"])} for row in shots]
-    shown = case.model_copy(update={"prompt": case.prompt.model_copy(update={"examples": examples})})
-    return [templates.render_prompt(shown, row["text"]) for row in rows]
+    shown = case.prompt.model_copy(update={"examples": examples})
+    return [templates.render_prompt(shown, case.task, row["text"]) for row in rows]
 
 
 def _problems(case: UseCase, tokenizer: PreTrainedTokenizerBase, asked: list[str], context: int | None) -> list[str]:
     """Why this model's answers to these prompts would mean nothing."""
-    found = _against(partial(label_tokens, case, tokenizer))
+    found = _against(partial(label_tokens, case.task, tokenizer))
     longest = max(map(len, tokens.encode_with_bos(tokenizer, asked)))
     if context and longest > context:
         found.append(f"A prompt with examples has {longest} tokens, its context {context}.")
@@ -132,14 +133,27 @@ def _quality(case: UseCase, columns: Columns, shown: str) -> Interval | None:
         return None
     names = [label.name for label in case.task.labels]
     truth, predicted = (np.array([names.index(name) for name in columns[key]]) for key in ("truth", shown))
-    counts = metrics.resampled_counts(truth, predicted, len(names), case.evaluation.bootstrap)
-    found = metrics.figures(counts, [names.index(name) for name in case.task.severe])
-    return metrics.interval(found[case.gate.metric], case.evaluation.confidence)
+    found = metrics.measure(
+        truth=truth,
+        predicted=predicted,
+        groups=columns["group"],
+        labels=names,
+        severe=case.task.severe,
+        resamples=case.evaluation.bootstrap,
+        confidence=case.evaluation.confidence,
+    )
+    return found.get(case.gate.metric)
 
 
 def _density(case: UseCase, columns: Columns) -> Interval:
-    found = metrics.ratios(columns["bits"], columns["characters"], case.evaluation.bootstrap)
-    return metrics.interval(found, case.evaluation.confidence)
+    bits, characters, groups = (columns[name] for name in ("bits", "characters", "group"))
+    rule = case.evaluation
+    found = metrics.ratio(
+        parts=bits, wholes=characters, groups=groups, resamples=rule.bootstrap, confidence=rule.confidence
+    )
+    if found is None:
+        raise EvidenceError("All records of the sample are of one group: nothing can be said. Prepare more data.")
+    return found
 
 
 def parameters(folder: Path) -> int:

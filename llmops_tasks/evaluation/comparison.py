@@ -1,0 +1,96 @@
+"""The candidate beside every other subject, record by record: all that the gate judges on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from llmops_tasks import config, metrics
+from llmops_tasks.contracts import EARLIER, ArtifactRef, Comparison, Evidence, Report
+from llmops_tasks.errors import EvidenceError
+from llmops_tasks.store import artifacts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def compare_subjects(*, usecase: str, reports: list[Report], champion: dict[str, Any] | None = None) -> Evidence:
+    """Compare the candidate with every other subject.
+
+    Args:
+        usecase: name or YAML path; with `gate.max_forgetting`, the champion is met again on the records of its own exam.
+        reports: from `evaluate`.
+        champion: from `find_champion`.
+    """
+    # what a process cost is no evidence: only a report's own keys count
+    reports = [cast(Report, {name: report[name] for name in Report.__annotations__}) for report in reports]  # type: ignore[literal-required]
+    candidate = next(report for report in reports if report["subject"] == "candidate")
+    others = [report for report in reports if report["subject"] != "candidate"]
+    comparisons = [compare_pair(usecase=usecase, candidate=candidate, reference=other) for other in others]
+    serving = next((report for report in others if report["subject"] == "champion"), None)
+    if serving and champion and config.load(usecase).gate.max_forgetting is not None:
+        earlier = _exam(champion["dataset"])
+        found = compare_pair(usecase=usecase, candidate=candidate, reference=serving, only=earlier)
+        comparisons.append({**found, "reference": EARLIER})
+    return {"reports": [candidate, *others], "comparisons": comparisons}
+
+
+def _exam(dataset: ArtifactRef) -> set[str]:
+    import pandas as pd
+
+    path = artifacts.fetch(dataset) / "data.parquet"
+    return set(pd.read_parquet(path, columns=["record_id"], filters=[("split", "==", "test")])["record_id"])
+
+
+def compare_pair(*, usecase: str, candidate: Report, reference: Report, only: set[str] | None = None) -> Comparison:
+    """Candidate minus reference in the gate's metric, on the same records, with a paired bootstrap interval over groups.
+
+    Args:
+        usecase: name or YAML path.
+        candidate: from `evaluate`.
+        reference: from `evaluate`, on the same dataset and split.
+        only: the ids of the records that count; None: all.
+
+    Raises:
+        EvidenceError: if the two were not measured on the same records or scale, or none is left.
+    """
+    case = config.load(usecase)
+    labels = candidate["predictions"]["meta"]["labels"]
+    if labels != reference["predictions"]["meta"]["labels"]:
+        raise EvidenceError(
+            f"'{candidate['subject']}' and '{reference['subject']}' answer on different scales. Give the new scale a use "
+            "case of its own."
+        )
+    both = _both(candidate, reference, only)
+    codes = {name: both[name].map(labels.index).to_numpy() for name in ("truth", "ours", "theirs")}
+    difference = metrics.difference(
+        **codes,
+        groups=both["group"].tolist(),
+        labels=labels,
+        metric=case.gate.metric,
+        resamples=case.evaluation.bootstrap,
+        confidence=case.evaluation.confidence,
+    )
+    head = {"reference": reference["subject"], "metric": case.gate.metric}
+    return cast(Comparison, {**head, "n": len(both), "difference": difference})
+
+
+def _both(candidate: Report, reference: Report, only: set[str] | None) -> pd.DataFrame:
+    """Truth, group and both answers of every record that counts."""
+    import pandas as pd
+
+    ours, theirs = (
+        pd.read_parquet(artifacts.fetch(report["predictions"]) / "predictions.parquet").sort_values("record_id")
+        for report in (candidate, reference)
+    )
+    if ours["record_id"].tolist() != theirs["record_id"].tolist():
+        raise EvidenceError(
+            f"'{candidate['subject']}' and '{reference['subject']}' were measured on different records."
+        )
+    both = ours[["record_id", "group", "truth"]].assign(ours=ours["label"], theirs=theirs["label"].to_numpy())
+    if only is not None:
+        both = both[both["record_id"].isin(only)]
+    if both.empty:
+        raise EvidenceError(
+            "No record of the champion's exam is among those measured. Measure on a dataset that has them."
+        )
+    return both

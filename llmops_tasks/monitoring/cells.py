@@ -1,0 +1,86 @@
+"""What is counted of records: numbers in bins, labels, words; summed by patient and sparse.
+
+Rows of a table of counts are patients, those of the reference first, then those of the day.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+BINS = 5  # quantile bins of the reference; more would only add noise on a day of some hundred rows
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+@dataclass(frozen=True)
+class Both:
+    """Reference and day, one below the other. A patient of both counts as one in each."""
+
+    frame: pd.DataFrame
+    owners: NDArray[np.int64]  # (rows,): the number of each row's patient
+    days: NDArray[np.bool_]  # (patients,): is it one of the day?
+    reference: int  # rows of the reference
+
+
+def together(old: pd.DataFrame, new: pd.DataFrame) -> Both:
+    """Put the two below each other and number their patients."""
+    import numpy as np
+    import pandas as pd
+
+    first, second = pd.factorize(old["group"])[0], pd.factorize(new["group"])[0]
+    count, more = int(first.max()) + 1, int(second.max()) + 1
+    frame = pd.concat([old, new], ignore_index=True)
+    owners = np.concatenate([first, second + count])
+    return Both(frame, owners, np.arange(count + more) >= count, len(old))
+
+
+def numbers(both: Both, name: str) -> Any:
+    """Quantile bins of the reference, and one more cell for missing values: (patients, cells)."""
+    import numpy as np
+
+    values = both.frame[name].astype(float).to_numpy()
+    known = values[: both.reference][~np.isnan(values[: both.reference])]
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1])) if len(known) else np.array([])
+    codes = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right"))
+    return _summed(both, both.owners, codes, len(edges) + 2)
+
+
+def labels(both: Both, names: list[str]) -> Any:
+    """One cell a label, and one for answers that the release does not know: (patients, cells)."""
+    place = {name: code for code, name in enumerate(names)}
+    codes = both.frame["predicted"].map(place).fillna(len(names)).astype(int).to_numpy()
+    return _summed(both, both.owners, codes, len(names) + 1)
+
+
+def words(both: Both, most: int) -> Any:
+    """The most frequent words, the others in one cell. Masks count as words, so lost masking shows."""
+    import numpy as np
+
+    frequent: Counter[str] = Counter()
+    for text in both.frame["text"]:
+        frequent.update(_WORD.findall(text.lower()))
+    place = {
+        word: cell
+        for cell, (word, _) in enumerate(sorted(frequent.items(), key=lambda item: (-item[1], item[0]))[:most])
+    }
+    owners, codes = [], []
+    for owner, text in zip(both.owners.tolist(), both.frame["text"], strict=True):
+        found = [place.get(word, most) for word in _WORD.findall(text.lower())]
+        owners += [owner] * len(found)
+        codes += found
+    return _summed(both, np.array(owners, dtype=np.int64), np.array(codes, dtype=np.int64), most + 1)
+
+
+def _summed(both: Both, owners: Any, codes: Any, count: int) -> Any:
+    import numpy as np
+    from scipy.sparse import csr_matrix
+
+    shape = (len(both.days), count)
+    return csr_matrix((np.ones(len(codes), dtype=np.float32), (owners, codes)), shape=shape)
