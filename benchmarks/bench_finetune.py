@@ -195,9 +195,9 @@ def hf_trainer(world: World, repetition: int, layers: list[int] | None = None) -
 
 
 def _whole(row: dict[str, Any], tokenizer: Any, world: World) -> dict[str, list[int]]:
-    from llmops_tasks.prompts.templates import render_prompt
+    from llmops_tasks.prompts.interface import of_usecase
 
-    prompt = tokenizer(render_prompt(world.case, row["text"]), add_special_tokens=False)["input_ids"]
+    prompt = tokenizer(of_usecase(world.case).render_prompt(row["text"]), add_special_tokens=False)["input_ids"]
     answer = tokenizer(row["completion"], add_special_tokens=False)["input_ids"]
     return {
         "input_ids": prompt + answer,
@@ -211,10 +211,13 @@ def trl(world: World, repetition: int, layers: list[int] | None = None) -> float
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from llmops_tasks.prompts.templates import render_prompt
+    from llmops_tasks.prompts.interface import of_usecase
 
     model, tokenizer = _plain(world)
-    rows = [{"prompt": render_prompt(world.case, row["text"]), "completion": row["completion"]} for row in world.train]
+    rows = [
+        {"prompt": of_usecase(world.case).render_prompt(row["text"]), "completion": row["completion"]}
+        for row in world.train
+    ]
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
             model=model,

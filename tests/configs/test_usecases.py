@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmops_tasks import config
-from llmops_tasks.prompts import templates
+from llmops_tasks.prompts import interface
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "include" / "usecases"
@@ -91,8 +91,9 @@ def test_its_prompt_renders_with_all_values_and_with_required_ones_only(path: Pa
     }
     bare = {name: full[name] if column.required else None for name, column in inputs.items()}
     for row in (full, bare):
-        text = templates.render_text(case, row)
-        prompt = templates.render_prompt(case, text)
+        asked = interface.of_usecase(case)
+        text = asked.render_text(row)
+        prompt = asked.render_prompt(text)
         assert text and text in prompt
         assert "None" not in prompt and "{{" not in prompt and "{%" not in prompt
 

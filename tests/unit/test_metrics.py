@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from llmops_tasks import metrics
+from llmops_tasks.contracts import METRICS
 
 LABELS = 5
+NAMES = ["a", "b", "c", "d", "e"]
 
 
 def _draw(seed: int, n: int = 300) -> tuple[Any, Any]:
@@ -20,11 +22,19 @@ def _draw(seed: int, n: int = 300) -> tuple[Any, Any]:
     return truth, np.where(rng.random(n) < 0.5, truth, rng.integers(0, LABELS, n))
 
 
-def _figures(truth: Any, predicted: Any, severe: tuple[int, ...] = (0, 1), resamples: int = 200) -> dict[str, Any]:
+def _measure(truth: Any, predicted: Any, groups: Any = None, severe: tuple[str, ...] = ("a", "b"), **given: Any) -> Any:
     import numpy as np
 
-    truth, predicted = np.asarray(truth), np.asarray(predicted)
-    return metrics.figures(metrics.resampled_counts(truth, predicted, LABELS, resamples), list(severe))
+    groups = range(len(truth)) if groups is None else groups
+    settings = {"resamples": 200, "confidence": 0.95} | given
+    return metrics.measure(
+        truth=np.asarray(truth),
+        predicted=np.asarray(predicted),
+        groups=groups,
+        labels=NAMES,
+        severe=list(severe),
+        **settings,
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -32,90 +42,195 @@ def test_figures_are_those_of_scikit_learn(seed: int) -> None:
     from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score
 
     truth, predicted = _draw(seed)
-    found = _figures(truth, predicted)
-    assert found["accuracy"][0] == pytest.approx(accuracy_score(truth, predicted))
-    assert found["macro_f1"][0] == pytest.approx(f1_score(truth, predicted, average="macro"))
+    found = {name: figure["value"] for name, figure in _measure(truth, predicted).items()}
+    assert found["accuracy"] == pytest.approx(accuracy_score(truth, predicted), abs=1e-6)
+    assert found["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"), abs=1e-6)
     kappa = cohen_kappa_score(truth, predicted, weights="quadratic")
-    assert found["quadratic_kappa"][0] == pytest.approx(kappa)
+    assert found["quadratic_kappa"] == pytest.approx(kappa, abs=1e-6)
 
 
-def test_resamples_are_figures_of_real_resamples() -> None:
-    import numpy as np
-    from sklearn.metrics import cohen_kappa_score
-
-    truth, predicted = _draw(1)
-    found = _figures(truth, predicted, resamples=3)["quadratic_kappa"]
-    draws = np.random.default_rng(metrics.SEED).integers(0, len(truth), (3, len(truth)))
-    wanted = [cohen_kappa_score(truth[draw], predicted[draw], weights="quadratic") for draw in draws]
-    assert found[1:].tolist() == pytest.approx(wanted)
+def test_every_figure_is_one_that_a_gate_may_name() -> None:
+    found = set(_measure(*_draw(1)))
+    assert found == {*METRICS, "under_triage_rate.a", "under_triage_rate.b"}
 
 
 def test_under_and_over_triage_by_hand() -> None:
     truth = [0, 0, 1, 2, 3, 4, 4, 2]
     predicted = [1, 0, 3, 2, 1, 4, 0, 3]
-    found = _figures(truth, predicted)
-    assert found["under_triage_rate"][0] == 3 / 8  # 0 as 1, 1 as 3, 2 as 3
-    assert found["over_triage_rate"][0] == 2 / 8  # 3 as 1, 4 as 0
-    assert found["severe_under_triage_rate"][0] == pytest.approx(2 / 3)  # of 0, 0, 1
-    assert found["accuracy"][0] == 3 / 8
+    found = _measure(truth, predicted)
+    value = {name: (figure["value"], figure["n"]) for name, figure in found.items()}
+    assert value["under_triage_rate"] == (3 / 8, 8)  # 0 as 1, 1 as 3, 2 as 3
+    assert value["over_triage_rate"] == (2 / 8, 8)  # 3 as 1, 4 as 0
+    assert value["severe_under_triage_rate"] == (pytest.approx(2 / 3, abs=1e-6), 3)  # of 0, 0, 1
+    assert value["under_triage_rate.a"] == (0.5, 2) and value["under_triage_rate.b"] == (1.0, 1)
+    assert value["accuracy"] == (3 / 8, 8)
 
 
-def test_without_severe_labels_their_rate_is_not_reported() -> None:
-    assert "severe_under_triage_rate" not in _figures([0, 1], [1, 1], severe=())
+def test_an_empty_denominator_is_not_measured() -> None:
+    found = _measure([2, 3, 4] * 20, [2, 3, 3] * 20)
+    assert not [name for name in found if name.startswith("severe") or "." in name]
+    assert "severe_under_triage_rate" not in _measure([0, 1], [1, 1], severe=())
+
+
+def test_three_records_none_missed_leave_much_open() -> None:
+    found = _measure([0, 1, 1] + [3] * 300, [0, 1, 1] + [3] * 300)["severe_under_triage_rate"]
+    assert (found["value"], found["low"], found["n"]) == (0.0, 0.0, 3)
+    assert found["high"] == pytest.approx(0.7076, abs=1e-4)  # Clopper-Pearson: 1 - 0.025 ** (1 / 3)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 50), (7, 50), (50, 50)])
+def test_the_rate_of_independent_records_is_that_of_clopper_and_pearson(hits: int, n: int) -> None:
+    import numpy as np
+    from scipy.stats import binomtest
+
+    found = metrics.rate(np.array([0.0, 1.0]), np.array([1.0, 1.0]), np.array([n - hits, hits]), 0.95)
+    assert found is not None
+    wanted = binomtest(hits, n).proportion_ci(method="exact")
+    assert (found["low"], found["high"]) == (
+        pytest.approx(wanted.low, abs=0.012),
+        pytest.approx(wanted.high, abs=0.012),
+    )
+    assert found["low"] <= wanted.low + 1e-6 and found["high"] >= wanted.high - 1e-6
 
 
 @pytest.mark.parametrize(
-    ("truth", "predicted", "kappa"), [([2] * 9, [2] * 9, 0.0), ([0, 4] * 9, [4, 0] * 9, -1.0), ([0, 4], [0, 4], 1.0)]
+    ("truth", "predicted", "kappa"),
+    [([2] * 9, [2] * 9, None), ([0, 4] * 9, [4, 0] * 9, -1.0), ([0, 4] * 9, [0, 4] * 9, 1.0)],
 )
-def test_kappa_at_its_ends_and_where_nothing_can_be_told(truth: list[int], predicted: list[int], kappa: float) -> None:
-    assert _figures(truth, predicted)["quadratic_kappa"][0] == pytest.approx(kappa)
+def test_kappa_at_its_ends_and_where_nothing_can_be_told(
+    truth: list[int], predicted: list[int], kappa: float | None
+) -> None:
+    """T22: of one class nothing can be told, and that is said."""
+    found = _measure(truth, predicted).get("quadratic_kappa")
+    assert (found and found["value"]) == kappa
+
+
+def test_one_record_of_a_class_among_thousands() -> None:
+    """T22: extreme imbalance."""
+    found = _measure([0] + [3] * 5000, [3] * 5001)
+    assert found["under_triage_rate.a"]["value"] == 1.0 and found["under_triage_rate.a"]["n"] == 1
+    assert found["accuracy"]["value"] > 0.999 and found["macro_f1"]["value"] < 0.51
 
 
 def test_answering_always_alike_earns_no_kappa() -> None:
     truth, _ = _draw(2)
-    assert _figures(truth, [2] * len(truth))["quadratic_kappa"][0] == pytest.approx(0)
+    assert _measure(truth, [2] * len(truth))["quadratic_kappa"]["value"] == pytest.approx(0)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_interval_holds_the_value_and_more_confidence_makes_it_wider(seed: int) -> None:
-    for values in _figures(*_draw(seed)).values():
-        narrow, wide = metrics.interval(values, 0.8), metrics.interval(values, 0.99)
-        assert wide["low"] <= narrow["low"] <= narrow["value"] <= narrow["high"] <= wide["high"]
+    narrow, wide = (_measure(*_draw(seed), confidence=confidence) for confidence in (0.8, 0.99))
+    for name, inner in narrow.items():
+        outer = wide[name]
+        assert outer["low"] <= inner["low"] <= inner["value"] <= inner["high"] <= outer["high"]
 
 
 def test_more_records_make_it_narrower() -> None:
     def width(n: int) -> float:
-        found = metrics.interval(_figures(*_draw(3, n))["accuracy"], 0.95)
-        return found["high"] - found["low"]
+        found = _measure(*_draw(3, n))["accuracy"]
+        return float(found["high"] - found["low"])
 
     assert width(2000) < 0.5 * width(200)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_the_same_records_ten_times_over_tell_no_more() -> None:
+    """A patient whose record is there ten times is one patient."""
+    truth, predicted = _draw(4, 60)
+    once = _measure(truth, predicted, groups=range(60), resamples=2000)
+    often = _measure(truth.repeat(10), predicted.repeat(10), groups=[n // 10 for n in range(600)], resamples=2000)
+    for name in ("accuracy", "quadratic_kappa", "macro_f1"):
+        assert often[name]["n"] == 600 and often[name]["groups"] == 60
+        for end in ("value", "low", "high"):
+            assert often[name][end] == pytest.approx(once[name][end], abs=0.015)
+
+
+def test_the_order_of_records_and_the_names_of_groups_do_not_matter() -> None:
     import numpy as np
 
-    truth, predicted = _draw(4, 100_000)
-    wanted = float(np.mean(truth == predicted))
-    hits = 0
-    for start in range(0, 30_000, 300):
-        part = slice(start, start + 300)
-        found = metrics.interval(_figures(truth[part], predicted[part])["accuracy"], 0.95)
-        hits += found["low"] <= wanted <= found["high"]
-    assert 87 <= hits <= 100  # of 100
+    truth, predicted = _draw(5)
+    groups, order = np.arange(300) // 3, np.random.default_rng(0).permutation(300)
+    assert _measure(truth, predicted, groups=groups) == _measure(
+        truth[order], predicted[order], groups=[f"P{group}" for group in groups[order]]
+    )
 
 
-def test_the_same_records_are_drawn_for_the_same_n() -> None:
-    one, other = _draw(5), _draw(6)
-    paired = _figures(*one)["accuracy"] - _figures(*one)["accuracy"]
-    assert not paired.any()
-    assert (_figures(*one)["accuracy"] == _figures(*one)["accuracy"]).all()
-    assert (_figures(*one)["accuracy"] != _figures(*other)["accuracy"]).any()
+def _clinic(seed: int, patients: int, visits: int) -> tuple[Any, Any, Any]:
+    """Truth, predictions and patients: some patients are harder than others, and each has a level of its own."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    level, skill = rng.choice(LABELS, patients, p=[0.05, 0.17, 0.35, 0.33, 0.10]), rng.beta(1.5, 1, patients)
+    owner = np.repeat(np.arange(patients), visits)
+    truth = np.clip(level[owner] + rng.choice([-1, 0, 0, 1], len(owner)), 0, LABELS - 1)
+    wrong = np.clip(truth + rng.choice([-2, -1, 1, 2], len(owner)), 0, LABELS - 1)
+    return truth, np.where(rng.random(len(owner)) < skill[owner], truth, wrong), owner
+
+
+@pytest.mark.parametrize(("patients", "visits"), [(60, 5), (40, 8), (300, 1)])
+def test_intervals_cover_the_truth_as_often_as_they_say(patients: int, visits: int) -> None:
+    import numpy as np
+
+    truth, predicted, _ = _clinic(0, 200_000, visits if visits > 1 else 2)
+    counts = np.bincount(truth * LABELS + predicted, minlength=LABELS**2).reshape(1, LABELS, LABELS).astype(float)
+    wanted = {name: float(values[0]) for name, values in metrics.figures(counts).items()}
+    hits, runs = dict.fromkeys(("accuracy", "quadratic_kappa", "under_triage_rate"), 0), 1000
+    for seed in range(1, runs + 1):
+        found = _measure(*_clinic(seed, patients, visits), severe=(), resamples=400)
+        for name in hits:
+            hits[name] += found[name]["low"] <= wanted[name] <= found[name]["high"]
+    assert {name: 0.93 <= count / runs <= 0.97 for name, count in hits.items()} == dict.fromkeys(hits, True), hits
+
+
+def test_a_difference_is_paired() -> None:
+    import numpy as np
+
+    truth, ours = _draw(6)
+    theirs = np.where(np.arange(300) % 30 == 0, 2, ours)
+    given: dict[str, Any] = {"truth": truth, "groups": range(300), "labels": NAMES, "metric": "accuracy", "resamples": 300, "confidence": 0.95}  # fmt: skip
+    found, turned = (
+        metrics.difference(ours=ours, theirs=theirs, **given),
+        metrics.difference(ours=theirs, theirs=ours, **given),
+    )
+    assert found and turned
+    alone = _measure(truth, ours)["accuracy"]
+    assert found["high"] - found["low"] < 0.5 * (alone["high"] - alone["low"])
+    assert found["value"] == pytest.approx(alone["value"] - _measure(truth, theirs)["accuracy"]["value"], abs=2e-6)
+    assert turned["value"] == -found["value"]
+    same = metrics.difference(ours=ours, theirs=ours, **given)
+    assert same and (same["low"], same["value"], same["high"]) == (0, 0, 0)
+
+
+def test_a_difference_of_what_is_not_defined_is_not_measured() -> None:
+    import numpy as np
+
+    same = np.full(50, 2)
+    given: dict[str, Any] = {"groups": range(50), "labels": NAMES, "resamples": 100, "confidence": 0.95}
+    assert metrics.difference(truth=same, ours=same, theirs=same, metric="quadratic_kappa", **given) is None
+
+
+def test_one_patient_is_no_sample() -> None:
+    assert "quadratic_kappa" not in _measure(*_draw(7), groups=[1] * 300)
 
 
 def test_a_ratio_is_of_sums_and_its_interval_holds_it() -> None:
     parts, wholes = [1.0, 4.0, 9.0] * 40, [1.0, 2.0, 3.0] * 40
-    found = metrics.interval(metrics.ratios(parts, wholes, 500), 0.95)
-    assert found["value"] == pytest.approx(14 / 6, abs=1e-6)
+    found = metrics.ratio(parts=parts, wholes=wholes, groups=range(120), resamples=500, confidence=0.95)
+    assert found and found["value"] == pytest.approx(14 / 6, abs=1e-6)
     assert 2.1 < found["low"] < found["value"] < found["high"] < 2.6
-    same = metrics.interval(metrics.ratios([2.0] * 9, [1.0] * 9, 100), 0.95)
-    assert set(same.values()) == {2.0}
+    whole = metrics.ratio(
+        parts=parts, wholes=wholes, groups=[n // 3 for n in range(120)], resamples=500, confidence=0.95
+    )
+    assert whole and whole["low"] == whole["value"] == whole["high"]  # every patient is alike
+
+
+def test_millions_of_records_take_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held at once is bounded, and bounds change no figure."""
+    truth, predicted = _draw(8, 3000)
+    groups = [n // 7 for n in range(3000)]
+    whole = _measure(truth, predicted, groups=groups)
+    monkeypatch.setattr(metrics, "CHUNK", 500)
+    held: list[int] = []
+    chunks = metrics._chunks
+    monkeypatch.setattr(metrics, "_chunks", lambda count, width: (held.append(hi - lo) or (lo, hi) for lo, hi in chunks(count, width)))  # fmt: skip
+    assert _measure(truth, predicted, groups=groups) == whole
+    assert max(held) <= 500 / LABELS**2

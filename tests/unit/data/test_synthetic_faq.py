@@ -90,7 +90,7 @@ def test_an_answer_is_learnt_up_to_its_end(written: Path) -> None:
     rows = [
         {"text": row["prompt"], "completion": row["completion"]} for row in _rows(written / "landing" / "faq.jsonl")
     ]
-    prompt = templates.render_prompt(case, "How?")
+    prompt = templates.render_prompt(case.prompt, case.task, "How?")
     assert prompt == "Question: How?\nAnswer:\n"
     examples = encode(case, tokenizer, rows)
     assert max(len(example.tokens) for example in examples) < case.finetune.max_length - 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llmops_tasks import config, metrics
 from llmops_tasks.config import Gate
 from llmops_tasks.contracts import EARLIER
 from llmops_tasks.evaluation import gate
@@ -28,14 +29,21 @@ STAMPS = {"smoke": False, "control": "none"}
 Evidence = dict[str, Any]
 
 
-def _figure(low: float, high: float) -> dict[str, float]:
-    return {"value": (low + high) / 2, "low": low, "high": high}
+def _figure(low: float, high: float, n: int = 200) -> dict[str, float]:
+    return {"value": (low + high) / 2, "low": low, "high": high, "n": n, "groups": n}
 
 
 def _evidence() -> Evidence:
     """Everything is well: above 0.5, below 0.3, better than the base model, no champion."""
     metrics = {"quadratic_kappa": _figure(0.55, 0.65), "under_triage_rate": _figure(0.1, 0.2)}
-    report = {"subject": "candidate", "subject_sha256": "c" * 64, "dataset_sha256": "d" * 64, "split": "test", "n": 200}
+    report = {
+        "subject": "candidate",
+        "subject_sha256": "c" * 64,
+        "dataset_sha256": "d" * 64,
+        "split": "test",
+        "n": 200,
+        "overlap": 0,
+    }
     base = {"reference": "base", "metric": "quadratic_kappa", "n": 200, "difference": _figure(0.2, 0.4)}
     return {
         "policy": POLICY,
@@ -50,13 +58,24 @@ def _kappa(evidence: Evidence, low: float, high: float) -> None:
     evidence["reports"][0]["metrics"]["quadratic_kappa"] = _figure(low, high)
 
 
-def _under(evidence: Evidence, low: float, high: float) -> None:
-    evidence["reports"][0]["metrics"]["under_triage_rate"] = _figure(low, high)
+def _under(evidence: Evidence, low: float, high: float, n: int = 200) -> None:
+    evidence["reports"][0]["metrics"]["under_triage_rate"] = _figure(low, high, n)
+
+
+def _own_min_n(evidence: Evidence, least: int) -> None:
+    first, second = POLICY.limits
+    limits = [first, second.model_copy(update={"min_n": least})]
+    evidence["policy"] = POLICY.model_copy(update={"limits": limits})
+
+
+def _met(evidence: Evidence, overlap: int) -> None:
+    """The champion's own report."""
+    evidence["reports"].append({**evidence["reports"][0], "subject": "champion", "overlap": overlap})
 
 
 def _champion(evidence: Evidence, low: float, high: float, n: int = 200) -> None:
     evidence["has_champion"] = True
-    versus = {"reference": "champion", "metric": "quadratic_kappa", "n": n, "difference": _figure(low, high)}
+    versus = {"reference": "champion", "metric": "quadratic_kappa", "n": n, "difference": _figure(low, high, n)}
     evidence["comparisons"].append(versus)
 
 
@@ -71,10 +90,27 @@ CASES: list[tuple[str, Any, str]] = [
     ("a metric is missing", lambda e: e["reports"][0]["metrics"].pop("under_triage_rate"), "insufficient"),
     ("the candidate's report is missing", lambda e: e["reports"].clear(), "insufficient"),
     ("only another's report", lambda e: e["reports"][0].update(subject="champion"), "insufficient"),
-    ("too few records", lambda e: e["reports"][0].update(n=99), "insufficient"),
-    ("just enough records", lambda e: e["reports"][0].update(n=100), "pass"),
+    ("too few records in a denominator", lambda e: _under(e, 0.0, 0.1, n=99), "insufficient"),
+    ("just enough records", lambda e: _under(e, 0.0, 0.1, n=100), "pass"),
+    (
+        "many records, few in the denominator",
+        lambda e: (e["reports"][0].update(n=9999), _under(e, 0, 0.1, n=3)),
+        "insufficient",
+    ),
+    ("a limit with a min_n of its own", lambda e: (_own_min_n(e, 40), _under(e, 0.0, 0.1, n=41)), "pass"),
+    ("fewer than a limit's own min_n", lambda e: (_own_min_n(e, 40), _under(e, 0.0, 0.1, n=39)), "insufficient"),
+    ("a difference that was not measured", lambda e: e["comparisons"][0].update(difference=None), "insufficient"),
+    ("a control run", lambda e: e["stamps"].update(control="shuffled_labels"), "fail"),
+    ("tested on whom it learnt from", lambda e: e["reports"][0].update(overlap=1), "insufficient"),
+    ("nobody knows whom it learnt from", lambda e: e["reports"][0].update(overlap=None), "insufficient"),
+    ("the champion is tested on whom it learnt from", lambda e: _met(e, 7), "insufficient"),
+    ("the champion has learnt from others", lambda e: _met(e, 0), "pass"),
     ("the comparison is missing", lambda e: e["comparisons"].clear(), "insufficient"),
-    ("too few records compared", lambda e: e["comparisons"][0].update(n=99), "insufficient"),
+    (
+        "too few records compared",
+        lambda e: e["comparisons"][0].update(difference=_figure(0.2, 0.4, 99)),
+        "insufficient",
+    ),
     ("compared in another metric", lambda e: e["comparisons"][0].update(metric="accuracy"), "insufficient"),
     ("worse than the base", lambda e: e["comparisons"][0].update(difference=_figure(-0.3, -0.1)), "fail"),
     ("like the base", lambda e: e["comparisons"][0].update(difference=_figure(-0.1, 0.1)), "insufficient"),
@@ -141,6 +177,7 @@ def test_every_check_carries_observation_limit_and_n() -> None:
         "quadratic_kappa",
         "under_triage_rate",
         "quadratic_kappa minus base's",
+        "patients of the test set that candidate has learnt from",
     ]
     assert [(c["observed"], c["limit"], c["rule"], c["n"]) for c in checks][:2] == [
         (pytest.approx(0.6), 0.5, "at least", 200),
@@ -198,7 +235,7 @@ def test_only_a_pass_is_put_to_a_person() -> None:
 
 def _earlier(evidence: Evidence, low: float, high: float) -> None:
     evidence["policy"] = POLICY.model_copy(update={"max_forgetting": 0.05})
-    versus = {"reference": EARLIER, "metric": "quadratic_kappa", "n": 150, "difference": _figure(low, high)}
+    versus = {"reference": EARLIER, "metric": "quadratic_kappa", "n": 150, "difference": _figure(low, high, 150)}
     evidence["comparisons"].append(versus)
 
 
@@ -226,3 +263,69 @@ def test_without_a_champion_nothing_can_be_forgotten() -> None:
     evidence = _evidence()
     evidence["policy"] = POLICY.model_copy(update={"max_forgetting": 0.05})
     assert gate.apply_policy(**evidence)["verdict"] == "pass"
+
+
+def _judged(truth: list[int], predicted: list[int], groups: list[int] | None = None) -> dict[str, Any]:
+    """The shipped triage gate on a model's answers, whatever it is compared with being well."""
+    import numpy as np
+
+    case = config.load("triage")
+    names = [label.name for label in case.task.labels]
+    figures = metrics.measure(
+        truth=np.array(truth), predicted=np.array(predicted), groups=groups or list(range(len(truth))), labels=names,
+        severe=case.task.severe, resamples=200, confidence=0.95,
+    )  # fmt: skip
+    evidence = _evidence() | {"policy": case.gate}
+    evidence["reports"][0] |= {"metrics": figures, "n": len(truth)}
+    better = {"metric": "quadratic_kappa", "n": len(truth), "difference": _figure(0.2, 0.4, len(truth))}
+    evidence["comparisons"] = [{"reference": name, **better} for name in case.gate.beats]
+    return gate.apply_policy(**evidence)  # type: ignore[return-value]
+
+
+def _triage(seed: int = 1, n: int = 2000, mix: tuple[float, ...] = (0.03, 0.17, 0.37, 0.36, 0.07)) -> list[int]:
+    import numpy as np
+
+    return list(np.random.default_rng(seed).choice(5, n, p=mix).tolist())
+
+
+def test_a_perfect_model_passes_the_shipped_gate() -> None:
+    assert _judged(_triage(), _triage())["verdict"] == "pass"
+
+
+def test_a_model_that_calls_every_resuscitation_non_urgent_fails_the_shipped_gate() -> None:
+    """All else it answers rightly."""
+    truth = _triage()
+    verdict = _judged(truth, [4 if level == 0 else level for level in truth])
+    assert verdict["verdict"] == "fail"
+    assert any("under_triage_rate.resuscitation: 1.000" in reason for reason in verdict["reasons"])
+
+
+def test_without_a_severe_record_nothing_is_said_about_severe_ones() -> None:
+    truth = _triage(mix=(0, 0, 0.45, 0.45, 0.1))
+    verdict = _judged(truth, truth)
+    assert verdict["verdict"] == "insufficient"
+    assert "severe_under_triage_rate: not measured; missing evidence never passes" in verdict["reasons"]
+
+
+def test_three_severe_records_none_missed_say_too_little() -> None:
+    truth = [0, 1, 1, *_triage(mix=(0, 0, 0.45, 0.45, 0.1))]
+    verdict = _judged(truth, truth)
+    assert verdict["verdict"] == "insufficient"
+    assert any(reason.startswith("severe_under_triage_rate: 3 records") for reason in verdict["reasons"])
+
+
+@pytest.mark.parametrize(("margin", "verdict"), [(0.06, "pass"), (0.0, "insufficient")])
+def test_a_candidate_as_good_as_the_champion_is_not_worse_by_noise(margin: float, verdict: str) -> None:
+    """T24: both err in a fifth of the records, each in others; the interval of the difference decides."""
+    import numpy as np
+
+    truth = np.array(_triage())
+    ours, theirs = (np.where(np.random.default_rng(seed).random(len(truth)) < 0.2, 2, truth) for seed in (11, 12))
+    difference = metrics.difference(
+        truth=truth, ours=ours, theirs=theirs, groups=range(len(truth)), labels=list("abcde"),
+        metric="quadratic_kappa", resamples=400, confidence=0.95,
+    )  # fmt: skip
+    evidence = _evidence() | {"has_champion": True, "policy": POLICY.model_copy(update={"champion_margin": margin})}
+    versus = {"reference": "champion", "metric": "quadratic_kappa", "n": len(truth), "difference": difference}
+    evidence["comparisons"].append(versus)
+    assert gate.apply_policy(**evidence)["verdict"] == verdict

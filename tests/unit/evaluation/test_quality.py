@@ -7,21 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from llmops_tasks.contracts import ArtifactRef, Report
-from llmops_tasks.errors import EvidenceError, InputError, IntegrityError
-from llmops_tasks.evaluation import quality
+from llmops_tasks.errors import DataError, EvidenceError, InputError, IntegrityError
+from llmops_tasks.evaluation import comparison, quality
+from llmops_tasks.models.generator import open_generator
+from llmops_tasks.prompts import interface
 from llmops_tasks.store import artifacts, objects
 
 NAMES = ["resuscitation", "emergent", "urgent", "less-urgent", "non-urgent"]
 
 
 @pytest.fixture(scope="module")
-def reports(world: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
+def reports(world: Any, released: ArtifactRef, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
     """The base model and the TF-IDF baseline on the world's test split."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMOPS_HOME", str(tmp_path_factory.mktemp("quality")))
-        given = {"usecase": world.usecase, "dataset": world.dataset}
+        given = {"usecase": world.usecase, "dataset": world.dataset, "asked_as": released}
         base = quality.evaluate(**given, subject="base", model=world.base)
         return {"base": base, "tfidf": quality.evaluate(**given, subject="tfidf")}
 
@@ -65,7 +68,7 @@ def test_the_split_is_measured_that_was_asked_for(world: Any, reports: dict[str,
 
 
 def test_a_comparison_is_the_difference_of_the_gates_metric(world: Any, reports: dict[str, Report]) -> None:
-    versus = quality.compare_pair(usecase=world.usecase, candidate=reports["tfidf"], reference=reports["base"])
+    versus = comparison.compare_pair(usecase=world.usecase, candidate=reports["tfidf"], reference=reports["base"])
     assert (versus["reference"], versus["metric"], versus["n"]) == ("base", "quadratic_kappa", reports["base"]["n"])
     values = [reports[name]["metrics"]["quadratic_kappa"]["value"] for name in ("tfidf", "base")]
     assert versus["difference"]["value"] == pytest.approx(values[0] - values[1], abs=2e-6)
@@ -73,23 +76,25 @@ def test_a_comparison_is_the_difference_of_the_gates_metric(world: Any, reports:
 
 
 def test_a_comparison_is_paired_and_turns_round(world: Any, reports: dict[str, Report]) -> None:
-    one = quality.compare_pair(usecase=world.usecase, candidate=reports["tfidf"], reference=reports["base"])[
+    one = comparison.compare_pair(usecase=world.usecase, candidate=reports["tfidf"], reference=reports["base"])[
         "difference"
     ]
-    two = quality.compare_pair(usecase=world.usecase, candidate=reports["base"], reference=reports["tfidf"])[
+    two = comparison.compare_pair(usecase=world.usecase, candidate=reports["base"], reference=reports["tfidf"])[
         "difference"
     ]
-    assert two["value"] == pytest.approx(-one["value"])
-    assert (two["low"], two["high"]) == (pytest.approx(-one["high"]), pytest.approx(-one["low"]))
-    same = quality.compare_pair(usecase=world.usecase, candidate=reports["base"], reference=reports["base"])[
+    assert one and two and two["value"] == pytest.approx(-one["value"])
+    assert (two["low"], two["high"]) == (pytest.approx(-one["high"], abs=0.05), pytest.approx(-one["low"], abs=0.05))
+    same = comparison.compare_pair(usecase=world.usecase, candidate=reports["base"], reference=reports["base"])[
         "difference"
     ]
-    assert set(same.values()) == {0.0}
+    assert same and [same[end] for end in ("low", "value", "high")] == [0.0, 0.0, 0.0]
 
 
 def test_the_candidate_is_compared_with_every_other_subject(world: Any, reports: dict[str, Report]) -> None:
     candidate: Report = {**reports["tfidf"], "subject": "candidate"}
-    evidence = quality.compare_subjects(usecase=world.usecase, reports=[reports["base"], candidate, reports["tfidf"]])
+    evidence = comparison.compare_subjects(
+        usecase=world.usecase, reports=[reports["base"], candidate, reports["tfidf"]]
+    )
     assert [report["subject"] for report in evidence["reports"]] == ["candidate", "base", "tfidf"]
     assert [comparison["reference"] for comparison in evidence["comparisons"]] == ["base", "tfidf"]
 
@@ -101,16 +106,21 @@ def test_who_is_measured_follows_from_the_policy_and_the_champion(world: Any) ->
     plan = quality.list_subjects(champion={"version": "1", "release": {"sha256": "d"}}, **given)
     assert [who["subject"] for who in plan] == ["candidate", "base", "tfidf", "champion"]
     assert [who["model"] and who["model"]["sha256"] for who in plan] == ["c", world.base["sha256"], None, "d"]
+    assert [who["asked_as"]["sha256"] for who in plan] == ["c", "c", "c", "d"]  # the champion as its own release says
 
 
-def test_reports_on_other_records_cannot_be_compared(world: Any, reports: dict[str, Report]) -> None:
-    other = quality.evaluate(usecase=world.usecase, dataset=world.dataset, subject="tfidf", split="validation")
+def test_reports_on_other_records_cannot_be_compared(
+    world: Any, released: ArtifactRef, reports: dict[str, Report]
+) -> None:
+    other = quality.evaluate(
+        usecase=world.usecase, dataset=world.dataset, subject="tfidf", asked_as=released, split="validation"
+    )
     with pytest.raises(EvidenceError, match="measured on different records"):
-        quality.compare_pair(usecase=world.usecase, candidate=reports["base"], reference=other)
+        comparison.compare_pair(usecase=world.usecase, candidate=reports["base"], reference=other)
 
 
-def test_measuring_again_is_no_work_and_changes_nothing(world: Any) -> None:
-    given = {"usecase": world.usecase, "dataset": world.dataset, "subject": "tfidf"}
+def test_measuring_again_is_no_work_and_changes_nothing(world: Any, released: ArtifactRef) -> None:
+    given = {"usecase": world.usecase, "dataset": world.dataset, "subject": "tfidf", "asked_as": released}
     first = quality.evaluate(**given)
     written = objects.find(f"{objects.store_uri()}/*/evaluations/*/predictions.parquet")
     time = objects.local_path(written[0]).stat().st_mtime_ns
@@ -118,7 +128,7 @@ def test_measuring_again_is_no_work_and_changes_nothing(world: Any) -> None:
     assert objects.local_path(written[0]).stat().st_mtime_ns == time
 
 
-def test_damaged_weights_are_not_measured(world: Any, tmp_path: Path, tiny_model: Path) -> None:
+def test_damaged_weights_are_not_measured(world: Any, released: ArtifactRef, tmp_path: Path, tiny_model: Path) -> None:
     def build(out: Path) -> dict[str, Any]:
         for path in tiny_model.iterdir():
             (out / path.name).write_bytes(path.read_bytes())
@@ -128,18 +138,98 @@ def test_damaged_weights_are_not_measured(world: Any, tmp_path: Path, tiny_model
     weights = artifacts.fetch(model) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(IntegrityError, match=r"model.safetensors' is damaged"):
-        quality.evaluate(usecase=world.usecase, dataset=world.dataset, subject="candidate", model=model)
+        quality.evaluate(
+            usecase=world.usecase, dataset=world.dataset, subject="candidate", model=model, asked_as=released
+        )
 
 
-def test_a_split_without_records_is_no_evidence(world: Any) -> None:
-    with pytest.raises(
-        EvidenceError, match=r"The split 'tests' has no records. Splits: \['test', 'train', 'validation'\]"
-    ):
-        quality.evaluate(usecase=world.usecase, dataset=world.dataset, subject="tfidf", split="tests")
+def test_a_split_without_records_is_no_evidence(world: Any, released: ArtifactRef) -> None:
+    with pytest.raises(EvidenceError, match=r"The split 'tests' has no records. Splits: train, validation, test"):
+        quality.evaluate(
+            usecase=world.usecase, dataset=world.dataset, subject="tfidf", asked_as=released, split="tests"
+        )
 
 
-def test_a_subject_comes_with_its_model_or_is_trained_here(world: Any) -> None:
+def test_a_subject_comes_with_its_model_or_is_trained_here(world: Any, released: ArtifactRef) -> None:
+    given = {"usecase": world.usecase, "dataset": world.dataset, "asked_as": released}
     with pytest.raises(InputError, match="Subject 'candidate' needs a model"):
-        quality.evaluate(usecase=world.usecase, dataset=world.dataset, subject="candidate")
+        quality.evaluate(**given, subject="candidate")
     with pytest.raises(InputError, match="Subject 'tfidf' takes no model"):
-        quality.evaluate(usecase=world.usecase, dataset=world.dataset, subject="tfidf", model=world.base)
+        quality.evaluate(**given, subject="tfidf", model=world.base)
+
+
+def _changed(usecase: str, folder: Path, **sections: Any) -> str:
+    """The use case as somebody edited it after the release was made."""
+    raw = yaml.safe_load(Path(usecase).read_text(encoding="utf-8"))
+    for name, values in sections.items():
+        raw[name] |= values
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    return str(path)
+
+
+def test_a_release_is_asked_as_it_says_whatever_the_use_case_says_today(
+    world: Any, released: ArtifactRef, tmp_path: Path
+) -> None:
+    given = {"dataset": world.dataset, "subject": "candidate", "model": released, "asked_as": released}
+    before = quality.evaluate(usecase=world.usecase, **given)
+    prompt = {"template": "Ignore this: {{ text }}\nSay:"}
+    data = {"text": "{{ note | upper }}"}
+    after = quality.evaluate(usecase=_changed(world.usecase, tmp_path, prompt=prompt, data=data), **given)
+    assert after == before
+
+
+def test_a_release_with_another_text_template_is_measured_on_what_it_reads(
+    world: Any, released: ArtifactRef, tmp_path: Path
+) -> None:
+    """On the same records: the dataset's own text is another release's."""
+    asked = interface.of_release(released)
+    other = asked.model_copy(update={"text": "{{ note | upper }}"})
+    found = _asked_as(world, other, tmp_path)
+    frame = _predictions(found).set_index("record_id")
+    texts = _texts(world, other)
+    prompts = [other.render_prompt(texts[name]) for name in frame.index[:8]]
+    scores = open_generator("transformers", artifacts.fetch(world.base)).scores(prompts, other.answers, 1, 160)
+    assert frame["score"][:8].tolist() == pytest.approx([max(row) for row in scores], abs=1e-5)
+    assert all(text == text.upper() for text in texts.values())
+
+
+def _asked_as(world: Any, asked: interface.Interface, tmp_path: Path) -> Report:
+    def build(out: Path) -> dict[str, Any]:
+        asked.write(out)
+        return {}
+
+    release = artifacts.publish(usecase="tiny", kind="release", inputs={"asked": asked.digest()}, build=build)
+    given = {"usecase": world.usecase, "dataset": world.dataset, "asked_as": release}
+    return quality.evaluate(**given, subject="base", model=world.base)
+
+
+def _texts(world: Any, asked: interface.Interface) -> dict[str, str]:
+    import pandas as pd
+
+    above = artifacts.at(world.dataset["meta"]["parents"][0]["uri"])
+    assert above
+    frame = pd.read_parquet(artifacts.fetch(above) / "records.parquet")
+    return {row["visit_id"]: asked.render_text(row) for row in frame.to_dict("records")}
+
+
+def test_records_that_lack_what_a_release_reads_are_a_clear_error(
+    world: Any, released: ArtifactRef, tmp_path: Path
+) -> None:
+    other = interface.of_release(released).model_copy(update={"text": "{{ note }} {{ weight }}"})
+    with pytest.raises(DataError, match=r"text template reads \['weight'\], which the records do not have"):
+        _asked_as(world, other, tmp_path)
+
+
+def test_labels_that_a_release_does_not_know_are_no_evidence(world: Any, released: ArtifactRef, tmp_path: Path) -> None:
+    asked = interface.of_release(released)
+    task = asked.task.model_copy(update={"labels": asked.task.labels[:3]})
+    with pytest.raises(EvidenceError, match=r"labels \['less-urgent', 'non-urgent'\], which the release does not know"):
+        _asked_as(world, asked.model_copy(update={"task": task}), tmp_path)
+
+
+def test_long_prompts_are_cut_as_in_training_and_counted(world: Any, released: ArtifactRef, tmp_path: Path) -> None:
+    short = interface.of_release(released).model_copy(update={"max_length": 24})
+    report = _asked_as(world, short, tmp_path)
+    assert report["predictions"]["meta"]["cut_prompts"] > report["n"] / 2
+    assert _asked_as(world, interface.of_release(released), tmp_path)["predictions"]["meta"]["cut_prompts"] == 0

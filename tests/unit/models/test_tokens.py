@@ -11,6 +11,7 @@ import pytest
 from llmops_tasks import config
 from llmops_tasks.models import tokens
 from llmops_tasks.models.generator import open_generator
+from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.training.examples import blocks, encode, pair
 from tests.support import tiny
 
@@ -74,7 +75,7 @@ def test_without_an_opening_the_end_is_kept() -> None:
 def test_training_begins_with_it(tmp_path: Path, opening_model: Path, tokenizer: Any) -> None:
     path = tiny.usecase(tmp_path, opening_model, "file:///none.csv", finetune={"max_length": 12})
     rows = [{"text": text, "completion": " urgent"} for text in ("pain", "word " * 50)]
-    for example in encode(config.load(str(path)), tokenizer, rows):
+    for example in encode(of_usecase(config.load(str(path))), tokenizer, rows):
         assert example.tokens.count(BOS) == 1 and example.tokens[0] == BOS and len(example.tokens) <= 12
     found = pair(tokenizer, {"prompt": PROMPTS[0], "chosen": ANSWERS[0], "rejected": ANSWERS[1]}, 64)
     assert found.prompt[0] == BOS and BOS not in found.chosen + found.rejected

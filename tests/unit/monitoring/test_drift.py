@@ -9,8 +9,8 @@ import pytest
 
 from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import EvidenceError
 from llmops_tasks.monitoring import drift
+from llmops_tasks.prompts import interface
 from llmops_tasks.store import artifacts, objects
 
 CASE = config.load("triage")
@@ -30,11 +30,12 @@ def _frame(seed: int, n: int, mix: list[float] = MIX_A, age: float = 46, words: 
     frame["predicted"] = rng.choice(NAMES, n, p=mix)
     frame["text"] = [" ".join(rng.choice(words, 8)) for _ in range(n)]
     frame["record_id"] = [f"V{seed}-{number}" for number in range(n)]
+    frame["group"] = frame["record_id"]
     return frame
 
 
 def _drifting(old: Any, new: Any) -> list[str]:
-    return [signal["name"] for signal in drift.compare_days(CASE, old, new) if signal["drifted"]]
+    return [signal["name"] for signal in drift.compare_days(CASE, NAMES, old, new) if signal["drifted"]]
 
 
 def test_days_like_the_reference_rarely_alarm() -> None:
@@ -70,33 +71,43 @@ def test_a_shift_too_small_to_matter_does_not_alarm_however_many_rows_there_are(
 
 def test_the_same_day_is_measured_alike() -> None:
     old, new = _frame(0, 300), _frame(1, 100)
-    assert drift.compare_days(CASE, old, new) == drift.compare_days(CASE, old, new)
+    assert drift.compare_days(CASE, NAMES, old, new) == drift.compare_days(CASE, NAMES, old, new)
 
 
 def test_every_watched_column_labels_and_words_are_signals() -> None:
-    signals = drift.compare_days(CASE, _frame(0, 200), _frame(1, 100))
+    signals = drift.compare_days(CASE, NAMES, _frame(0, 200), _frame(1, 100))
     assert [signal["name"] for signal in signals] == [*CASE.monitoring.columns, "predicted labels", "words"]
     assert [signal["limit"] for signal in signals][-2:] == [CASE.monitoring.psi, CASE.monitoring.text_js]
 
 
-def test_psi_by_hand() -> None:
+def _clinic(seed: int, patients: int, visits: int) -> Any:
+    """Patients who come often, each with an age, a level and words of their own."""
     import numpy as np
 
-    p, q = [9.5 / 11, 1.5 / 11], [5.5 / 11, 5.5 / 11]  # half a row is added to every cell
-    wanted = (q[0] - p[0]) * np.log(q[0] / p[0]) + (q[1] - p[1]) * np.log(q[1] / p[1])
-    assert drift.psi(np.array([9.0, 1.0]), np.array([5.0, 5.0])) == pytest.approx(wanted)
-    assert drift.psi(np.array([5.0, 5.0]), np.array([5.0, 5.0])) == 0
-    assert np.isfinite(drift.psi(np.array([5.0, 0.0]), np.array([0.0, 5.0])))
+    rng = np.random.default_rng(seed)
+    frame = _frame(seed, patients).loc[lambda one: one.index.repeat(visits)].reset_index(drop=True)
+    frame["text"] = [f"{text} {rng.choice(WORDS)}" for text in frame["text"]]
+    return frame
 
 
-def test_jensen_shannon_by_hand() -> None:
-    import numpy as np
-    from scipy.spatial.distance import jensenshannon
+@pytest.mark.parametrize(("patients", "day", "visits"), [(300, 100, 1), (60, 20, 10)])
+def test_patients_who_come_often_raise_no_false_alarms(patients: int, day: int, visits: int) -> None:
+    """Whatever the limits: by chance alone, days of the same world are found special once in a hundred."""
+    found = []
+    for seed in range(100):
+        signals = drift.compare_days(CASE, NAMES, _clinic(seed, patients, visits), _clinic(1000 + seed, day, visits))
+        found.append(any(signal["p"] <= drift.ALPHA / len(signals) for signal in signals))
+    assert sum(found) <= 4
 
-    assert drift.js(np.array([4.0, 0.0]), np.array([0.0, 7.0])) == pytest.approx(1)
-    assert drift.js(np.array([2.0, 4.0]), np.array([1.0, 2.0])) == pytest.approx(0)
-    one, two = np.array([5.0, 3.0, 2.0]), np.array([1.0, 1.0, 8.0])
-    assert drift.js(one, two) == pytest.approx(jensenshannon(one, two, base=2) ** 2)
+
+def test_of_very_many_patients_some_are_drawn_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drift, "GROUPS", 10)
+    frame = _clinic(1, 50, 3).assign(split=["test", "train", "test"] * 50)
+    frame.to_parquet(tmp_path / "data.parquet")
+    drawn = drift._drawn(tmp_path / "data.parquet", ["group", "text"], "where split = 'test'")
+    assert drawn["group"].nunique() == 10 and len(drawn) == 20
+    again = drift._drawn(tmp_path / "data.parquet", ["group", "text"], "where split = 'test'")
+    assert sorted(again["group"]) == sorted(drawn["group"])
 
 
 def _artifact(name: str, meta: dict[str, Any], **frames: Any) -> ArtifactRef:
@@ -116,15 +127,26 @@ def _measured(n: int = 160, **change: Any) -> dict[str, Any]:
         for name, frame in (("old", old), ("new", new))
     }
     dataset = _artifact("dataset", {}, data=old.drop(columns="predicted").assign(split="test"))
-    champion = {"dataset": dataset, "report": {"predictions": _artifact("old", {}, predictions=answers["old"])}}
+    report = {"n": 600, "predictions": _artifact("old", {}, predictions=answers["old"])}
+    champion = {"dataset": dataset, "report": report, "release": _release()}
     day = _artifact(f"day{n}{change}", {"date": "2026-03-31"}, data=new.drop(columns="predicted"))
-    predictions = _artifact(f"answers{n}{change}", {}, predictions=answers["new"])
+    halves = (answers["new"][: n // 2], answers["new"][n // 2 :])
+    parts = [_artifact(f"answers{n}{change}{at}", {}, predictions=half) for at, half in enumerate(halves)]
+    predictions: Any = {"parts": parts, "sha256": f"{n}{change}"}
     return drift.measure_drift(usecase="triage", day=day, predictions=predictions, champion=champion)
+
+
+def _release() -> ArtifactRef:
+    def build(out: Path) -> dict[str, Any]:
+        interface.of_usecase(CASE).write(out)
+        return {}
+
+    return artifacts.publish(usecase="triage", kind="release", inputs={}, build=build)
 
 
 def test_a_report_is_left_for_people_and_machines_without_a_word_of_the_notes() -> None:
     report = _measured(mix=MIX_B)
-    assert (report["alarm"], report["date"], report["n"]) == (True, "2026-03-31", 160)
+    assert (report["alarm"], report["verdict"], report["date"], report["n"]) == (True, "alarm", "2026-03-31", 160)
     assert report["drifting"] == ["predicted labels"]
     kept = objects.read_json(f"{report['report']['uri']}/report.json")
     assert (kept["alarm"], kept["n"], kept["reference_n"]) == (True, 160, 600)
@@ -136,11 +158,14 @@ def test_a_report_is_left_for_people_and_machines_without_a_word_of_the_notes() 
 
 def test_a_quiet_day_leaves_a_quiet_report() -> None:
     report = _measured()
-    assert (report["alarm"], report["drifting"]) == (False, [])
+    assert (report["alarm"], report["verdict"], report["drifting"]) == (False, "quiet", [])
     page = (artifacts.fetch(report["report"]) / "report.html").read_text(encoding="utf-8")
     assert "none" in page and "class=bad" not in page
 
 
-def test_too_few_rows_say_nothing_about_drift() -> None:
-    with pytest.raises(EvidenceError, match="2026-03-31 has 20 rows; 50 are needed"):
-        _measured(n=20)
+def test_a_day_with_too_few_rows_is_insufficient_and_stops_no_other() -> None:
+    small = _measured(n=20)
+    assert (small["verdict"], small["alarm"], small["signals"], small["n"]) == ("insufficient", False, [], 20)
+    page = (artifacts.fetch(small["report"]) / "report.html").read_text(encoding="utf-8")
+    assert "too few records to tell" in page and "50 are needed" in page
+    assert _measured(mix=MIX_B)["verdict"] == "alarm"

@@ -10,7 +10,14 @@ from llmops_tasks.monitoring.retrain import decide_for_days, decide_retraining, 
 
 
 def _drift(date: str, alarm: bool = True, sha: str = "a") -> dict[str, Any]:
-    return {"date": date, "alarm": alarm, "drifting": ["age"] if alarm else [], "report": {"sha256": sha}}
+    verdict = "alarm" if alarm else "quiet"
+    return {
+        "date": date,
+        "verdict": verdict,
+        "alarm": alarm,
+        "drifting": ["age"] if alarm else [],
+        "report": {"sha256": sha},
+    }
 
 
 def test_drift_asks_for_retraining_with_its_reason() -> None:
@@ -23,6 +30,12 @@ def test_no_drift_asks_for_none() -> None:
     decision = decide_retraining(usecase="triage", drift=_drift("2026-03-31", alarm=False), history=[])
     assert not decision["retrain"]
     assert decision["reasons"] == ["no drift: 0 of 1 signals"]
+
+
+def test_a_day_with_too_few_rows_decides_nothing_and_says_so() -> None:
+    small = _drift("2026-03-31", alarm=False) | {"verdict": "insufficient"}
+    decision = decide_retraining(usecase="triage", drift=small, history=[])
+    assert not decision["retrain"] and "too few records" in decision["reasons"][0]
 
 
 @pytest.mark.parametrize(

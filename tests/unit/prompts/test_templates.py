@@ -20,20 +20,24 @@ def _case(folder: Path, text: str = "{{ note }}", prompt: dict[str, Any] | None 
     return case.model_copy(update={"prompt": changed})
 
 
+def _prompt(case: UseCase, text: str) -> str:
+    return templates.render_prompt(case.prompt, case.task, text)
+
+
 def test_runs_of_white_space_are_folded(tmp_path: Path) -> None:
     case = _case(tmp_path, "  {{ note }}\n\n{{ age | int }}y ")
-    assert templates.render_text(case, {"note": "a \t b", "age": 40.0}) == "a b 40y"
+    assert templates.render_text(case.data.text, {"note": "a \t b", "age": 40.0}) == "a b 40y"
 
 
 def test_missing_values_are_none_and_the_template_may_ask(tmp_path: Path) -> None:
     case = _case(tmp_path, "{{ note }}{% if age is not none %} {{ age }}{% endif %}")
-    assert templates.render_text(case, {"note": "a", "age": None}) == "a"
+    assert templates.render_text(case.data.text, {"note": "a", "age": None}) == "a"
 
 
 def test_a_note_that_looks_like_a_template_is_text(tmp_path: Path) -> None:
-    text = templates.render_text(_case(tmp_path), {"note": "{{ 7 * 7 }} {% raw %} <b>&amp;"})
+    text = templates.render_text(_case(tmp_path).data.text, {"note": "{{ 7 * 7 }} {% raw %} <b>&amp;"})
     assert text == "{{ 7 * 7 }} {% raw %} <b>&amp;"
-    assert text in templates.render_prompt(_case(tmp_path), text)
+    assert text in _prompt(_case(tmp_path), text)
 
 
 @pytest.mark.parametrize(
@@ -44,29 +48,29 @@ def test_a_template_that_fails_names_its_place_and_not_the_record(tmp_path: Path
     columns = {"huge": {"role": "input", "type": "number"}}
     case = config.load(small.usecase(tmp_path, {"uri": f"file://{tmp_path}/rows.csv"}, columns, text=text))
     with pytest.raises(ConfigError, match=r"data\.text cannot be rendered: \w+\. Check its variables") as caught:
-        templates.render_text(case, {"note": "zebrafish", "age": None, "huge": float("inf")})
+        templates.render_text(case.data.text, {"note": "zebrafish", "age": None, "huge": float("inf")})
     assert "zebrafish" not in str(caught.value)
 
 
 def test_a_missing_variable_is_an_error_and_never_an_empty_string(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="UndefinedError"):
-        templates.render_text(_case(tmp_path), {"age": 4})
+        templates.render_text(_case(tmp_path).data.text, {"age": 4})
 
 
 def test_the_prompt_ends_where_the_answer_begins(tmp_path: Path) -> None:
-    assert templates.render_prompt(_case(tmp_path), "sore throat") == "Note: sore throat\nPriority:"
+    assert _prompt(_case(tmp_path), "sore throat") == "Note: sore throat\nPriority:"
 
 
 def test_the_prompt_may_list_the_answers(tmp_path: Path) -> None:
     case = _case(tmp_path, prompt={"template": "{{ text }} ({{ labels }}):"})
-    assert templates.render_prompt(case, "x") == "x (urgent, less):"
+    assert templates.render_prompt(case.prompt, case.task, "x") == "x (urgent, less):"
 
 
 def test_examples_stand_in_front_with_their_answers(tmp_path: Path) -> None:
     case = _case(
         tmp_path, prompt={"examples": [{"text": "one", "answer": " urgent"}, {"text": "two", "answer": " less"}]}
     )
-    assert templates.render_prompt(case, "three") == (
+    assert templates.render_prompt(case.prompt, case.task, "three") == (
         "Note: one\nPriority: urgent\n\nNote: two\nPriority: less\n\nNote: three\nPriority:"
     )
 

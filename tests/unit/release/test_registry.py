@@ -225,7 +225,7 @@ def test_days_find_the_champion_that_answered_them() -> None:
     one = _candidate(1)
     _promote(one)
     _promote(_candidate(2))
-    event = {"day": {"rows": 3}, "predictions": {"meta": {"release_version": "1"}}}
+    event = {"day": {"rows": 3}, "predictions": {"release_version": "1"}}
     found = registry.add_champions(usecase="triage", events=[event])
     assert found[0]["champion"]["release"] == one["release"]
     assert (found[0]["day"], found[0]["predictions"]) == (event["day"], event["predictions"])

@@ -1,4 +1,4 @@
-"""A day is answered once, by one release, and the answer stands."""
+"""A record is answered once, by one release, and the answer stands; late ones are answered beside it."""
 
 from __future__ import annotations
 
@@ -6,40 +6,51 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import ConflictError, EvidenceError, InputError
-from llmops_tasks.serving.batch import predict_batch
+from llmops_tasks.prompts import interface
+from llmops_tasks.serving.batch import answered, predict_batch
 from llmops_tasks.store import artifacts, objects
 
 DATE = "2026-03-30"
+TEXT = interface.of_usecase(config.load("triage")).text_digest()
 NAMES = ["resuscitation", "emergent", "urgent", "less-urgent", "non-urgent"]
 
 
-def _day(rows: int = 12, date: str = DATE) -> ArtifactRef:
-    """A day as `versions.day` makes it."""
+def _day(rows: int = 12, date: str = DATE, text: str | None = None) -> ArtifactRef:
+    """A day as `render_day` makes it for the released model, or for one that reads another text."""
     import pandas as pd
 
     def build(out: Path) -> dict[str, Any]:
         texts = [f"note {n} " + "pain " * (n % 5) for n in range(rows)]
         frame = pd.DataFrame({"record_id": [f"V{n}" for n in range(rows)], "text": texts})
         frame.to_parquet(out / "data.parquet", index=False)
-        return {"rows": rows, "date": date}
+        return {"rows": rows, "date": date, "text_sha256": text or TEXT}
 
-    return artifacts.publish(usecase="tiny", kind="day", inputs={"rows": rows, "date": date}, build=build)
+    inputs = {"rows": rows, "date": date, "text": text}
+    return artifacts.publish(usecase="tiny", kind="day", inputs=inputs, build=build)
 
 
 def _champion(released: ArtifactRef, version: str = "1") -> dict[str, Any]:
-    return {"version": version, "release": released}
+    return {"version": version, "release": released, "seq": 7}
+
+
+def _frame(answers: Any) -> Any:
+    """Readers see one table, whatever its parts."""
+    import pandas as pd
+
+    parts = [pd.read_parquet(artifacts.fetch(part) / "predictions.parquet") for part in answers["parts"]]
+    return pd.concat(parts, ignore_index=True)
 
 
 def test_every_record_is_answered_with_its_release(world: Any, released: ArtifactRef) -> None:
-    import pandas as pd
-
-    ref = predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released))
-    assert ref["uri"] == f"{objects.store_uri()}/tiny/predictions/date={DATE}"
-    frame = pd.read_parquet(artifacts.fetch(ref) / "predictions.parquet")
+    answers = predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released))
+    (ref,) = answers["parts"]
+    assert ref["uri"] == f"{objects.store_uri()}/tiny/predictions/date={DATE}/part-0001"
+    frame = _frame(answers)
     assert frame["record_id"].tolist() == [f"V{n}" for n in range(12)]
     parts = frame[[f"p_{name}" for name in NAMES]]
     assert parts.sum(axis=1).to_numpy() == pytest.approx(1)
@@ -48,32 +59,86 @@ def test_every_record_is_answered_with_its_release(world: Any, released: Artifac
     assert set(frame["release_version"]) == {"1"}
     assert set(frame["release_sha256"]) == {released["sha256"]}
     assert ref["meta"]["labels"] == {name: int((frame["label"] == name).sum()) for name in NAMES}
-    assert (ref["rows"], ref["meta"]["release_version"]) == (12, "1")
+    assert (answers["rows"], answers["added"], answers["release_version"]) == (12, 12, "1")
+    assert (ref["meta"]["ledger_seq"], ref["meta"]["cut_prompts"]) == (7, 0)
 
 
 def test_the_partition_is_read_by_its_folder_name(world: Any, released: ArtifactRef) -> None:
     import pandas as pd
 
-    for date in (DATE, "2026-03-31"):
-        predict_batch(usecase=world.usecase, day=_day(date=date), champion=_champion(released))
+    for date, rows in ((DATE, 12), ("2026-03-31", 12), (DATE, 15)):
+        predict_batch(usecase=world.usecase, day=_day(rows, date), champion=_champion(released))
     frame = pd.read_parquet(objects.local_path(f"{objects.store_uri()}/tiny/predictions"))
-    assert frame["date"].astype(str).value_counts().to_dict() == {DATE: 12, "2026-03-31": 12}
+    assert frame["date"].astype(str).value_counts().to_dict() == {DATE: 15, "2026-03-31": 12}
 
 
 def test_a_day_answered_is_kept_even_if_another_release_serves_now(world: Any, released: ArtifactRef) -> None:
     first = predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released))
-    newer = {"version": "2", "release": {**released, "sha256": "f" * 64, "uri": "file:///gone"}}
-    assert predict_batch(usecase=world.usecase, day=_day(), champion=newer) == first
-    assert predict_batch(usecase=world.usecase, day=_day(), champion=newer, requested="1") == first
+    newer = _champion(released, "2")
+    for requested in (None, "1"):
+        again = predict_batch(usecase=world.usecase, day=_day(), champion=newer, requested=requested)
+        assert again == {**first, "added": 0}
     with pytest.raises(ConflictError, match="was answered by version 1 and is kept; version 2 may not replace it"):
         predict_batch(usecase=world.usecase, day=_day(), champion=newer, requested="2")
 
 
-def test_other_records_of_an_answered_day_are_refused(world: Any, released: ArtifactRef) -> None:
+def test_late_records_are_answered_beside_the_others(world: Any, released: ArtifactRef) -> None:
     first = predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released))
-    with pytest.raises(ConflictError, match="holds the result of other inputs"):
-        predict_batch(usecase=world.usecase, day=_day(rows=13), champion=_champion(released))
-    assert artifacts.at(first["uri"]) == first
+    late = predict_batch(usecase=world.usecase, day=_day(rows=15), champion=_champion(released, "2"))
+    assert late["parts"][0] == first["parts"][0] and len(late["parts"]) == 2
+    assert (late["rows"], late["added"], late["release_version"]) == (15, 3, "2")
+    frame = _frame(late)
+    assert frame["record_id"].tolist() == [f"V{n}" for n in range(15)]
+    assert frame["release_version"].tolist() == ["1"] * 12 + ["2"] * 3
+    assert frame[:12].equals(_frame(first))
+    assert answered(usecase=world.usecase, date=DATE) == late["parts"]
+    assert predict_batch(usecase=world.usecase, day=_day(rows=12), champion=_champion(released)) == {**late, "added": 0}
+
+
+def test_of_two_runs_at_once_each_record_is_answered_once(
+    world: Any, released: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is done just before ours is published."""
+    publish, waiting = artifacts.publish, [15]
+
+    def late(**given: Any) -> ArtifactRef:
+        if given["kind"] == "predictions" and waiting:
+            day = _day(waiting.pop())
+            predict_batch(usecase=world.usecase, day=day, champion=_champion(released, "2"))
+        return publish(**given)
+
+    monkeypatch.setattr(artifacts, "publish", late)
+    answers = predict_batch(usecase=world.usecase, day=_day(20), champion=_champion(released))
+    frame = _frame(answers)
+    assert sorted(frame["record_id"]) == sorted(f"V{n}" for n in range(20))
+    assert frame["release_version"].tolist() == ["2"] * 15 + ["1"] * 5
+
+
+def test_an_empty_day_leaves_an_empty_answer(world: Any, released: ArtifactRef) -> None:
+    answers = predict_batch(usecase=world.usecase, day=_day(rows=0), champion=_champion(released))
+    assert (answers["rows"], len(answers["parts"])) == (0, 1)
+
+
+def test_a_release_is_asked_as_it_says_whatever_the_use_case_says_today(
+    world: Any, released: ArtifactRef, tmp_path: Path
+) -> None:
+    """Prompt and labels are edited after the promotion: the champion answers as it was judged."""
+    before = predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released))
+    raw = yaml.safe_load(Path(world.usecase).read_text(encoding="utf-8"))
+    raw["prompt"]["template"] = "Ignore the note. {{ text }}\nSay:"
+    raw["task"]["labels"][0] |= {"name": "now", "text": " now"}
+    raw["task"]["severe"] = ["now"]
+    raw["gate"]["limits"] = raw["gate"]["limits"][:1]
+    raw["finetune"]["max_length"] = 12
+    edited = tmp_path / "other.yaml"
+    edited.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    after = predict_batch(usecase=str(edited), day=_day(), champion=_champion(released))
+    assert _frame(after).equals(_frame(before))
+
+
+def test_a_day_rendered_for_a_release_that_reads_another_text_is_refused(world: Any, released: ArtifactRef) -> None:
+    with pytest.raises(EvidenceError, match="was rendered for a release that reads another text"):
+        predict_batch(usecase=world.usecase, day=_day(text="f" * 64), champion=_champion(released))
 
 
 def test_nobody_answers_before_the_first_promotion(world: Any) -> None:
@@ -83,29 +148,38 @@ def test_nobody_answers_before_the_first_promotion(world: Any) -> None:
 
 
 def test_a_day_asks_the_model_what_training_asked_it(world: Any, released: ArtifactRef) -> None:
-    """The same prompt and the same answers: scores are those of the generator on rendered prompts."""
+    """The very tokens: prompt, opening and cut are those of the examples that it was taught by."""
     import pandas as pd
+    from transformers import AutoTokenizer
 
-    from llmops_tasks.models.generator import open_generator
-    from llmops_tasks.prompts import templates
+    from llmops_tasks.models import local
+    from llmops_tasks.training.examples import encode
 
-    case, day = config.load(world.usecase), _day(rows=3)
-    ref = predict_batch(usecase=world.usecase, day=day, champion=_champion(released))
-    texts = pd.read_parquet(artifacts.fetch(day) / "data.parquet")["text"]
-    prompts = [templates.render_prompt(case, text) for text in texts]
-    answers = [label.text for label in case.task.labels]
-    wanted = open_generator("transformers", artifacts.fetch(released)).scores(prompts, answers, 1)
-    found = pd.read_parquet(artifacts.fetch(ref) / "predictions.parquet")
-    for row, scores in zip(found[[f"p_{name}" for name in NAMES]].to_numpy().tolist(), wanted, strict=True):
-        assert row == pytest.approx(scores, abs=1e-5)
+    asked, folder = interface.of_release(released), artifacts.fetch(released)
+    short = asked.model_copy(update={"max_length": 9})
+    day = _day(rows=6)
+    texts = pd.read_parquet(artifacts.fetch(day) / "data.parquet")["text"].tolist()
+    rows = [{"text": text, "completion": asked.answers[2]} for text in texts]
+    for one in (asked, short):
+        taught = encode(one, AutoTokenizer.from_pretrained(folder), rows)
+        model = local.LocalModel(folder)
+        given = model._fitted([one.render_prompt(text) for text in texts], one.answers, one.max_length)
+        answer = len(taught[0].labels) - [label != -100 for label in taught[0].labels].index(True)
+        assert [example.tokens[: len(example.tokens) - answer + 1] for example in taught] == given
+        assert model.cut == (0 if one is asked else 6)
+    found = _frame(predict_batch(usecase=world.usecase, day=day, champion=_champion(released)))
+    prompts = [asked.render_prompt(text) for text in texts]
+    wanted = local.LocalModel(folder).scores(prompts, asked.answers, 1, asked.max_length)
+    assert found[[f"p_{name}" for name in NAMES]].to_numpy().tolist() == [
+        pytest.approx(row, abs=1e-5) for row in wanted
+    ]
 
 
-def test_free_text_is_not_served_yet(tmp_path: Path) -> None:
-    from tests.support import small
+def test_free_text_is_not_served_yet(released: ArtifactRef) -> None:
+    def build(out: Path) -> dict[str, Any]:
+        interface.of_usecase(config.load("faq")).write(out)
+        return {}
 
-    path = Path(small.usecase(tmp_path, {"uri": "file:///none.csv"}, completion="note"))
-    text = path.read_text(encoding="utf-8")
-    start, end = text.index("task:"), text.index("data:")
-    path.write_text(text[:start] + "task: {type: generation}\n" + text[end:], encoding="utf-8")
+    release = artifacts.publish(usecase="faq", kind="release", inputs={}, build=build)
     with pytest.raises(InputError, match="Only classification is served"):
-        predict_batch(usecase=str(path), day=_day(), champion={"version": None})
+        predict_batch(usecase="faq", day=_day(), champion=_champion(release))
