@@ -10,12 +10,11 @@ import pytest
 
 from llmops_tasks import config
 from llmops_tasks.contracts import EARLIER, ArtifactRef, Check
-from llmops_tasks.evaluation import gate, quality
+from llmops_tasks.evaluation import comparison, gate, quality
 from llmops_tasks.release.packaging import package_release
-from llmops_tasks.store import artifacts
 from llmops_tasks.training.base_model import fetch_base_model
 from llmops_tasks.training.finetuning import finetune
-from tests.support import tiny
+from tests.support import datasets, tiny
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 LEVELS = ("resuscitation", "emergent", "urgent", "less-urgent", "non-urgent")
@@ -39,17 +38,6 @@ def _rows(words: tuple[str, ...], count: int, prefix: str) -> list[dict[str, Any
     ]
 
 
-def _dataset(rows: list[dict[str, Any]]) -> ArtifactRef:
-    import pandas as pd
-
-    def build(out: Path) -> dict[str, Any]:
-        frame = pd.DataFrame(rows)
-        frame.to_parquet(out / "data.parquet", index=False)
-        return {"rows": len(frame), "splits": frame["split"].value_counts().to_dict()}
-
-    return artifacts.publish(usecase="tiny", kind="dataset", inputs={"rows": len(rows)}, build=build)
-
-
 def _usecase(folder: Path, model: Path, **settings: Any) -> str:
     training = {"method": "full", "epochs": 8, "batch_size": 8, "learning_rate": 0.003, "checkpoint_every": 500}
     rules = {"max_forgetting": 0.1, "min_n": 30, "limits": [{"metric": "quadratic_kappa", "at_least": -1.0}], "beats": []}  # fmt: skip
@@ -64,8 +52,8 @@ def _release(usecase: str, dataset: ArtifactRef, base: ArtifactRef) -> ArtifactR
 def _check(usecase: str, dataset: ArtifactRef, release: ArtifactRef, champion: dict[str, Any]) -> Check:
     """What the gate finds about forgetting."""
     subjects = {"candidate": release, "champion": champion["release"]}
-    reports = [quality.evaluate(usecase=usecase, dataset=dataset, subject=name, model=ref) for name, ref in subjects.items()]  # fmt: skip
-    evidence = quality.compare_subjects(usecase=usecase, reports=reports, champion=champion)
+    reports = [quality.evaluate(usecase=usecase, dataset=dataset, subject=name, model=ref, asked_as=ref) for name, ref in subjects.items()]  # fmt: skip
+    evidence = comparison.compare_subjects(usecase=usecase, reports=reports, champion=champion)
     stamps = {"smoke": False, "control": "none"}
     found = gate.apply_policy(policy=config.load(usecase).gate, **evidence, has_champion=True, stamps=stamps)
     return next(check for check in found["checks"] if EARLIER in check["name"])
@@ -73,7 +61,7 @@ def _check(usecase: str, dataset: ArtifactRef, release: ArtifactRef, champion: d
 
 def test_new_records_alone_fail_on_forgetting_and_a_replay_passes(tmp_path: Path, tiny_model: Path) -> None:
     first = _usecase(tmp_path / "first", tiny_model)
-    old, grown = _dataset(_rows(OLD, 240, "a")), _dataset(_rows(OLD, 240, "a") + _rows(NEW, 150, "b"))
+    old, grown = datasets.publish(_rows(OLD, 240, "a")), datasets.publish(_rows(OLD, 240, "a") + _rows(NEW, 150, "b"))
     champion = {"version": "1", "release": _release(first, old, fetch_base_model(usecase=first)), "dataset": old}
     found = {}
     for replay in (0.0, 0.5):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from llmops_tasks.config import Split
 from llmops_tasks.contracts import ArtifactRef
@@ -16,7 +17,7 @@ from llmops_tasks.data.dataset import COLUMNS, build_dataset, render_day
 from llmops_tasks.data.ingestion import ingest
 from llmops_tasks.data.splits import place_by_digest
 from llmops_tasks.data.validation import validate
-from llmops_tasks.errors import DataError
+from llmops_tasks.errors import DataError, EvidenceError
 from llmops_tasks.store import artifacts
 from tests.support import small
 
@@ -226,14 +227,43 @@ def test_the_demos_dataset_keeps_patients_apart(world: Any) -> None:
     assert frame["record_id"].is_unique
 
 
-def test_a_day_is_rendered_like_the_dataset_without_answers(world: Any) -> None:
+def test_a_day_is_rendered_like_the_dataset_without_answers(world: Any, released: ArtifactRef) -> None:
     import pandas as pd
 
     date = "2026-03-30"
     usecase = world.usecase
     records = validate(usecase=usecase, records=ingest(usecase=usecase, date=date), labelled=False)
-    ref = render_day(usecase=usecase, records=anonymize(usecase=usecase, records=records), date=date)
+    records, champion = anonymize(usecase=usecase, records=records), {"version": "1", "release": released}
+    ref = render_day(usecase=usecase, records=records, date=date, champion=champion)
     frame = pd.read_parquet(artifacts.fetch(ref) / "data.parquet")
     assert (ref["rows"], ref["meta"]["date"]) == (60, date)
-    assert list(frame)[:3] == ["record_id", "time", "text"]
+    assert list(frame)[:4] == ["record_id", "group", "time", "text"]
     assert not {"label", "completion", "split"} & set(frame)
+
+
+def _edited(usecase: str, folder: Path, text: str) -> str:
+    raw = yaml.safe_load(Path(usecase).read_text(encoding="utf-8"))
+    raw["data"]["text"] = text
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    return str(path)
+
+
+def test_a_day_is_rendered_as_its_release_reads_it_whatever_the_use_case_says_today(
+    world: Any, released: ArtifactRef, tmp_path: Path
+) -> None:
+    date, champion = "2026-03-30", {"version": "1", "release": released}
+    records = anonymize(
+        usecase=world.usecase,
+        records=validate(usecase=world.usecase, records=ingest(usecase=world.usecase, date=date), labelled=False),
+    )
+    before = render_day(usecase=world.usecase, records=records, date=date, champion=champion)
+    edited = _edited(world.usecase, tmp_path, "{{ note | upper }}")
+    after = render_day(usecase=edited, records=records, date=date, champion=champion)
+    assert after["meta"]["text_sha256"] == before["meta"]["text_sha256"]
+    assert _frame(after)["text"].equals(_frame(before)["text"])
+
+
+def test_nobody_s_day_is_rendered_before_the_first_promotion(world: Any) -> None:
+    with pytest.raises(EvidenceError, match="No version was promoted yet"):
+        render_day(usecase=world.usecase, records=world.dataset, date="2026-03-30", champion={"version": None})

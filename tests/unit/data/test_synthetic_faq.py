@@ -81,6 +81,7 @@ def test_an_answer_is_learnt_up_to_its_end(written: Path) -> None:
     from transformers import AutoTokenizer
 
     from llmops_tasks.prompts import templates
+    from llmops_tasks.prompts.interface import of_usecase
     from llmops_tasks.training.base_model import package_file
     from llmops_tasks.training.examples import IGNORED, encode
 
@@ -92,7 +93,7 @@ def test_an_answer_is_learnt_up_to_its_end(written: Path) -> None:
     ]
     prompt = templates.render_prompt(case.prompt, case.task, "How?")
     assert prompt == "Question: How?\nAnswer:\n"
-    examples = encode(case, tokenizer, rows)
+    examples = encode(of_usecase(case), tokenizer, rows)
     assert max(len(example.tokens) for example in examples) < case.finetune.max_length - 1
     for example, row in zip(examples[:20], rows, strict=False):
         learnt = [token for token in example.labels if token != IGNORED]

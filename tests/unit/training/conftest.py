@@ -9,30 +9,17 @@ from typing import Any
 import pytest
 
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.store import artifacts
-from tests.support import tiny
+from tests.support import datasets, tiny
 
 ANSWERS = (" urgent", " less", " emergent", " non")
 Training = dict[str, Any]
-
-
-def dataset_of(rows: list[dict[str, Any]], usecase: str = "tiny") -> ArtifactRef:
-    """A dataset as `versions` makes it, with the columns that training reads."""
-    import pandas as pd
-
-    def build(out: Path) -> dict[str, Any]:
-        frame = pd.DataFrame(rows)
-        frame.to_parquet(out / "data.parquet", index=False)
-        return {"rows": len(frame), "splits": frame["split"].value_counts().to_dict()}
-
-    return artifacts.publish(usecase=usecase, kind="dataset", inputs={"rows": rows}, build=build)
 
 
 def small_dataset(
     rows: int = 24, held_out: int = 6, usecase: str = "tiny", answers: tuple[str, ...] = ANSWERS
 ) -> ArtifactRef:
     """Numbered notes, with answers that follow from the number."""
-    return dataset_of(
+    return datasets.publish(
         [
             {
                 "record_id": f"r{n}",

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from llmops_tasks import config
-from llmops_tasks.config import UseCase
 from llmops_tasks.errors import ModelError, TrainingError
+from llmops_tasks.models.tokens import longest
+from llmops_tasks.prompts.interface import Interface, of_usecase
 from llmops_tasks.training.examples import IGNORED, batch_plan, encode, label_tokens
 from tests.support import tiny
+
+LIMITS = {"limits": [{"metric": "accuracy", "at_least": 0.1}]}  # the shipped ones name labels
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +26,8 @@ def tokenizer(tiny_model: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_model)
 
 
-def _case(folder: Path, model: Path, **sections: dict[str, Any]) -> UseCase:
-    return config.load(str(tiny.usecase(folder, model, "file:///none.csv", **sections)))
+def _case(folder: Path, model: Path, **sections: dict[str, Any]) -> Interface:
+    return of_usecase(config.load(str(tiny.usecase(folder, model, "file:///none.csv", **sections))))
 
 
 def test_only_the_answers_positions_carry_loss(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
@@ -43,7 +46,8 @@ def test_only_the_answers_positions_carry_loss(tmp_path: Path, tiny_model: Path,
 def test_what_is_too_long_loses_its_beginning(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
     case = _case(tmp_path, tiny_model, finetune={"max_length": 12})
     example = encode(case, tokenizer, [{"text": "word " * 50 + "last", "completion": " urgent"}])[0]
-    assert len(example.tokens) == 11  # of 12 tokens the last one predicts nothing
+    room = longest(tokenizer, case.answers)  # any answer fits, so the prompt is cut alike whatever the answer is
+    assert len(example.tokens) == 12 - room + len(example.labels) - example.labels.count(IGNORED) - 1
     assert tokenizer.decode(example.tokens).endswith("last\nPriority:")
 
 
@@ -65,7 +69,7 @@ def test_no_rows_give_no_examples(tmp_path: Path, tiny_model: Path, tokenizer: A
 
 def test_labels_are_told_apart_by_their_first_token(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
     case = _case(tmp_path, tiny_model)
-    first = label_tokens(case, tokenizer)
+    first = label_tokens(case.task, tokenizer)
     assert len(set(first)) == len(case.task.labels)
     assert tokenizer.decode(first[2]) == " urgent"
 
@@ -76,9 +80,9 @@ def test_labels_that_begin_alike_are_refused(tmp_path: Path, tiny_model: Path, t
         {"name": "calm", "values": ["2"], "text": " calm"},
         {"name": "soon", "values": ["3"], "text": " urgent soon"},
     ]
-    case = _case(tmp_path, tiny_model, task={"labels": labels, "severe": []})
+    case = _case(tmp_path, tiny_model, task={"labels": labels, "severe": []}, gate=LIMITS)
     with pytest.raises(ModelError, match=r"labels \['urgent', 'soon'\] begin with the same token"):
-        label_tokens(case, tokenizer)
+        label_tokens(case.task, tokenizer)
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 300])

@@ -122,7 +122,14 @@ def test_an_adapter_holds_safetensors_of_the_top_layers_only(expected: ArtifactR
     folder = artifacts.fetch(expected)
     assert expected["kind"] == "adapter"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"adapter_config.json", "adapter_model.safetensors", "training.json", artifacts.MANIFEST}
+    assert names == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "training.json",
+        "training_groups.parquet",
+        "release.json",
+        artifacts.MANIFEST,
+    }
     with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
         layers = {name.split("layers.")[1].split(".")[0] for name in weights.keys()}  # noqa: SIM118  (no mapping)
     assert layers == {"1"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -18,6 +17,7 @@ from llmops_tasks.release.packaging import package_release
 from llmops_tasks.store import artifacts
 from llmops_tasks.training.base_model import fetch_base_model
 from llmops_tasks.training.finetuning import finetune
+from tests.support import datasets
 
 
 def _dataset(folder: Path) -> ArtifactRef:
@@ -30,12 +30,7 @@ def _dataset(folder: Path) -> ArtifactRef:
     frame["label"] = frame["completion"]
     frame["record_id"] = frame["group"] = [f"faq.jsonl#{number}" for number in range(len(frame))]
     frame["split"] = ["train"] * 40 + ["validation"] * 10 + ["test"] * 10
-
-    def build(out: Path) -> dict[str, Any]:
-        frame.to_parquet(out / "data.parquet", index=False)
-        return {"rows": len(frame), "splits": {"train": 40, "validation": 10, "test": 10}, "parents": []}
-
-    return artifacts.publish(usecase="desk", kind="dataset", inputs={}, build=build)
+    return datasets.publish(frame.to_dict("records"), usecase="desk", like="faq")
 
 
 @pytest.mark.usefixtures("mlflow")
@@ -53,4 +48,4 @@ def test_the_shipped_use_case_trains_and_is_packaged(tmp_path: Path, tiny_model:
     release = package_release(usecase=str(path), trained=trained, base=base, dataset=dataset)
     assert "| answers | free text |" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="Only classification is measured so far"):
-        evaluate(usecase=str(path), dataset=dataset, subject="candidate", model=release)
+        evaluate(usecase=str(path), dataset=dataset, subject="candidate", model=release, asked_as=release)

@@ -16,6 +16,7 @@ from llmops_tasks.store import artifacts, objects
 from llmops_tasks.training.corrections import collect_corrections
 from llmops_tasks.training.preferences import tune_preferences
 from llmops_tasks.training.progress import Progress
+from tests.support import datasets
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 Make = Callable[..., dict[str, Any]]
@@ -24,18 +25,18 @@ SETTINGS = {"learning_rate": 5e-3, "epochs": 3, "min_pairs": 10}
 
 def _dataset(records: int = 60) -> ArtifactRef:
     """Reviewed notes: pain is urgent, all others are not."""
-    import pandas as pd
-
-    def build(out: Path) -> dict[str, Any]:
-        frame = pd.DataFrame({"record_id": [f"r{n}" for n in range(records)]})
-        frame["text"] = [f"note {n} {'with pain' if n % 2 else 'for a refill'}" for n in range(records)]
-        frame["label"] = ["urgent" if n % 2 else "non-urgent" for n in range(records)]
-        frame["completion"] = frame["label"].map({"urgent": " urgent", "non-urgent": " non"})
-        frame["split"] = ["test" if n % 10 == 9 else "train" for n in range(records)]
-        frame.to_parquet(out / "data.parquet", index=False)
-        return {"rows": records, "splits": frame["split"].value_counts().to_dict()}
-
-    return artifacts.publish(usecase="tiny", kind="dataset", inputs={"records": records}, build=build)
+    words = {"urgent": " urgent", "non-urgent": " non"}
+    rows = [
+        {
+            "record_id": f"r{n}",
+            "text": f"note {n} {'with pain' if n % 2 else 'for a refill'}",
+            "label": (label := "urgent" if n % 2 else "non-urgent"),
+            "completion": words[label],
+            "split": "test" if n % 10 == 9 else "train",
+        }
+        for n in range(records)
+    ]
+    return datasets.publish(rows)
 
 
 def _answer(date: str, records: range) -> None:
@@ -48,14 +49,17 @@ def _answer(date: str, records: range) -> None:
         pd.DataFrame({"record_id": [f"r{n}" for n in records], "label": given}).to_parquet(out / "predictions.parquet")
         return {"rows": len(records)}
 
-    at = f"{objects.store_uri()}/tiny/predictions/date={date}"
+    at = f"{objects.store_uri()}/tiny/predictions/date={date}/part-0001"
     artifacts.publish(usecase="tiny", kind="predictions", inputs={"date": date}, build=build, at=at)
+
+
+START: Any = {"kind": "base", "sha256": "0" * 64}
 
 
 def _pairs(usecase: str) -> ArtifactRef:
     _answer("2026-03-01", range(40))
     _answer("2026-03-02", range(40, 80))  # of these, twenty were reviewed
-    return collect_corrections(usecase=usecase, dataset=_dataset())
+    return collect_corrections(usecase=usecase, dataset=_dataset(), start=START)
 
 
 def test_pairs_are_the_answers_that_were_corrected(training: Make) -> None:
@@ -70,7 +74,7 @@ def test_pairs_are_the_answers_that_were_corrected(training: Make) -> None:
     assert frame.loc["r1", "chosen"] == " urgent" and frame.loc["r2", "chosen"] == " non"
     assert frame.loc["r1", "prompt"] == "Note: note 1 with pain\nPriority:"
     assert set(frame["split"]) == {"train", "validation"}
-    assert collect_corrections(usecase=usecase, dataset=_dataset()) == pairs
+    assert collect_corrections(usecase=usecase, dataset=_dataset(), start=START) == pairs
 
 
 def test_tuning_raises_the_held_out_preference_rate(training: Make) -> None:
@@ -202,27 +206,28 @@ def test_answers_of_a_time_with_other_labels_correct_nothing(training: Make, tmp
     (label,) = [label for label in raw["task"]["labels"] if label["name"] == "emergent"]
     label["name"] = "very urgent"
     raw["task"]["severe"] = ["very urgent"]
+    raw["gate"]["limits"] = raw["gate"]["limits"][:1]
     Path(usecase).write_text(yaml.safe_dump(raw), encoding="utf-8")
     with pytest.raises(DataError, match="0 corrected answers among 54 reviewed ones"):
-        collect_corrections(usecase=usecase, dataset=_dataset())
+        collect_corrections(usecase=usecase, dataset=_dataset(), start=START)
     assert pd.read_parquet(artifacts.fetch(pairs) / "pairs.parquet")["rejected"].notna().all()
 
 
 def test_too_few_corrections_are_said_with_their_number(training: Make) -> None:
     usecase = training(start="champion", dropout=0.0, preferences=SETTINGS)["usecase"]
     with pytest.raises(DataError, match=r"0 corrected answers among 0 reviewed ones; .* asks for 10"):
-        collect_corrections(usecase=usecase, dataset=_dataset())
+        collect_corrections(usecase=usecase, dataset=_dataset(), start=START)
     _answer("2026-03-01", range(9))
     with pytest.raises(DataError, match="6 corrected answers among 9 reviewed ones"):
-        collect_corrections(usecase=usecase, dataset=_dataset())
+        collect_corrections(usecase=usecase, dataset=_dataset(), start=START)
 
 
 def test_without_the_choice_nothing_is_tuned(training: Make) -> None:
     with pytest.raises(InputError, match=r"has no 'finetune\.preferences'"):
-        collect_corrections(usecase=training()["usecase"], dataset=_dataset())
+        collect_corrections(usecase=training()["usecase"], dataset=_dataset(), start=START)
 
 
 def test_preferences_need_a_champion_to_start_from(training: Make) -> None:
     arguments = training(dropout=0.0, preferences=SETTINGS)
     with pytest.raises(ConfigError, match="preferences tune a champion"):
-        collect_corrections(usecase=arguments["usecase"], dataset=_dataset())
+        collect_corrections(usecase=arguments["usecase"], dataset=_dataset(), start=START)

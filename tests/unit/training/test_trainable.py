@@ -17,14 +17,15 @@ from llmops_tasks.data.augment import augmented
 from llmops_tasks.errors import BudgetError, InputError, LLMOpsError, TrainingError
 from llmops_tasks.models import loading, precision
 from llmops_tasks.models.generator import open_generator
+from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.release.packaging import package_release
 from llmops_tasks.store import artifacts, objects
 from llmops_tasks.training import curriculum, loop, processes, trainable
 from llmops_tasks.training import finetuning as room
 from llmops_tasks.training.examples import Example, blocks, encode
 from llmops_tasks.training.finetuning import finetune
-from tests.support import tiny
-from tests.unit.training.conftest import dataset_of, small_dataset
+from tests.support import datasets, tiny
+from tests.unit.training.conftest import small_dataset
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 Make = Callable[..., dict[str, Any]]
@@ -246,7 +247,7 @@ def test_other_use_cases_are_learnt_too(
     )
     monkeypatch.setenv("LLMOPS_USECASES", str(folder))
     other = small_dataset(24, 6, "other", (" red", " green", " blue", " white"))
-    exam = encode(config.load(str(path)), _tokenizer(training()), curriculum.rows(other, "validation"))
+    exam = encode(of_usecase(config.load(str(path))), _tokenizer(training()), curriculum.rows(other, "validation"))
     losses = []
     for mix in ({}, {"other": 1.0}):
         arguments = training(learning_rate=0.02, dropout=0.0, epochs=2, mix=mix)
@@ -267,11 +268,11 @@ def test_made_up_records_teach_other_words(training: Make) -> None:
     own = [{**row, "completion": row["label"], "split": "train"} for row in rows(written)]
     arguments, losses = training(method="full", learning_rate=0.003, epochs=8), []
     exam = encode(
-        config.load(arguments["usecase"]),
+        of_usecase(config.load(arguments["usecase"])),
         _tokenizer(arguments),
         [{**row, "completion": row["label"]} for row in rows(others)],
     )
     for made in (own, augmented(own, Augment(paraphrase=words))):
-        arguments["dataset"] = dataset_of([*made, *({**row, "split": "validation"} for row in own[:4])])
+        arguments["dataset"] = datasets.publish([*made, *({**row, "split": "validation"} for row in own[:4])])
         losses.append(_loss_on(_package(arguments, finetune(**arguments)), exam))
     assert losses[1] < losses[0] - 0.5
