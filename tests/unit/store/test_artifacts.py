@@ -18,7 +18,7 @@ import pytest
 
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import ConflictError, IntegrityError, StorageError
-from llmops_tasks.store import artifacts, digests, objects
+from llmops_tasks.store import artifacts, digests, objects, scratch
 
 
 def _build(text: str = "rows", calls: list[int] | None = None) -> Callable[[Path], dict[str, Any]]:
@@ -266,7 +266,7 @@ def test_a_full_disk_is_told_from_other_failures_of_a_build(code: int, kind: typ
 
 # ---------------------------------------------------------------- what killed processes leave
 
-A_DAY_AGO = time.time() - artifacts.STALE - 60
+A_DAY_AGO = time.time() - scratch.STALE - 60
 
 
 def _left_by_a_killed_process(home: Path) -> Path:
