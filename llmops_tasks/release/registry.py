@@ -73,8 +73,8 @@ def find_champion(*, usecase: str, version: str | None = None) -> dict[str, Any]
     """Who serves now, resolved once; or, with `version`, what was promoted under that number.
 
     Returns:
-        {version, release, dataset, report, seq, ledger_head}; version is None before the first promotion. `ledger_head`
-        is where the ledger ended: who keeps it is a witness of that.
+        {version, release, dataset, report, seq, head}; version is None before the first promotion. `head` is where the
+        ledger ended: who keeps it is a witness of that.
 
     Raises:
         ReleaseError: if that version was never promoted.
@@ -87,7 +87,7 @@ def _champion(end: Head, usecase: str, version: str | None = None) -> dict[str, 
     known = entry["body"] if entry else dict.fromkeys(("version", "release", "dataset", "report"))
     found = {name: known[name] for name in ("version", "release", "dataset", "report")}
     seen = {"seq": end.seq, "sha256": end.sha256}
-    return found | {"seq": entry["seq"] if entry else 0, "ledger_head": seen}
+    return found | {"seq": entry["seq"] if entry else 0, "head": seen}
 
 
 def _serving(end: Head) -> LedgerEntry | None:

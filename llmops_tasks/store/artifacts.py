@@ -253,17 +253,22 @@ def _place(uri: str, manifest: dict[str, Any], name: str) -> str:
     return f"{uri}/{manifest['attempt']}/{name}"
 
 
-def read(uri: str, name: str) -> bytes:
-    """One small file of the artifact at an address, verified; nothing else is fetched.
+def read(ref: ArtifactRef | str, name: str) -> bytes:
+    """One small file of an artifact, checked; nothing else is brought here.
+
+    Args:
+        ref: the artifact, or its address.
+        name: the file's path in it.
 
     Raises:
-        StorageError: if there is no such artifact or file, or its bytes are not those of the manifest.
+        IntegrityError: if it is absent, or its bytes are not those of the manifest.
     """
+    uri = ref if isinstance(ref, str) else ref["uri"]
     manifest = _checked_manifest(uri)
-    if name not in manifest["files"]:
-        raise StorageError(f"'{uri}' has no file '{name:.80}'. It has: {sorted(manifest['files'])[:9]}.")
-    data = objects.read_bytes(_place(uri, manifest, name))
-    if digest(data) != manifest["files"][name]["sha256"]:
+    entry = manifest["files"].get(name)
+    data = objects.read_bytes(_place(uri, manifest, name)) if entry else b""
+    same = isinstance(ref, str) or manifest["sha256"] == ref["sha256"]
+    if entry is None or digest(data) != entry["sha256"] or not same:
         raise IntegrityError(f"'{uri}/{name}' is damaged or absent. Restore it, or make the artifact again.")
     return data
 
