@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import stat
 import threading
 import time
@@ -501,27 +500,6 @@ def test_a_full_disk_is_told_from_other_failures_of_a_build(code: int, kind: typ
 # ---------------------------------------------------------------- what killed processes leave
 
 A_DAY_AGO = time.time() - scratch.STALE - 60
-
-
-def _left_by_a_killed_process(home: Path) -> Path:
-    if os.fork() == 0:
-        with artifacts.scratch() as folder:
-            (folder / "half.txt").write_text("half")
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.wait()
-    (left,) = (home / "tmp").iterdir()
-    return left
-
-
-def test_a_killed_process_s_folder_is_removed_a_day_later_and_one_in_use_is_not(home: Path) -> None:
-    left = _left_by_a_killed_process(home)
-    with artifacts.scratch() as used:
-        assert (left / "work" / "half.txt").exists()  # somebody may want to look at it
-        for folder in (left, used.parent):
-            os.utime(folder, (A_DAY_AGO, A_DAY_AGO))
-        with artifacts.scratch():
-            assert not left.exists()
-            assert used.exists()  # a training may take longer than a day
 
 
 def test_what_was_never_published_is_removed_a_day_later(home: Path) -> None:
