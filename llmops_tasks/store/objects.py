@@ -40,8 +40,7 @@ def home() -> Path:
     os.umask(os.umask(0o077) | 0o077)
     try:
         private_folder(path)
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o700)
+        _close(path)
     except PermissionError as exc:
         raise StorageError(
             f"'{path}' cannot be made, or is open to others and not ours to close ({exc.strerror}). Run "
@@ -50,6 +49,17 @@ def home() -> Path:
     except OSError as exc:
         raise _full(path, exc) from exc
     return path
+
+
+def _close(path: Path) -> None:
+    """Take a folder's rights from others; root's group may keep its own, by which containers run as any user."""
+    found = path.stat()
+    if found.st_mode & 0o077:
+        try:
+            path.chmod(0o700)
+        except PermissionError:
+            if found.st_mode & 0o007 or found.st_gid != 0:
+                raise
 
 
 def private_folder(path: Path) -> None:
