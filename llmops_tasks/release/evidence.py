@@ -62,16 +62,18 @@ def check_recorded(end: Head, candidate: dict[str, Any], verdict: Verdict, appro
         )
 
 
-def check_champion(end: Head, expected: str | None) -> None:
+def check_champion(end: Head, expected: str | None, since: str = "the verdict") -> None:
     """Refuse if somebody else was promoted since.
 
     Raises:
         ReleaseError: in that case.
     """
     change = end.last(ledger.CHANGE)
-    if (change["body"]["version"] if change else None) != expected:
+    serves = change["body"]["version"] if change else None
+    if serves != expected:
         raise ReleaseError(
-            "Another version was promoted since the verdict. Run the evaluation again, against the new champion."
+            f"Another version was promoted since {since}: {serves} serves, not {expected}. "
+            "Look at what serves now, and do it again: evaluate against it, or roll back from it."
         )
 
 

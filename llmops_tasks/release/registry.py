@@ -225,7 +225,7 @@ def _roll_back(usecase: str, last: LedgerEntry, target: str, why: dict[str, Any]
     made = {"version": target, "previous": last["body"]["version"], "promotion": pinned, **why}
 
     def body(end: Head) -> dict[str, Any]:
-        proof.check_champion(end, last["body"]["version"])
+        proof.check_champion(end, last["body"]["version"], since="the rollback began")
         return made
 
     ledger.append(usecase=usecase, kind="rollback", once=f"after {last['seq']} to {target}", body=body)

@@ -79,7 +79,7 @@ def _number(folder: str, name: str) -> int:
     found = _NAME.fullmatch(name)
     if not found or address("", int(found[2])) != f"/{name}":
         raise IntegrityError(
-            f"'{folder}/{name}' is none of ours: expected are <block>/<number>.json. If it was written by a version "
-            "before 0.2, move the folder away and begin anew; else restore the folder from its copy."
+            f"'{folder}/{name}' is none of ours: expected are <block>/<number>.json. If it is from before this layout, "
+            "move the folder away and begin anew; else restore the folder from its copy."
         )
     return int(found[2])

@@ -106,26 +106,27 @@ def test_a_forged_thread_is_named() -> None:
 # ---------------------------------------------------------------- the end of the chain
 
 
-def _answered(usecase: str, head: Any) -> None:
-    """A day that was answered while the ledger ended like this."""
+def _answered(usecase: str, head: Any, part: str = "date=2026-03-30") -> None:
+    """A day, or a part of one, that was answered while the ledger ended like this."""
 
     def build(out: Path) -> dict[str, Any]:
         (out / "predictions.parquet").write_bytes(b"rows")
         return {"rows": 1, "ledger_head": head}
 
-    at = f"{objects.store_uri()}/{usecase}/predictions/date=2026-03-30"
+    at = f"{objects.store_uri()}/{usecase}/predictions/{part}"
     artifacts.publish(usecase=usecase, kind="predictions", inputs={"head": head}, build=build, at=at)
 
 
+@pytest.mark.parametrize("part", ["date=2026-03-30", "date=2026-03-30/part-0002"])
 @pytest.mark.parametrize("cut", [1, 2])
-def test_a_removed_end_is_named_by_the_predictions_that_saw_it(cut: int) -> None:
+def test_a_removed_end_is_named_by_the_predictions_that_saw_it(cut: int, part: str) -> None:
     files = _fill(5)
-    _answered("triage", ledger.head(usecase="triage"))
+    _answered("triage", ledger.head(usecase="triage"), part)
     assert ledger.verify_ledger(usecase="triage")["witnesses"] == 1
     for path in files[-cut:]:
         path.unlink()
     with pytest.raises(
-        IntegrityError, match=f"ledger ends at entry {5 - cut}, but the predictions of date=2026-03-30 saw entry 5"
+        IntegrityError, match=f"ledger ends at entry {5 - cut}, but the predictions of {part} saw entry 5"
     ):
         ledger.verify_ledger(usecase="triage")
 

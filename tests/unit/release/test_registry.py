@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -128,6 +129,24 @@ def test_rollback_to_a_given_version_works_forth_and_back() -> None:
     assert rolled_back(version="3")["version"] == "3"
     assert rolled_back(version="1")["version"] == "1"
     assert changes()[3:] == [("rollback", "1"), ("rollback", "3"), ("rollback", "1")]
+
+
+def test_a_promotion_that_slips_in_before_a_rollback_is_written_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the rollback would remove from service what nobody had seen."""
+    promoted(registered(1))
+    promoted(registered(2))
+    third = registered(3)
+    evidence, append = judged(third), ledger.append
+
+    def slipping(**given: Any) -> Any:
+        monkeypatch.setattr(ledger, "append", append)
+        promoted(third, evidence)
+        return append(**given)
+
+    monkeypatch.setattr(ledger, "append", slipping)
+    with pytest.raises(ReleaseError, match="promoted since the rollback began: 3 serves, not 2"):
+        rolled_back()
+    assert changes()[-1] == ("promotion", "3")
 
 
 def test_after_a_rollback_the_next_promotion_builds_on_who_serves() -> None:
