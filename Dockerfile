@@ -25,7 +25,7 @@ RUN pip install --no-cache-dir ${PIP_EXTRA} \
 RUN python -c "import asyncpg, flask_appbuilder, great_expectations, mlflow, peft, psycopg2, torch, transformers"
 
 # New named volumes take owner and mode from these folders. Group 0 may write, so any AIRFLOW_UID can.
-RUN mkdir -p var mlartifacts && chmod g=u var mlartifacts
+RUN mkdir -p var mlartifacts && chmod g=u,o= var mlartifacts
 
 COPY --chown=airflow:root llmops_tasks llmops_tasks
 COPY --chown=airflow:root dags dags

@@ -51,12 +51,17 @@ def paired(
         rows.append(row)
     return {
         "ratio": round(statistics.median(row["theirs"] / row["ours"] for row in rows), 2),
-        "ours": round(statistics.median(row["ours"] for row in rows), 3),
-        "theirs": round(statistics.median(row["theirs"] for row in rows), 3),
-        "pairs": [[round(row["ours"], 3), round(row["theirs"], 3)] for row in rows],
+        "ours": short(statistics.median(row["ours"] for row in rows)),
+        "theirs": short(statistics.median(row["theirs"] for row in rows)),
+        "pairs": [[short(row["ours"]), short(row["theirs"])] for row in rows],
         "n": n,
         "calibration_gflops": round(statistics.median(speeds), 1),
     }
+
+
+def short(figure: float) -> float:
+    """Three decimals, and of what is smaller three digits."""
+    return round(figure, 3) if figure >= 0.1 else float(f"{figure:.3g}")
 
 
 def report(bench: str, peer: str, unit: str, goal: float, figures: dict[str, Any]) -> None:

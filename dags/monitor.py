@@ -18,7 +18,7 @@ from llmops_dags.stage import MEASURED, stage
 
 from llmops_tasks.config import UseCase
 from llmops_tasks.monitoring import decide_for_days, first_retraining, measure_drift_of_days
-from llmops_tasks.release import add_champions, read_ledger, record_decisions
+from llmops_tasks.release import add_champions, find_retrainings, record_decisions
 
 
 @stage(
@@ -28,7 +28,7 @@ def dags(usecase: str, case: UseCase) -> None:
     """Wire one use case."""
     days = task(add_champions)(usecase=usecase, events=received_all(assets_of(usecase).predictions))
     drifts = task(measure_drift_of_days, task_id="measure")(usecase=usecase, days=days)
-    history = task(read_ledger, task_id="history")(usecase=usecase, kind="retrain")
+    history = task(find_retrainings, task_id="history")(usecase=usecase, drifts=drifts)
     decisions = task(decide_for_days, task_id="decide")(usecase=usecase, drifts=drifts, history=history)
     recorded = task(record_decisions)(usecase=usecase, decisions=decisions)
     reason: Any = task.short_circuit(first_retraining)(decisions=recorded)

@@ -162,12 +162,20 @@ class Selected(TypedDict):
     evidence_sha256: str
 
 
+class LedgerLink(TypedDict):
+    """One entry, named by its number and pinned by its digest."""
+
+    seq: int
+    sha256: str
+
+
 class LedgerEntry(TypedDict):
     """One link of the hash chain."""
 
     seq: int
     previous_sha256: str
-    kind: str  # gate | approval | promotion | rollback | retrain | base_model_selection
-    time: str  # ISO 8601, UTC
+    last: dict[str, LedgerLink]  # the newest entry of each thread before this one: a question needs no search
+    kind: str  # registration | gate | approval | promotion | rollback | retrain | base_model_selection
+    time: str  # ISO 8601, UTC; for people, order is the sequence
     body: dict[str, Any]
     sha256: str

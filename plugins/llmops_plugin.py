@@ -15,7 +15,7 @@ from fastapi import Depends, FastAPI, HTTPException, Response
 from llmops_links import PREFIX, DataDocs, MLflowRun, Report
 
 from llmops_tasks.errors import StorageError
-from llmops_tasks.store import objects
+from llmops_tasks.store import artifacts, objects
 
 PAGES = {
     "validated": re.compile(r"data_docs/index\.html"),
@@ -42,7 +42,7 @@ def page(usecase: str, kind: str, key: str, name: str) -> Response:
     if not allowed or ".." in name.split("/"):
         raise HTTPException(404, "There is no such page.")
     try:
-        content = objects.read_bytes(f"{objects.store_uri()}/{usecase}/{kind}/{key}/{name}")
+        content = artifacts.read(f"{objects.store_uri()}/{usecase}/{kind}/{key}", name)
     except StorageError as exc:
         raise HTTPException(404, "There is no such page.") from exc
     kind_of_text = "text/plain" if name.endswith(".md") else mimetypes.guess_type(name)[0] or "application/octet-stream"

@@ -192,8 +192,10 @@ def activations(*, model: Any, shared: Shared, sequences: list[list[int]]) -> li
         sequences: token ids; none empty.
     """
     result: list[torch.Tensor] = []
-    artifacts.drop_unused(usecase=shared.usecase, kind="activations", days=KEEP_DAYS)
-    for inputs, shard in _shards(model, shared.cut, sequences):
+    shards = list(_shards(model, shared.cut, sequences))
+    needed = [artifacts.address(shared.usecase, "activations", digests.digest(inputs)) for inputs, _ in shards]
+    artifacts.drop_unused(usecase=shared.usecase, kind="activations", days=KEEP_DAYS, needed=needed)
+    for inputs, shard in shards:
         build = partial(_run_shard, model, shared.cut, shard)
         ref = artifacts.publish(usecase=shared.usecase, kind="activations", inputs=inputs, build=build)
         artifacts.mark_used(ref)

@@ -11,12 +11,14 @@ VERBS = {
     "add_champions": "registry",  # answered days with the release that answered each
     "promote": "registry",  # an approved candidate becomes the champion
     "rollback": "registry",  # back to an earlier champion
+    "rebuild_registry": "rebuild",  # MLflow's versions and aliases again, from ledger and store alone
     "record_entry": "ledger",  # an entry in the ledger, once
-    "record_verdict": "ledger",  # what the gate said
-    "record_approval": "ledger",  # what a person answered
-    "record_decisions": "ledger",  # decisions to retrain, or not to
-    "record_selection": "ledger",  # the choice of a base model
+    "record_verdict": "records",  # what the gate said
+    "record_approval": "records",  # what a person answered
+    "record_decisions": "records",  # decisions to retrain, or not to
+    "record_selection": "records",  # the choice of a base model
+    "find_retrainings": "records",  # decisions to retrain that still hold others back
     "read_ledger": "ledger",  # entries in order, the chain verified
-    "verify_ledger": "ledger",  # is the whole chain intact?
+    "verify_ledger": "ledger",  # is the whole chain intact, its end included?
 }
 __getattr__ = lazily(__name__, VERBS)

@@ -2,120 +2,101 @@
 
 An entry is written by a conditional PUT at the next sequence number, which makes it a compare-and-set: of
 two writers one wins, the other reads on and tries again. Order is the sequence, never the clock.
+
+Each entry names, with their digests, the newest entry of every thread before it (each kind, and a few more), so that
+the head answers "who serves" and "what was decided last" in a fixed number of requests, however long the chain is.
+A decision is written once: first a mark by its name is created, which says from which number on its entry can be
+(`claimed`), then the entry. Whoever comes later, even beside a writer thought dead, looks there before it writes.
+
+The head alone is verified on the way; `verify_ledger` reads everything, and asks witnesses whether the end is missing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from llmops_tasks import config
-from llmops_tasks.contracts import LedgerEntry, Selected, Verdict
-from llmops_tasks.errors import ConflictError, InputError, IntegrityError
-from llmops_tasks.store import digests, objects
+from llmops_tasks.contracts import LedgerEntry, LedgerLink
+from llmops_tasks.errors import ConflictError, InputError, IntegrityError, LLMOpsError
+from llmops_tasks.release import witnesses
+from llmops_tasks.store import digests, journal, objects
 
 log = logging.getLogger(__name__)
-KINDS = ("gate", "approval", "promotion", "rollback", "retrain", "base_model_selection")
+KINDS = ("registration", "gate", "approval", "promotion", "rollback", "retrain", "base_model_selection")
+CHANGE, RETRAINING = "change of champion", "retraining"  # threads beside the kinds
 GENESIS = "0" * 64
-_TRIES = 50
+_TRIES = 500
+_RESTORE = "Restore the ledger from its copy."
 
 
-def record_entry(*, usecase: str, kind: str, body: dict[str, Any], once: str) -> LedgerEntry:
-    """Append an entry, unless one with the same `once` is there: a retried task adds nothing.
+class Head(NamedTuple):
+    """The end of a ledger, as it was seen."""
 
-    Args:
-        usecase: whose ledger.
-        kind: one of KINDS.
-        body: what was decided, on what evidence; digests and numbers, no record text.
-        once: identifies the decision.
+    name: str  # of the use case
+    entry: LedgerEntry | None
+
+    @property
+    def seq(self) -> int:
+        """Its number; 0 before the first entry."""
+        return self.entry["seq"] if self.entry else 0
+
+    @property
+    def sha256(self) -> str:
+        """Its digest, which pins all entries before it."""
+        return self.entry["sha256"] if self.entry else GENESIS
+
+    def links(self) -> dict[str, LedgerLink]:
+        """The newest entry of every thread."""
+        if self.entry is None:
+            return {}
+        here: LedgerLink = {"seq": self.seq, "sha256": self.sha256}
+        return self.entry["last"] | {thread: here for thread in _threads(self.entry["kind"], self.entry["body"])}
+
+    def walk(self, thread: str) -> Iterator[LedgerEntry]:
+        """A thread's entries, the newest first; each pinned by the one after it."""
+        link = self.links().get(thread)
+        while link:
+            yield (entry := _linked(self.name, link))
+            link = entry["last"].get(thread)
+
+    def last(self, thread: str) -> LedgerEntry | None:
+        """The newest entry of a thread."""
+        return next(self.walk(thread), None)
+
+
+def _threads(kind: str, body: dict[str, Any]) -> list[str]:
+    more = [CHANGE] * (kind in ("promotion", "rollback")) + [RETRAINING] * (kind == "retrain" and body["retrain"])
+    return [kind, *more]
+
+
+# ---------------------------------------------------------------- reading
+
+
+def newest(usecase: str) -> Head:
+    """The end of the ledger; two requests.
 
     Raises:
-        InputError: if the kind is unknown.
-        IntegrityError: if the chain is damaged; nothing is appended to a damaged chain.
+        IntegrityError: if the last entry is damaged.
     """
-    return append(usecase=usecase, kind=kind, body=body, once=once, check=lambda chain: None)
-
-
-def append(
-    *, usecase: str, kind: str, body: dict[str, Any], once: str, check: Callable[[list[LedgerEntry]], None]
-) -> LedgerEntry:
-    """`record`, with a condition: `check` sees the very chain that the entry would follow, and may refuse by raising.
-
-    As the entry is written at the next number or not at all, nothing can come between the check and the entry.
-    """
-    if kind not in KINDS:
-        raise InputError(f"Ledger kind '{kind}' is unknown. Allowed: {list(KINDS)}.")
     name = config.usecase_name(usecase)
-    for _ in range(_TRIES):
-        chain = read_ledger(usecase=usecase)
-        for entry in chain:
-            if entry["kind"] == kind and entry["body"].get("once") == once:
-                return entry
-        check(chain)
-        entry = _next(chain, kind, {**body, "once": once})
-        try:
-            objects.create(_uri(name, entry["seq"]), digests.canonical(entry))
-        except ConflictError:
-            continue
-        log.info("ledger %d: %s", entry["seq"], kind)
-        return entry
-    raise ConflictError(f"The ledger of '{name}' was busy for {_TRIES} tries; nothing was written. Try again.")
+    seq = journal.last(_folder(name))
+    return Head(name, _read(name, seq) if seq else None)
 
 
-def record_verdict(*, usecase: str, verdict: Verdict) -> LedgerEntry:
-    """Record what the gate said; the same verdict on the same evidence once."""
-    once = digests.digest([verdict["evidence_sha256"], verdict["policy_sha256"], verdict.get("candidate_version")])
-    return record_entry(usecase=usecase, kind="gate", body={"verdict": verdict}, once=once)
+def head(*, usecase: str) -> LedgerLink:
+    """Number and digest of the last entry: what a witness outside of the ledger keeps."""
+    end = newest(usecase)
+    return {"seq": end.seq, "sha256": end.sha256}
 
 
-def record_approval(
-    *, usecase: str, candidate: dict[str, Any], verdict: Verdict, champion: dict[str, Any], response: dict[str, Any]
-) -> dict[str, Any]:
-    """Record a person's answer, bound to the evidence and the champion it was given for.
-
-    Args:
-        usecase: name or YAML path.
-        candidate: what was asked about.
-        verdict: what was shown.
-        champion: who served then.
-        response: of Airflow's approval: `chosen_options`, `responded_by_user`, `responded_at`.
-    """
-    user = response.get("responded_by_user") or {}
-    body = {
-        "choice": response["chosen_options"][0],
-        "by": user.get("name") or user.get("id") or "nobody: time ran out",
-        "at": str(response.get("responded_at")),
-        "version": candidate["version"],
-        "evidence_sha256": verdict["evidence_sha256"],
-        "champion_version": champion["version"],
-    }
-    return record_entry(usecase=usecase, kind="approval", body=body, once=digests.digest(body))["body"]
-
-
-def record_decisions(*, usecase: str, decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Record retraining decisions, yes or no; returns them."""
-    for decision in decisions:
-        record_entry(usecase=usecase, kind="retrain", body=decision, once=decision["once"])
-    return decisions
-
-
-def record_selection(*, usecase: str, decision: Selected) -> LedgerEntry:
-    """Record which base model was chosen; the same choice on the same evidence once."""
-    once = digests.digest([decision["evidence_sha256"], decision["policy_sha256"]])
-    return record_entry(usecase=usecase, kind="base_model_selection", body={"decision": decision}, once=once)
-
-
-def _next(chain: list[LedgerEntry], kind: str, body: dict[str, Any]) -> LedgerEntry:
-    seq, previous = (chain[-1]["seq"] + 1, chain[-1]["sha256"]) if chain else (1, GENESIS)
-    time = datetime.now(UTC).isoformat(timespec="seconds")
-    head = {"seq": seq, "previous_sha256": previous, "kind": kind, "time": time, "body": body}
-    return cast(LedgerEntry, {**head, "sha256": digests.digest(head)})
-
-
-def _uri(name: str, seq: int) -> str:
-    return f"{objects.store_uri()}/{name}/ledger/{seq:08d}.json"
+def find_entry(*, usecase: str, kind: str, once: str) -> LedgerEntry | None:
+    """The entry of a decision, or None; two requests, as a rule."""
+    name = config.usecase_name(usecase)
+    start = _claimed(name, kind, once)
+    return None if start is None else next((e for e in _from(name, start) if _is(e, kind, once)), None)
 
 
 def read_ledger(*, usecase: str, kind: str | None = None) -> list[LedgerEntry]:
@@ -125,33 +106,181 @@ def read_ledger(*, usecase: str, kind: str | None = None) -> list[LedgerEntry]:
         IntegrityError: naming the first entry that is damaged, missing or out of order.
     """
     name = config.usecase_name(usecase)
+    end = Head(name, None)
     chain: list[LedgerEntry] = []
-    for expected, uri in enumerate(objects.find(f"{objects.store_uri()}/{name}/ledger/*.json"), start=1):
-        entry = cast(LedgerEntry, objects.read_json(uri))
-        _check(entry, expected, chain[-1]["sha256"] if chain else GENESIS)
+    for expected, seq in enumerate(journal.numbers(_folder(name)), start=1):
+        entry = _read(name, seq)
+        if entry is None or (seq, entry["previous_sha256"], entry["last"]) != (expected, end.sha256, end.links()):
+            raise IntegrityError(f"Ledger entry {expected} is missing, moved or reordered. {_RESTORE}")
         chain.append(entry)
+        end = Head(name, entry)
     return [entry for entry in chain if kind in (None, entry["kind"])]
 
 
-def _check(entry: LedgerEntry, expected: int, previous: str) -> None:
-    head = {name: value for name, value in entry.items() if name != "sha256"}
-    if entry.get("seq") != expected or entry.get("previous_sha256") != previous:
-        raise IntegrityError(
-            f"Ledger entry {expected} is missing, moved or reordered. Restore the ledger from its copy."
-        )
-    if digests.digest(head) != entry.get("sha256"):
-        raise IntegrityError(
-            f"Ledger entry {expected} was changed after it was written. Restore the ledger from its copy."
-        )
-
-
-def current_version(chain: list[LedgerEntry]) -> str | None:
-    """Who is champion after these entries."""
-    changes = [entry for entry in chain if entry["kind"] in ("promotion", "rollback")]
-    return str(changes[-1]["body"]["version"]) if changes else None
-
-
 def verify_ledger(*, usecase: str) -> dict[str, Any]:
-    """Check the whole chain; returns how long it is and its head's digest."""
-    chain = read_ledger(usecase=usecase)
-    return {"entries": len(chain), "head_sha256": chain[-1]["sha256"] if chain else GENESIS}
+    """Check the whole chain, and hold it against what witnesses outside of it saw (MLflow, predictions).
+
+    Returns:
+        {entries, head_sha256, witnesses}: how long it is, its head's digest, and how many witnesses were heard.
+
+    Raises:
+        IntegrityError: naming the first bad entry, or the witness that saw one which is gone.
+    """
+    name, chain = config.usecase_name(usecase), read_ledger(usecase=usecase)
+    heard = witnesses.heard(name)
+    witnesses.check(chain, heard)
+    return {"entries": len(chain), "head_sha256": chain[-1]["sha256"] if chain else GENESIS, "witnesses": len(heard)}
+
+
+def _folder(name: str) -> str:
+    return f"{objects.store_uri()}/{name}/ledger"
+
+
+def _read(name: str, seq: int) -> LedgerEntry | None:
+    """The entry with this number, if there is one; its own digest is checked."""
+    data = objects.read_if_there(uri := journal.address(_folder(name), seq))
+    if data is None:
+        return None
+    entry = cast(LedgerEntry, objects.parsed(uri, data))
+    content = {key: value for key, value in entry.items() if key != "sha256"}
+    if digests.digest(content) != entry.get("sha256"):
+        raise IntegrityError(f"Ledger entry {seq} was changed after it was written. {_RESTORE}")
+    if entry["seq"] != seq:
+        raise IntegrityError(f"Ledger entry {seq} is missing, moved or reordered. {_RESTORE}")
+    return entry
+
+
+def _linked(name: str, link: LedgerLink) -> LedgerEntry:
+    entry = _read(name, link["seq"])
+    if entry is None or entry["sha256"] != link["sha256"]:
+        raise IntegrityError(f"Ledger entry {link['seq']} is missing, or another than a later one names. {_RESTORE}")
+    return entry
+
+
+def entry_at(end: Head, link: LedgerLink) -> LedgerEntry:
+    """The entry that another one names.
+
+    Raises:
+        IntegrityError: if it is gone or has become another.
+    """
+    return _linked(end.name, link)
+
+
+def _from(name: str, seq: int) -> Iterator[LedgerEntry]:
+    """Entries from a number on."""
+    while (entry := _read(name, seq)) is not None:
+        yield entry
+        seq += 1
+
+
+def _is(entry: LedgerEntry, kind: str, once: str) -> bool:
+    return entry["kind"] == kind and entry["body"].get("once") == once
+
+
+# ---------------------------------------------------------------- writing
+
+
+def append(
+    *,
+    usecase: str,
+    kind: str,
+    once: str,
+    body: Callable[[Head], dict[str, Any]],
+) -> LedgerEntry:
+    """Append an entry, unless one of this kind with the same `once` is there: a retried task adds nothing.
+
+    Args:
+        usecase: whose ledger.
+        kind: one of KINDS.
+        once: identifies the decision.
+        body: makes the body of the very end of the chain that the entry would follow, and may refuse by raising. As
+            the entry is written at the next number or not at all, nothing can come between what it saw and the entry.
+
+    Raises:
+        InputError: if the kind is unknown.
+        IntegrityError: if the end of the chain is damaged; nothing is appended to it.
+    """
+    if kind not in KINDS:
+        raise InputError(f"Ledger kind '{kind}' is unknown. Allowed: {list(KINDS)}.")
+    end = newest(usecase)
+    try:
+        body(end)  # what is refused leaves no mark
+    except LLMOpsError:
+        if (known := find_entry(usecase=usecase, kind=kind, once=once)) is not None:
+            return known
+        raise
+    return _append(end, _claim(end, kind, once), kind, once, body)
+
+
+def _append(end: Head, seq: int, kind: str, once: str, body: Callable[[Head], dict[str, Any]]) -> LedgerEntry:
+    """Go from the first number that the entry can have to the first free one, and write there."""
+    conflicts, is_free = 0, seq == end.seq + 1
+    while conflicts < _TRIES:
+        if is_free or (entry := _read(end.name, seq)) is None:
+            end = end if end.seq == seq - 1 else _end_at(end.name, seq - 1)
+            entry = _write(end, kind, {**body(end), "once": once})
+            conflicts += 1
+        if _is(entry, kind, once):
+            return entry
+        end, seq, is_free = Head(end.name, entry), seq + 1, False
+    raise ConflictError(f"The ledger of '{end.name}' was busy for {_TRIES} tries; nothing was written. Try again.")
+
+
+def _write(end: Head, kind: str, body: dict[str, Any]) -> LedgerEntry:
+    """Write the entry that follows; returns it, or the one that another writer put there first."""
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    chained = {"seq": end.seq + 1, "previous_sha256": end.sha256, "last": end.links()}
+    content = {**chained, "kind": kind, "time": time, "body": body}
+    entry = cast(LedgerEntry, {**content, "sha256": digests.digest(content)})
+    try:
+        objects.create(journal.address(_folder(end.name), end.seq + 1), digests.canonical(entry))
+    except ConflictError:
+        return cast(LedgerEntry, _end_at(end.name, end.seq + 1).entry)
+    log.info("ledger %d: %s", entry["seq"], kind)
+    return entry
+
+
+def _end_at(name: str, seq: int) -> Head:
+    """The ledger as it ended with this number."""
+    if seq and (entry := _read(name, seq)) is None:
+        raise IntegrityError(f"Ledger entry {seq} is gone: a mark says that the ledger went on after it. {_RESTORE}")
+    return Head(name, entry if seq else None)
+
+
+def _mark(name: str, kind: str, once: str) -> str:
+    return f"{objects.store_uri()}/{name}/ledger_once/{digests.digest([kind, once])}"
+
+
+def _claim(end: Head, kind: str, once: str) -> int:
+    """Mark a decision as about to be written; returns the first number that its entry can have, whoever writes it.
+
+    Nobody writes an entry without the mark, and the mark is never changed. So a process that was killed in between
+    loses nothing, and its retry, beside it if it lives after all, begins to look where it began to write.
+    """
+    try:
+        objects.create(_mark(end.name, kind, once), digests.canonical({"from": end.seq + 1}))
+        return end.seq + 1
+    except ConflictError:
+        return _claimed(end.name, kind, once) or end.seq + 1
+
+
+def _claimed(name: str, kind: str, once: str) -> int | None:
+    data = objects.read_if_there(uri := _mark(name, kind, once))
+    if data is None:
+        return None
+    start = objects.parsed(uri, data).get("from")
+    if not isinstance(start, int) or start < 1:
+        raise IntegrityError(f"'{uri}' was changed after it was written. {_RESTORE}")
+    return start
+
+
+def record_entry(*, usecase: str, kind: str, body: dict[str, Any], once: str) -> LedgerEntry:
+    """Append an entry whose body follows from nothing in the ledger; see `append`.
+
+    Args:
+        usecase: whose ledger.
+        kind: one of KINDS.
+        body: what was decided, on what evidence; digests and numbers, no record text.
+        once: identifies the decision.
+    """
+    return append(usecase=usecase, kind=kind, once=once, body=lambda end: body)

@@ -1,48 +1,34 @@
 """Artifacts: immutable folders with a manifest, addressed by everything they were made from.
 
 `publish` makes an artifact once and returns its reference; `fetch` gives a verified local copy.
-On a file system the whole folder appears by one rename; on S3 the manifest is written last, by a
-conditional PUT. What this module does not do: update or delete.
+On a file system the whole folder appears by one rename; on S3 the files are uploaded under a name of their own, and
+the manifest, which names it, is written last by a conditional PUT. What this module does not do: update or delete.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
-import os
 import secrets
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from llmops_tasks.contracts import SCHEMA_VERSION, ArtifactRef
 from llmops_tasks.errors import ConflictError, IntegrityError, StorageError
-from llmops_tasks.store import objects
+from llmops_tasks.store import attempts, cache, journal, objects
+from llmops_tasks.store.attempts import MANIFEST as MANIFEST
 from llmops_tasks.store.digests import canonical, digest, file_digest
-from llmops_tasks.store.objects import (
-    create,
-    download_file,
-    exists,
-    find,
-    fsync_path,
-    home,
-    is_s3,
-    local_path,
-    read_json,
-    remove_folder,
-    store_uri,
-    upload_file,
-)
+from llmops_tasks.store.objects import fsync_path, home, is_s3, local_path, private_folder, read_if_there, store_uri
+from llmops_tasks.store.scratch import FULL as FULL
+from llmops_tasks.store.scratch import scratch as scratch
+from llmops_tasks.store.scratch import sweep
 
 log = logging.getLogger(__name__)
-STALE = 24 * 3600  # seconds after which what a killed process left is removed
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk says that is full, for this user or this file
-MANIFEST = "_manifest.json"  # readers of Parquet folders pass over names with an underscore
+ORDERED = ("dataset",)  # kinds of which the newest is asked for: their order is kept in a journal
+DAY = 86_400  # seconds
 
 
 def address(usecase: str, kind: str, key: str) -> str:
@@ -57,14 +43,28 @@ def parent(ref: ArtifactRef) -> dict[str, str]:
 
 def at(uri: str) -> ArtifactRef | None:
     """The finished artifact at an address, or None."""
-    manifest = f"{uri}/{MANIFEST}"
-    return _ref(read_json(manifest)) if exists(manifest) else None
+    manifest = _manifest_at(uri)
+    return _ref(manifest) if manifest else None
+
+
+def _manifest_at(uri: str) -> dict[str, Any] | None:
+    data = read_if_there(f"{uri}/{MANIFEST}")
+    return None if data is None else cast(dict[str, Any], objects.parsed(f"{uri}/{MANIFEST}", data))
 
 
 def newest(usecase: str, kind: str) -> ArtifactRef | None:
-    """The artifact of a kind that was published last, or None."""
-    last = objects.newest(f"{store_uri()}/{usecase}/{kind}/*/{MANIFEST}")
-    return _ref(read_json(last)) if last else None
+    """The artifact of a kind in `ORDERED` that was published last, or None. Order is a number, never a time."""
+    folder = _order(usecase, kind)
+    for number in range(journal.last(folder), 0, -1):
+        entry = read_if_there(where := journal.address(folder, number))
+        manifest = _manifest_at(objects.parsed(where, entry)["uri"]) if entry else None
+        if manifest and manifest.get("number") == number:  # else it was begun and never finished, or removed since
+            return _ref(manifest)
+    return None
+
+
+def _order(usecase: str, kind: str) -> str:
+    return f"{store_uri()}/{usecase}/{kind}_order"
 
 
 def publish(
@@ -91,8 +91,12 @@ def publish(
     with scratch() as folder:
         meta = _built(build, folder, uri)
         manifest = _manifest(folder, uri, kind, key, meta)
+        if kind in ORDERED:  # before it is finished: what is finished has its place in the order
+            manifest["number"] = journal.push(_order(usecase, kind), canonical({"uri": uri}))
         (_publish_s3 if is_s3(uri) else _publish_files)(folder, manifest)
-    return _finished(uri, key) or _ref(manifest)
+    if (done := _finished(uri, key)) is None:
+        raise StorageError(f"'{uri}' was removed while it was published. Try again.")
+    return done
 
 
 def _built(build: Callable[[Path], dict[str, Any]], folder: Path, uri: str) -> dict[str, Any]:
@@ -108,9 +112,9 @@ def _built(build: Callable[[Path], dict[str, Any]], folder: Path, uri: str) -> d
 
 
 def _finished(uri: str, key: str) -> ArtifactRef | None:
-    if not exists(f"{uri}/{MANIFEST}"):
+    manifest = _manifest_at(uri)
+    if manifest is None:
         return None
-    manifest = read_json(f"{uri}/{MANIFEST}")
     if manifest["key"] != key:
         raise ConflictError(
             f"'{uri}' holds the result of other inputs ({manifest['key'][:12]}, now {key[:12]}). "
@@ -121,13 +125,27 @@ def _finished(uri: str, key: str) -> ArtifactRef | None:
 
 def _manifest(folder: Path, uri: str, kind: str, key: str, meta: dict[str, Any]) -> dict[str, Any]:
     files = {
-        str(path.relative_to(folder)): {"sha256": file_digest(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        name: {"sha256": file_digest(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in _names(folder, uri)
     }
     rows = meta.pop("rows", 0)
     head = {"uri": uri, "kind": kind, "key": key, "sha256": _content_digest(files), "schema_version": SCHEMA_VERSION}
     return head | {"rows": rows, "meta": meta, "files": files}
+
+
+def _names(folder: Path, uri: str) -> list[str]:
+    """The paths of all files in a folder.
+
+    Raises:
+        IntegrityError: if there is anything but files and folders; a link would lead out of what was checked.
+    """
+    paths = sorted(folder.rglob("*"))
+    for path in paths:
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise IntegrityError(
+                f"'{uri}' has '{path.relative_to(folder)}', which is neither file nor folder. Allowed: these two."
+            )
+    return [str(path.relative_to(folder)) for path in paths if path.is_file()]
 
 
 def _content_digest(files: dict[str, Any]) -> str:
@@ -142,8 +160,8 @@ def _publish_files(folder: Path, manifest: dict[str, Any]) -> None:
     target = local_path(manifest["uri"])
     staged = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sweep(target.parent.glob(".*.tmp"))
+        private_folder(target.parent)
+        sweep(target.parent.glob(".*.tmp"))
         (folder / MANIFEST).write_bytes(canonical(manifest))
         shutil.move(folder, staged)  # a rename when home and store share a file system
         for path in [*staged.rglob("*"), staged]:
@@ -163,114 +181,152 @@ def _publish_files(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def _publish_s3(folder: Path, manifest: dict[str, Any]) -> None:
-    for name in manifest["files"]:
-        upload_file(folder / name, f"{manifest['uri']}/{name}")
+    uri = manifest["uri"]
+    attempts.sweep(uri.rsplit("/", 1)[0])
+    manifest["attempt"] = attempts.upload(folder, uri, list(manifest["files"]))
     try:
-        create(f"{manifest['uri']}/{MANIFEST}", canonical(manifest))
+        objects.create(f"{uri}/{MANIFEST}", canonical(manifest))
     except ConflictError:
         log.info("another worker published %s first", manifest["key"][:12])
+        attempts.discard(uri, manifest["attempt"])
 
 
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A private folder (mode 0700) under `LLMOPS_HOME`, removed afterwards; a killed process's, by others a day later."""
-    with ExitStack() as stack:
-        try:
-            root = home() / "tmp"
-            root.mkdir(mode=0o700, exist_ok=True)
-            _sweep(root.iterdir())
-            outer = Path(tempfile.mkdtemp(dir=root))
-            stack.callback(shutil.rmtree, outer, ignore_errors=True)
-            stack.enter_context(_held(outer))
-            (folder := outer / "work").mkdir(mode=0o700)
-        except OSError as exc:
-            raise StorageError(
-                f"Cannot write below '{home()}': {exc.strerror}. Free space or mend permissions."
-            ) from exc
-        yield folder
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Lock a folder for as long as this process lives; a training may take longer than a day.
-
-    Raises:
-        BlockingIOError: if another process holds it.
-    """
-    with (folder / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-
-
-def _sweep(folders: Iterable[Path]) -> None:
-    """Remove what is a day old and held by nobody."""
-    for folder in folders:
-        with suppress(OSError):  # in use, or another sweeper was quicker
-            if time.time() - folder.stat().st_mtime > STALE:
-                with _held(folder):
-                    shutil.rmtree(folder)
+# ---------------------------------------------------------------- reading
 
 
 def fetch(ref: ArtifactRef) -> Path:
     """A local, verified copy of an artifact; `file://` artifacts are read in place.
 
     Raises:
-        IntegrityError: if a file is absent or its bytes are not those of the manifest.
+        IntegrityError: if a file is absent or its bytes are not those of the manifest, or there is one too many.
     """
+    return fetch_whole(ref)[0]
+
+
+def fetch_whole(ref: ArtifactRef) -> tuple[Path, dict[str, Any]]:
+    """`fetch`, and the manifest, which lies beside the files on a file system only."""
     folder, manifest = fetch_at(ref["uri"])
     if manifest["sha256"] != ref["sha256"]:
         raise IntegrityError(f"'{ref['uri']}' is {manifest['sha256'][:12]}, not {ref['sha256'][:12]} as referred to.")
-    return folder
+    return folder, manifest
 
 
 def fetch_at(uri: str) -> tuple[Path, dict[str, Any]]:
     """A local copy of the artifact at an address, every file checked against the manifest; and the manifest."""
-    manifest = cast(dict[str, Any], read_json(f"{uri}/{MANIFEST}"))
-    if _content_digest(manifest["files"]) != manifest["sha256"]:
-        raise IntegrityError(f"The manifest of '{uri}' was changed. Restore it, or make the artifact again.")
-    folder = _download(uri, manifest) if is_s3(uri) else local_path(uri)
+    manifest = _checked_manifest(uri)
+    if is_s3(uri):
+        pieces = {
+            name: cache.Piece(_place(uri, manifest, name), entry["sha256"], entry["bytes"])
+            for name, entry in manifest["files"].items()
+        }
+        return cache.local_copy(manifest["sha256"], pieces), manifest
+    folder = local_path(uri)
+    if extra := sorted({*_names(folder, uri)} - {*manifest["files"], MANIFEST}):
+        raise IntegrityError(f"'{uri}' has {extra[:3]}, which its manifest does not name. Remove what is not ours.")
     for name, entry in manifest["files"].items():
-        path = folder / name
-        if not path.is_file() or file_digest(path) != entry["sha256"]:
+        if not (folder / name).is_file() or file_digest(folder / name) != entry["sha256"]:
             raise IntegrityError(f"'{uri}/{name}' is damaged or absent. Restore it, or make the artifact again.")
     return folder, manifest
 
 
-def read(ref: ArtifactRef, name: str) -> bytes:
+def _checked_manifest(uri: str) -> dict[str, Any]:
+    manifest = cast(dict[str, Any], objects.read_json(f"{uri}/{MANIFEST}"))
+    if any(not _is_inside(name) for name in manifest["files"]):
+        raise IntegrityError(f"The manifest of '{uri}' names a file outside its folder. Nothing of it was read.")
+    if _content_digest(manifest["files"]) != manifest["sha256"]:
+        raise IntegrityError(f"The manifest of '{uri}' was changed. Restore it, or make the artifact again.")
+    return manifest
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a path stays in the folder it is relative to."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _place(uri: str, manifest: dict[str, Any], name: str) -> str:
+    """Where a file of an artifact is."""
+    if not is_s3(uri):
+        return f"{uri}/{name}"
+    if not attempts.is_name(manifest.get("attempt")):
+        raise IntegrityError(f"The manifest of '{uri}' names no attempt. Restore it, or make the artifact again.")
+    return f"{uri}/{manifest['attempt']}/{name}"
+
+
+def read(ref: ArtifactRef | str, name: str) -> bytes:
     """One small file of an artifact, checked; nothing else is brought here.
+
+    Args:
+        ref: the artifact, or its address.
+        name: the file's path in it.
 
     Raises:
         IntegrityError: if it is absent, or its bytes are not those of the manifest.
     """
-    manifest = cast(dict[str, Any], read_json(f"{ref['uri']}/{MANIFEST}"))
+    uri = ref if isinstance(ref, str) else ref["uri"]
+    manifest = _checked_manifest(uri)
     entry = manifest["files"].get(name)
-    data = objects.read_bytes(f"{ref['uri']}/{name}") if entry else b""
-    if entry is None or digest(data) != entry["sha256"] or manifest["sha256"] != ref["sha256"]:
-        raise IntegrityError(f"'{ref['uri']}/{name}' is damaged or absent. Restore it, or make the artifact again.")
+    data = objects.read_bytes(_place(uri, manifest, name)) if entry else b""
+    same = isinstance(ref, str) or manifest["sha256"] == ref["sha256"]
+    if entry is None or digest(data) != entry["sha256"] or not same:
+        raise IntegrityError(f"'{uri}/{name}' is damaged or absent. Restore it, or make the artifact again.")
     return data
 
 
-def drop_unused(*, usecase: str, kind: str, days: float) -> None:
-    """Remove what can be made again and was not marked as used for so long; in S3 a lifecycle rule does that."""
-    for uri in find(f"{store_uri()}/{usecase}/{kind}/*/{MANIFEST}") if not is_s3(store_uri()) else []:
-        with suppress(FileNotFoundError):  # another process was quicker
-            if time.time() - local_path(uri).stat().st_mtime > days * 86_400:
-                remove_folder(uri.rsplit("/", 1)[0])
+def is_damaged(uri: str) -> bool:
+    """Whether the artifact itself, read anew in the store and through no local copy, is not what it must be.
+
+    Raises:
+        StorageError: if the store cannot be read, which says nothing about what is in it.
+    """
+    try:
+        manifest = _checked_manifest(uri)
+        entries = [(_place(uri, manifest, name), entry["sha256"]) for name, entry in manifest["files"].items()]
+    except IntegrityError:
+        return True
+    return any(not objects.exists(place) or objects.stream_digest(place) != sha256 for place, sha256 in entries)
+
+
+# ---------------------------------------------------------------- what can be made again
+
+
+def drop_unused(*, usecase: str, kind: str, days: float, needed: Iterable[str] = ()) -> None:
+    """Remove what can be made again and was last used so many days ago.
+
+    Args:
+        usecase: whose artifacts.
+        kind: which of them.
+        days: since the last `mark_used`, or since it was made.
+        needed: addresses that the work at hand is about to use: marked first, so that nobody drops them.
+    """
+    for uri in needed:
+        _mark(uri)
+    used = objects.written(f"{_marks(usecase, kind)}/*")
+    for manifest, made in objects.written(f"{store_uri()}/{usecase}/{kind}/*/{MANIFEST}").items():
+        uri = manifest.rsplit("/", 1)[0]
+        if time.time() - max(made, used.get(_mark_of(uri), 0.0)) > days * DAY:
+            objects.remove_folder(uri)
+    for mark, marked in used.items():
+        if time.time() - marked > days * DAY:
+            objects.remove(mark)
 
 
 def mark_used(ref: ArtifactRef) -> None:
     """Keep it for another while. One that is just being dropped stays so: to read it is an error then."""
-    if not is_s3(ref["uri"]):
-        with suppress(FileNotFoundError):
-            os.utime(local_path(f"{ref['uri']}/{MANIFEST}"))
+    _mark(ref["uri"])
 
 
-def _download(uri: str, manifest: dict[str, Any]) -> Path:
-    folder: Path = home() / "cache" / str(manifest["sha256"])
-    for name, entry in manifest["files"].items():
-        path = folder / name
-        if ".." in Path(name).parts or Path(name).is_absolute():
-            raise IntegrityError(f"The manifest of '{uri}' names a file outside its folder.")
-        if not (path.is_file() and path.stat().st_size == entry["bytes"]):
-            download_file(f"{uri}/{name}", path, entry["sha256"])
-    return folder
+def _marks(usecase: str, kind: str) -> str:
+    return f"{store_uri()}/{usecase}/{kind}_used"
+
+
+def _mark_of(uri: str) -> str:
+    folder, key = uri.rsplit("/", 1)
+    return f"{folder}_used/{key}"
+
+
+def _mark(uri: str) -> None:
+    """Write the mark of an address, at most once a day."""
+    mark = _mark_of(uri)
+    if time.time() - objects.written(mark).get(mark, 0.0) > DAY:
+        objects.replace(mark, b"")

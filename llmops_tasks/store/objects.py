@@ -2,8 +2,8 @@
 
 Publishing is all or nothing. On a file system: write to a temporary name, fsync, link or rename.
 On S3: conditional `PUT` (`If-None-Match: *`), the manifest last. Readers believe only manifests.
-How S3 is spoken to, and asked again, stands in `storage_s3`.
-What this module does not do: overwrite anything, or follow any other scheme.
+How S3 is spoken to, and asked again, stands in `s3`.
+What this module does not do: overwrite anything but marks (`replace`), or follow any other scheme.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
 from glob import glob
@@ -29,13 +29,46 @@ from llmops_tasks.store import digests, s3
 
 
 def home() -> Path:
-    """The folder for everything local (`LLMOPS_HOME`, default `var/`), readable by the owner only."""
+    """The folder for everything local (`LLMOPS_HOME`, default `var/`), readable by the owner only.
+
+    Whatever this process writes from now on, databases and logs of libraries included, is for its owner only, too.
+
+    Raises:
+        StorageError: if it cannot be made, or others may read it and it is not ours to close.
+    """
     path = Path(os.environ.get("LLMOPS_HOME", "var")).absolute()
+    os.umask(os.umask(0o077) | 0o077)
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(path)
+        _close(path)
+    except PermissionError as exc:
+        raise StorageError(
+            f"'{path}' cannot be made, or is open to others and not ours to close ({exc.strerror}). Run "
+            f"'chmod 700' on it as its owner, or set LLMOPS_HOME to a folder of this user."
+        ) from exc
     except OSError as exc:
         raise _full(path, exc) from exc
     return path
+
+
+def _close(path: Path) -> None:
+    """Take a folder's rights from others; root's group may keep its own, by which containers run as any user."""
+    found = path.stat()
+    if found.st_mode & 0o077:
+        try:
+            path.chmod(0o700)
+        except PermissionError:
+            if found.st_mode & 0o007 or found.st_gid != 0:
+                raise
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, each for its owner only whatever the umask."""
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        private_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def store_uri() -> str:
@@ -73,7 +106,7 @@ def exists(uri: str) -> bool:
     if not is_s3(uri):
         return local_path(uri).exists()
     bucket, key = _bucket_key(uri)
-    return key in s3.listed(bucket, key, first=True)
+    return key in s3.listed(bucket, key, limit=1)
 
 
 def stamps(pattern: str) -> dict[str, str]:
@@ -101,14 +134,23 @@ def find(pattern: str) -> list[str]:
     return list(stamps(pattern))
 
 
-def newest(pattern: str) -> str | None:
-    """The object matching a pattern that was written last, or None."""
-    found = find(pattern)
-    return max(found, key=lambda uri: (_written(uri), uri)) if found else None
+def first(folder: str, count: int) -> list[str]:
+    """The first so many objects below an S3 folder, sorted by name; one request."""
+    bucket, key = _bucket_key(f"{folder}/")
+    return [f"s3://{bucket}/{name}" for name in s3.listed(bucket, key, limit=count)]
 
 
-def _written(uri: str) -> float:
-    return s3.written(*_bucket_key(uri)) if is_s3(uri) else local_path(uri).stat().st_mtime
+def written(pattern: str) -> dict[str, float]:
+    """All objects that match a pattern, each with the time it was last written, in seconds since 1970.
+
+    For housekeeping alone: no result, and no order of results, may follow from a clock.
+    """
+    if not is_s3(pattern):
+        found = {uri: local_path(uri) for uri in find(pattern)}
+        return {uri: path.stat().st_mtime for uri, path in found.items() if path.exists()}
+    bucket, key = _bucket_key(pattern)
+    times = s3.written(bucket, key.split("*")[0].split("?")[0])
+    return {f"s3://{bucket}/{name}": times[name] for name in sorted(times) if fnmatch(name, key)}
 
 
 def read_bytes(uri: str) -> bytes:
@@ -119,6 +161,18 @@ def read_bytes(uri: str) -> bytes:
     except OSError as exc:
         raise StorageError(f"Cannot read '{uri}': {exc.strerror}. Check the path and its permissions.") from exc
     return b"".join(s3.ranges(*_bucket_key(uri)))
+
+
+def read_if_there(uri: str) -> bytes | None:
+    """A small object by one request; None if there is none."""
+    if is_s3(uri):
+        return s3.get(*_bucket_key(uri))
+    try:
+        return local_path(uri).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise StorageError(f"Cannot read '{uri}': {exc.strerror}. Check the path and its permissions.") from exc
 
 
 @contextmanager
@@ -164,8 +218,13 @@ def stream_digest(uri: str) -> str:
 
 def read_json(uri: str) -> Any:
     """The object as JSON."""
+    return parsed(uri, read_bytes(uri))
+
+
+def parsed(uri: str, data: bytes) -> Any:
+    """Bytes read at an address, as JSON."""
     try:
-        return json.loads(read_bytes(uri))
+        return json.loads(data)
     except ValueError as exc:
         raise IntegrityError(f"'{uri}' is not valid JSON: it was damaged or is not ours.") from exc
 
@@ -179,21 +238,35 @@ def create(uri: str, data: bytes) -> None:
     if is_s3(uri):
         s3.create(*_bucket_key(uri), data)
     else:
-        _create_file(local_path(uri), data)
+        _write_file(local_path(uri), data, _link)
 
 
-def _create_file(path: Path, data: bytes) -> None:
+def replace(uri: str, data: bytes) -> None:
+    """Write an object over what is there. For marks that decide nothing: evidence is created, never replaced."""
+    if is_s3(uri):
+        s3.put(*_bucket_key(uri), data)
+    else:
+        _write_file(local_path(uri), data, os.replace)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)  # unlike rename, fails if the name is taken
+    except FileExistsError as exc:
+        raise ConflictError(f"file://{path} is taken already; nothing was written.") from exc
+
+
+def _write_file(path: Path, data: bytes, place: Callable[[Path, Path], None]) -> None:
+    """Write a file aside, make it durable, and give it its name; whatever fails, nothing half written has that name."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(path.parent)
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.link(temporary, path)  # unlike rename, fails if the name is taken
+        place(temporary, path)
         fsync_path(path.parent)
-    except FileExistsError as exc:
-        raise ConflictError(f"file://{path} is taken already; nothing was written.") from exc
     except OSError as exc:
         raise _full(path, exc) from exc
     finally:
@@ -226,15 +299,17 @@ def download_file(uri: str, path: Path, sha256: str | None = None) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(path.parent)
         found = _save(uri, temporary, IntegrityError if sha256 else StorageError)
         if sha256 not in (None, found):
             raise IntegrityError(f"'{uri}' is damaged or absent. Restore it, or make the artifact again.")
         temporary.rename(path)
+        fsync_path(path.parent)
     except OSError as exc:
         raise _full(path, exc) from exc
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _save(uri: str, path: Path, replaced: type[StorageError]) -> str:
@@ -244,7 +319,18 @@ def _save(uri: str, path: Path, replaced: type[StorageError]) -> str:
         for data in s3.ranges(*_bucket_key(uri), replaced=replaced):
             stream.write(data)
             sha256.update(data)
+        stream.flush()
+        os.fsync(stream.fileno())  # or a power cut could leave a file of the right size and no bytes
     return sha256.hexdigest()
+
+
+def remove(uri: str) -> None:
+    """Remove a mark, if it is there."""
+    if is_s3(uri):
+        s3.remove([_bucket_key(uri)])
+    else:
+        with suppress(OSError):
+            local_path(uri).unlink(missing_ok=True)
 
 
 def remove_folder(uri: str) -> None:

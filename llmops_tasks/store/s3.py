@@ -1,4 +1,4 @@
-"""S3, as `storage` speaks to it: every request may fail and is asked again.
+"""S3, as `objects` speaks to it: every request may fail and is asked again.
 
 A request that the server was too busy for, or that got lost, is repeated with exponential backoff and full
 jitter, a bounded number of times, each noted in the log. Objects are read in ranges, so that a lost
@@ -79,17 +79,18 @@ def _errors(uri: str) -> Iterator[None]:
 # ---------------------------------------------------------------- asking again
 
 
-def _again(uri: str, ask: Callable[[], _Result]) -> _Result:
+def _again(uri: str, ask: Callable[[], _Result], attempts: int | None = None) -> _Result:
     """The answer of a request, at one of several attempts."""
+    attempts = attempts or ATTEMPTS
     with _errors(uri):
-        for attempt in range(1, ATTEMPTS):
+        for attempt in range(1, attempts):
             try:
                 return ask()
             except _boto_errors() as exc:
                 if (reason := _passing(exc)) is None:
                     raise
                 pause = random.uniform(0, min(LONGEST, BACKOFF * 2**attempt))  # noqa: S311  (jitter is no secret)
-                log.warning("S3, attempt %d of %d for %s: %s; again in %.1f s", attempt, ATTEMPTS, uri, reason, pause)
+                log.warning("S3, attempt %d of %d for %s: %s; again in %.1f s", attempt, attempts, uri, reason, pause)
                 time.sleep(pause)
         return ask()
 
@@ -119,24 +120,50 @@ def _passing(exc: BaseException | None) -> str | None:
 # ---------------------------------------------------------------- requests
 
 
-def listed(bucket: str, prefix: str, first: bool = False) -> dict[str, str]:
-    """Keys with this prefix, page by page, each with a mark of its content; or the first of them only."""
-    found: dict[str, str] = {}
-    more: dict[str, Any] = {"MaxKeys": 1 if first else PAGE}
+def listed(bucket: str, prefix: str, limit: int | None = None) -> dict[str, str]:
+    """Keys with this prefix, sorted, each with a mark of its content; or the first of them only."""
+    return {item["Key"]: f"{item['Size']}-{item['ETag'].strip(chr(34))}" for item in _items(bucket, prefix, limit)}
+
+
+def written(bucket: str, prefix: str) -> dict[str, float]:
+    """Keys with this prefix, each with the time of its writing by the server's clock, in seconds since 1970."""
+    return {item["Key"]: float(item["LastModified"].timestamp()) for item in _items(bucket, prefix)}
+
+
+def _items(bucket: str, prefix: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """What a listing tells of each object, page by page; with a limit, of one page of so many."""
+    more: dict[str, Any] = {"MaxKeys": limit or PAGE}
     while True:
-        page = _again(
-            f"s3://{bucket}/{prefix}", partial(_client().list_objects_v2, Bucket=bucket, Prefix=prefix, **more)
-        )
-        found |= {item["Key"]: f"{item['Size']}-{item['ETag'].strip(chr(34))}" for item in page.get("Contents", [])}
-        if first or not page.get("IsTruncated"):
-            return found
+        request = partial(_client().list_objects_v2, Bucket=bucket, Prefix=prefix, **more)
+        page = _again(f"s3://{bucket}/{prefix}", request)
+        yield from page.get("Contents", [])
+        if limit or not page.get("IsTruncated"):
+            return
         more["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def written(bucket: str, key: str) -> float:
-    """When an object was written: seconds since 1970."""
-    found = _again(f"s3://{bucket}/{key}", partial(_client().head_object, Bucket=bucket, Key=key))
-    return float(found["LastModified"].timestamp())
+def get(bucket: str, key: str) -> bytes | None:
+    """A small object by one request; None if there is none."""
+    from botocore.exceptions import ClientError, IncompleteReadError
+
+    def ask() -> bytes | None:
+        try:
+            answer = _client().get_object(Bucket=bucket, Key=key)
+        except ClientError as exc:
+            if exc.response.get("Error", {}).get("Code") == "NoSuchKey":
+                return None
+            raise
+        data: bytes = answer["Body"].read()
+        if len(data) != answer["ContentLength"]:
+            raise IncompleteReadError(actual_bytes=len(data), expected_bytes=answer["ContentLength"])
+        return data
+
+    return _again(f"s3://{bucket}/{key}", ask)
+
+
+def put(bucket: str, key: str, data: bytes) -> None:
+    """Write an object, over another one if need be."""
+    _again(f"s3://{bucket}/{key}", partial(_client().put_object, Bucket=bucket, Key=key, Body=data))
 
 
 def ranges(bucket: str, key: str, replaced: type[StorageError] = StorageError) -> Iterator[bytes]:
@@ -205,9 +232,10 @@ def create(bucket: str, key: str, data: bytes) -> None:
 
 
 def upload(bucket: str, key: str, path: Path) -> None:
-    """Upload a file of any size; of a large one every part is tried again by itself."""
-    attempts = ATTEMPTS if path.stat().st_size >= _PARTED else 1
-    _again(f"s3://{bucket}/{key}", lambda: _client(attempts).upload_file(str(path), bucket, key))
+    """Upload a file of any size. Of a large one boto tries every part again by itself: nobody else then tries the whole."""
+    parted = path.stat().st_size >= _PARTED
+    client = _client(ATTEMPTS if parted else 1)
+    _again(f"s3://{bucket}/{key}", lambda: client.upload_file(str(path), bucket, key), 1 if parted else ATTEMPTS)
 
 
 def remove(objects: list[tuple[str, str]]) -> None:

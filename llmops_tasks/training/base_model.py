@@ -21,20 +21,30 @@ from urllib.parse import urlsplit
 from llmops_tasks import config
 from llmops_tasks.config.selection import CURRENT
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import IntegrityError, ModelError
+from llmops_tasks.errors import IntegrityError, ModelError, StorageError
 from llmops_tasks.store import artifacts, digests, objects
 from llmops_tasks.store.sources import code_digest
 
 log = logging.getLogger(__name__)
 # Keys through which a model's configuration could name code to run.
 _FORBIDDEN = ("auto_map", "custom_pipelines", "_attn_implementation_internal", "trust_remote_code")
+_WHOLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"  # which shard holds which weights
+# Beside weights: settings, and a tokenizer in any of its forms.
 _KEEP = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
     "config.json",
     "generation_config.json",
-    "model.safetensors.index.json",
+    "merges.txt",
+    _INDEX,
     "special_tokens_map.json",
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
 )
 
 
@@ -60,10 +70,16 @@ def fetch_base_model(*, usecase: str, candidate: str = CURRENT) -> ArtifactRef:
         pieces = package_parts(parts.netloc, parts.path.lstrip("/"))
         inputs: dict[str, Any] = {"gguf": _checked(pieces, choice.sha256), "code": code_digest(__name__)}
         return artifacts.publish(usecase="models", kind="base", inputs=inputs, build=lambda out: _convert(pieces, out))
-    folder = _from_hub(parts.netloc + parts.path) if parts.scheme == "hf" else _folder(uri)
+    if parts.scheme != "hf" and objects.is_s3(uri):
+        return _from_s3(uri.rstrip("/"))
+    return _keep_folder(_from_hub(parts.netloc + parts.path) if parts.scheme == "hf" else _folder(uri), uri)
+
+
+def _keep_folder(folder: Path, uri: str) -> ArtifactRef:
+    """Bring a model's folder into the store, under an address that follows from its content alone."""
     _check_folder(folder, uri)
-    inputs = {"files": {name.name: digests.file_digest(name) for name in _wanted(folder)}}
-    return artifacts.publish(usecase="models", kind="base", inputs=inputs, build=lambda out: _copy(folder, out))
+    inputs = {"files": {path.name: digests.file_digest(path) for path in _wanted(folder, uri)}}
+    return artifacts.publish(usecase="models", kind="base", inputs=inputs, build=lambda out: _copy(folder, uri, out))
 
 
 def package_file(package: str, name: str) -> Path:
@@ -172,22 +188,47 @@ def _dequantise(gguf: Path, out: Path) -> dict[str, Any]:
 
 
 def _folder(uri: str) -> Path:
-    if not objects.is_s3(uri):
-        path = objects.local_path(uri)
-        if not path.is_dir():
-            raise ModelError(f"No model folder at '{uri}'. Allowed: a folder with config.json and *.safetensors.")
-        return path
-    names = [
-        name
-        for name in objects.find(f"{uri.rstrip('/')}/*")
-        if name.rsplit("/", 1)[1] in _KEEP or name.endswith(".safetensors")
-    ]
-    if not names:
+    path = objects.local_path(uri)
+    if not path.is_dir():
+        raise ModelError(f"No model folder at '{uri}'. Allowed: a folder with config.json and *.safetensors.")
+    return path
+
+
+def _from_s3(uri: str) -> ArtifactRef:
+    """Bring a model from S3, once for each state of its folder: names, sizes and ETags tell whether it has changed.
+
+    Raises:
+        StorageError: if it changes while it is read.
+    """
+    listing = _listed(uri)
+    known = f"{objects.store_uri()}/models/base_sources/{digests.digest([uri, listing])}.json"
+    data = objects.read_if_there(known)
+    if data is not None and (kept := artifacts.at(objects.parsed(known, data)["uri"])) is not None:
+        return kept
+    with artifacts.scratch() as folder:
+        for name in listing:
+            if not name.endswith(".safetensors"):
+                objects.download_file(f"{uri}/{name}", folder / name)
+        for name in _weights(set(listing), folder, uri):
+            objects.download_file(f"{uri}/{name}", folder / name)
+        if _listed(uri) != listing:
+            raise StorageError(f"'{uri}' was changed while it was read. Try again when it is complete.")
+        kept = _keep_folder(folder, uri)
+    objects.replace(known, digests.canonical({"uri": kept["uri"]}))
+    return kept
+
+
+def _listed(uri: str) -> dict[str, str]:
+    """The files of a model in S3 that may be wanted, each with a mark of its content."""
+    found = {name.removeprefix(f"{uri}/"): mark for name, mark in objects.stamps(f"{uri}/*").items()}
+    files = {name: mark for name, mark in found.items() if name in _KEEP or _is_weights(name)}
+    if not files:
         raise ModelError(f"No model at '{uri}'. Allowed: a folder with config.json and *.safetensors.")
-    folder = objects.home() / "cache" / digests.digest({"s3": uri})[:32]
-    for name in names:
-        objects.download_file(name, folder / name.rsplit("/", 1)[1])
-    return folder
+    return files
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith(".safetensors") and "/" not in name
 
 
 def _from_hub(name: str) -> Path:
@@ -197,18 +238,38 @@ def _from_hub(name: str) -> Path:
         raise ModelError(f"'hf://{name}' names no fixed revision. Write hf://org/name@<40-digit commit>.")
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(repo, revision=revision, allow_patterns=[*_KEEP, "*.safetensors"]))
+    return Path(snapshot_download(repo, revision=revision, allow_patterns=[*_KEEP, "model*.safetensors"]))
 
 
-def _wanted(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.name in _KEEP or path.suffix == ".safetensors")
+def _wanted(folder: Path, uri: str) -> list[Path]:
+    """What is kept of a model's folder, in order."""
+    names = {path.name for path in folder.iterdir()}
+    weights = _weights(names, folder, uri)
+    return [folder / name for name in sorted((names & {*_KEEP}) | {*weights})]
+
+
+def _weights(names: set[str], folder: Path, uri: str) -> list[str]:
+    """The files that hold the weights: the shards that the index names, or the one file; no other copy beside them.
+
+    Raises:
+        ModelError: if there are none, or a shard is missing.
+    """
+    if _INDEX not in names:
+        return [_WHOLE] if _WHOLE in names else []
+    try:
+        shards = sorted(set(json.loads((folder / _INDEX).read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as exc:
+        raise ModelError(f"'{uri}' has a {_INDEX} that names no shards. Get the model again.") from exc
+    if wrong := [name for name in shards if name not in names or not _is_weights(name)]:
+        raise ModelError(f"'{uri}' has an index that names {wrong[:3]}, which are not there. Get the model again.")
+    return shards
 
 
 def _check_folder(folder: Path, uri: str) -> None:
     settings_file = folder / "config.json"
-    if not settings_file.is_file() or not list(folder.glob("*.safetensors")):
+    if not settings_file.is_file() or not _weights({path.name for path in folder.iterdir()}, folder, uri):
         raise ModelError(
-            f"'{uri}' holds no config.json with *.safetensors. Pickled weights are not read: convert them first."
+            f"'{uri}' holds no config.json with {_WHOLE} or {_INDEX}. Pickled weights are not read: convert them first."
         )
     try:
         settings = json.loads(settings_file.read_text(encoding="utf-8"))
@@ -220,7 +281,7 @@ def _check_folder(folder: Path, uri: str) -> None:
         )
 
 
-def _copy(folder: Path, out: Path) -> dict[str, Any]:
-    for path in _wanted(folder):
+def _copy(folder: Path, uri: str, out: Path) -> dict[str, Any]:
+    for path in _wanted(folder, uri):
         shutil.copyfile(path, out / path.name)
-    return {"source": folder.name}
+    return {"source": uri.rstrip("/").rsplit("/", 1)[1]}

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks.errors import IntegrityError
+from llmops_tasks.errors import IntegrityError, StorageError
 from llmops_tasks.store import artifacts, objects
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def save(
     *, usecase: str, run: str, step: int, trained: dict[str, torch.Tensor], optimizer: Any, meta: dict[str, Any]
 ) -> None:
     """Publish a checkpoint after `step` steps, with whatever else JSON can hold, then drop all but the newest ones."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     def build(out: Path) -> dict[str, Any]:
@@ -36,7 +37,12 @@ def save(
         for name, value in trained.items():
             moments = optimizer.state[value]
             state |= {f"{moment}/{name}": moments[moment].contiguous() for moment in ("exp_avg", "exp_avg_sq", "step")}
-        save_file(state, out / "state.safetensors")
+        try:
+            save_file(state, out / "state.safetensors")
+        except SafetensorError as exc:  # its own kind of error, also for a full disk
+            raise StorageError(
+                f"Cannot write a checkpoint below '{objects.home()}': {exc}. Free space, or set LLMOPS_HOME."
+            ) from exc
         return meta
 
     uri = folder_of(usecase, run)
@@ -51,14 +57,16 @@ def resume(*, usecase: str, run: str, trained: dict[str, torch.Tensor], optimize
     """Load the newest checkpoint whose bytes are those of its manifest.
 
     Returns:
-        (step, meta as saved); (0, {}) if there is none. Torn ones are named in the log, passed over and dropped.
+        (step, meta as saved); (0, {}) if there is none. Torn ones are named in the log and passed over; those that are
+        torn in the store itself are dropped.
     """
     for uri in reversed(_found(folder_of(usecase, run))):
         try:
             folder, manifest = artifacts.fetch_at(uri)
         except IntegrityError as exc:
             log.warning("checkpoint passed over: %s", exc)
-            objects.remove_folder(uri)  # or it would stand in the way of the one to come
+            if artifacts.is_damaged(uri):  # in the store itself, not on its way here
+                objects.remove_folder(uri)  # or it would stand in the way of the one to come
             continue
         step = int(uri.rsplit("-", 1)[1])
         _restore(folder / "state.safetensors", trained, optimizer)

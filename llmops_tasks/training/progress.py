@@ -50,7 +50,7 @@ class Progress:
         loss = sum(recent) / len(recent)
         log.info("step %d/%d loss %.4f %.0f tokens/s, %.0f s left", made, self.total, loss, speed, left)
         values = {f"{self.prefix}loss": loss, f"{self.prefix}tokens_per_second": speed}
-        tracking.Run(tracking.client(), self.mlflow_run).metrics(values, step=made)
+        tracking.Run(self.mlflow_run).metrics(values, step=made)
 
     def clear(self) -> None:
         """Drop the checkpoints of a finished run."""

@@ -61,6 +61,26 @@ def test_a_link_leads_to_a_page_that_is_served(modules: Any, kind: str, name: st
     assert plugin.page(usecase, found_kind, key, "/".join(rest)).body == b"<p>page</p>"
 
 
+def test_a_page_is_served_from_s3_too(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the files lie under the name of the attempt that published them."""
+    import boto3
+    from moto import mock_aws
+
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
+    with mock_aws():
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        ref = publish("drift", "report.html")
+        assert modules[1].page("triage", "drift", ref["uri"].rsplit("/", 1)[1], "report.html").body == b"<p>page</p>"
+
+
 def test_a_task_without_a_result_has_no_link(modules: Any) -> None:
     links, _ = modules
     for link in (links.DataDocs(), links.Report(), links.MLflowRun()):

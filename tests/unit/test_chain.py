@@ -64,8 +64,8 @@ def test_the_whole_chain_on_shuffled_labels_ends_at_a_refusal_in_the_ledger(tiny
     assert list(done)[-1] == "gate"
     assert done["gate"]["verdict"] != "pass"  # random weights and shuffled labels
     entries = ledger.read_ledger(usecase=tiny_usecase)
-    assert [entry["kind"] for entry in entries] == ["gate"]
-    assert entries[0]["body"]["verdict"] == done["gate"]
+    assert [entry["kind"] for entry in entries] == ["registration", "gate"]
+    assert entries[1]["body"]["verdict"] == done["gate"]
     again = chain.chain(usecase=tiny_usecase, control="shuffled_labels")
     assert again["gate"] == done["gate"]
     assert ledger.read_ledger(usecase=tiny_usecase) == entries

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +67,152 @@ def test_everything_is_under_the_home_unless_a_server_is_named(home: Path, monke
 
 def test_initializing_twice_is_harmless() -> None:
     assert tracking.initialize() == tracking.initialize()
+
+
+# ---------------------------------------------------------------- out of reach
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
+    """MLflow comes and goes as the test says."""
+    found = Outage(monkeypatch)
+    monkeypatch.setattr(tracking, "REST", 0.0)
+    monkeypatch.setattr(tracking, "PAUSE", 0.0)
+    yield found
+    tracking._resting.clear()
+
+
+class Outage:
+    """Its client's calls, some of which fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.down, self.once, self.calls = False, set[str](), 0
+        client = tracking.client
+
+        class Shaky:
+            def __getattr__(shaky, name: str) -> Any:
+                if name in self.once:
+                    self.once.discard(name)
+                    raise ConnectionError("lost")
+                return getattr(client(), name)
+
+        def reached() -> Any:
+            self.calls += 1
+            if self.down:
+                raise ConnectionError("out of reach")
+            return Shaky()
+
+        monkeypatch.setattr(tracking, "client", reached)
+
+    def __enter__(self) -> None:
+        self.down = True
+
+    def __exit__(self, *_: object) -> None:
+        self.down = False
+
+
+def _work(key: str = "k") -> str:
+    with tracking.run(usecase="demo", name="work", key=key) as run:
+        run.params({"a": 1})
+        run.metrics({"loss": 0.5, "worse": math.nan}, step=3)
+        run.tags({"b": "c"})
+        run.dataset(name="demo", sha256="d" * 64, uri="s3://x", context="training")
+        run.json("report.json", {"n": 1})
+    return run.id
+
+
+def _found(key: str = "k") -> Any:
+    return tracking.find_run(tracking.client(), "demo", key)
+
+
+def _is_whole(run: Any) -> bool:
+    data, listed = run.data, tracking.client().list_artifacts(run.info.run_id)
+    told = (run.info.status, data.params["a"], data.metrics["loss"], data.tags["b"], [item.path for item in listed])
+    return told == ("FINISHED", "1", 0.5, "c", ["report.json"]) and len(run.inputs.dataset_inputs) == 1
+
+
+def test_an_outage_costs_no_run_and_what_was_missed_is_written_by_the_next(outage: Outage) -> None:
+    with outage:
+        assert _work().startswith("pending:")
+    assert _found() is None
+    with tracking.run(usecase="demo", name="next", key="next"):
+        pass
+    assert _is_whole(_found())
+
+
+def test_an_outage_in_the_middle_loses_nothing_and_keeps_the_order(outage: Outage) -> None:
+    with tracking.run(usecase="demo", name="work", key="k") as run:
+        for step in range(6):
+            if step == 2:
+                outage.down = True
+            if step == 4:
+                outage.down = False
+            run.metrics({"loss": float(step)}, step=step)
+    history = tracking.client().get_metric_history(run.id, "loss")
+    assert [metric.step for metric in history] == list(range(6))
+    assert _found().info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("call", ["create_run", "log_batch", "set_tag", "log_text", "set_terminated", "search_runs"])
+def test_one_lost_call_is_made_again_at_once(outage: Outage, call: str) -> None:
+    outage.once = {call}
+    _work()
+    assert _is_whole(_found())
+
+
+def test_a_run_begun_in_an_outage_is_continued_by_its_retry_afterwards(outage: Outage) -> None:
+    with outage, pytest.raises(ValueError), tracking.run(usecase="demo", name="work", key="k") as run:
+        run.metrics({"loss": 9.0}, step=1)
+        raise ValueError
+    _work()
+    assert _is_whole(_found())
+    assert [metric.step for metric in tracking.client().get_metric_history(_found().info.run_id, "loss")] == [1, 3]
+    tracking.Run(run.id).tags({"later": "x"})  # the name it had in the outage still leads to it
+    assert _found().data.tags["later"] == "x"
+
+
+def test_after_an_outage_was_seen_nobody_waits_for_it_again(outage: Outage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "REST", 60.0)
+    with outage:
+        _work()
+    assert outage.calls == tracking.TRIES
+
+
+def test_what_mlflow_refuses_is_said_and_does_not_block_what_follows(
+    outage: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    with outage, tracking.run(usecase="demo", name="work", key="k") as run:
+        run.metrics({"x" * 300: 1.0})
+    _work("next")
+    assert "MLflow refuses metrics (INVALID_PARAMETER_VALUE)" in caplog.text
+    assert _found().info.status == "FINISHED"
+
+
+def test_a_server_that_hangs_is_given_up_on_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        started = time.monotonic()
+        _work()
+        assert time.monotonic() - started < 4
+    tracking._resting.clear()
+
+
+def test_a_prompt_waits_too(outage: Outage) -> None:
+    with outage:
+        given = tracking.register_prompt(name="demo-prompt", template="{{ text }}", sha256="a")
+    assert given == {"name": "demo-prompt", "version": None, "sha256": "a"}
+    _work()
+    assert tracking.register_prompt(name="demo-prompt", template="{{ text }}", sha256="a")["version"] == "1"
+
+
+def test_an_address_with_credentials_is_not_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    _work()
+    assert "out of reach" in caplog.text and "secret" not in caplog.text
+    tracking._resting.clear()

@@ -79,22 +79,26 @@ def test_counted_positions_and_their_gradients_are_those_of_the_whole_layers(
 
 
 def test_shards_that_nobody_needed_for_a_month_are_dropped(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that was needed since is kept, however old it is."""
+    """A retraining after just so long keeps its own, however old they are."""
     monkeypatch.setattr(trunk, "SHARD", 4)
     needed, other = _sequences(4), _sequences(4, seed=1)
     _activations(model, needed, 1)
     _activations(model, other, 1)
-    folder = f"{objects.store_uri()}/tiny/activations/*"
-    for uri in objects.find(f"{folder}/_manifest.json"):
-        os.utime(objects.local_path(uri), times=(0, time.time() - 29 * 86_400))
+    folder = f"{objects.store_uri()}/tiny/activations"
 
     def shards() -> set[tuple[str, int]]:
-        found = objects.find(f"{folder}/hidden.safetensors")
+        found = objects.find(f"{folder}/*/hidden.safetensors")
         return {(uri, objects.local_path(uri).stat().st_mtime_ns) for uri in found}
 
+    def age() -> None:
+        for uri in [*objects.find(f"{folder}/*/_manifest.json"), *objects.find(f"{folder}_used/*")]:
+            os.utime(objects.local_path(uri), times=(0, time.time() - 29 * 86_400))
+
+    age()
     _activations(model, needed, 1)
     both = shards()
     assert len(both) == 2  # not a month yet
+    age()
     monkeypatch.setattr(trunk, "KEEP_DAYS", 28)
     _activations(model, needed, 1)
     assert len(shards()) == 1 and shards() < both  # not one made anew

@@ -17,6 +17,7 @@ from llmops_tasks.store import artifacts, digests, objects
 from llmops_tasks.store import s3 as speaking
 from tests.support import small
 from tests.support.flaky_s3 import FlakyS3
+from tests.support.stored import place
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -104,6 +105,30 @@ def test_a_large_file_goes_up_in_parts(flaky: FlakyS3, s3: Any, tmp_path: Path) 
     assert s3.get_object(Bucket="bucket", Key="large")["Body"].read() == CONTENT * 50
 
 
+@pytest.mark.parametrize("size", [10, speaking._PARTED])
+def test_an_upload_is_tried_by_one_layer_alone(
+    flaky: FlakyS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Boto's attempts used to sit inside ours: eight times eight."""
+    flaky.share = 1.0
+    monkeypatch.setattr("tests.support.flaky_s3.FAULTS", ("503",))
+    monkeypatch.setattr(speaking, "ATTEMPTS", 4)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0.0)
+    (tmp_path / "x").write_bytes(b"x" * size)
+    with pytest.raises(StorageError):
+        objects.upload_file(tmp_path / "x", "s3://bucket/x")
+    assert flaky.seen["503"] == 4
+
+
+def test_a_small_object_is_read_by_one_request_and_absence_is_no_error(s3: Any, flaky: FlakyS3) -> None:
+    s3.put_object(Bucket="bucket", Key="x", Body=b"small")
+    assert objects.read_if_there("s3://bucket/x") == b"small"
+    assert objects.read_if_there("s3://bucket/absent") is None
+    flaky.share, before = 0.0, sum(flaky.seen.values())
+    objects.read_if_there("s3://bucket/x")
+    assert sum(flaky.seen.values()) == before + 1
+
+
 def test_listing_goes_on_after_the_first_page(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speaking, "PAGE", 3)
     for number in range(10):
@@ -152,11 +177,11 @@ def test_a_damaged_object_is_found_on_fetch_and_leaves_no_file(
     s3: Any, home: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
 ) -> None:
     ref = _published(monkeypatch)
-    key = ref["uri"].removeprefix("s3://bucket/") + "/data"
+    key = place(ref["uri"], "data").removeprefix("s3://bucket/")
     s3.put_object(Bucket="bucket", Key=key, Body=damage(CONTENT))
     with pytest.raises(IntegrityError, match="is damaged or absent"):
         artifacts.fetch(ref)
-    assert [path for path in (home / "cache").rglob("*") if path.is_file()] == []
+    assert [path.name for path in (home / "cache").rglob("*") if path.is_file()] == ["lock"]
 
 
 def test_a_server_that_answers_with_another_object_is_found_on_fetch(
@@ -168,7 +193,7 @@ def test_a_server_that_answers_with_another_object_is_found_on_fetch(
         server.other_etag = True
         with pytest.raises(IntegrityError, match="was replaced while it was read"):
             artifacts.fetch(ref)
-    assert [path for path in (home / "cache").rglob("*") if path.is_file()] == []
+    assert [path.name for path in (home / "cache").rglob("*") if path.is_file()] == ["lock"]
 
 
 @pytest.mark.parametrize("other", [CONTENT[::-1], CONTENT[:10]])

@@ -198,3 +198,114 @@ def test_a_folder_on_s3_is_kept_like_one_on_disk(tmp_path: Path, s3: Any) -> Non
 def test_a_model_behind_an_endpoint_that_refuses_names_it(tmp_path: Path, closed_endpoint: str) -> None:
     with pytest.raises(StorageError, match=closed_endpoint):
         _base(tmp_path, "s3://bucket/models/tiny")
+
+
+# ---------------------------------------------------------------- what is kept of a folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tokenizer.model", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json", "added_tokens.json"],
+)
+def test_a_tokenizer_in_any_form_is_kept(tmp_path: Path, name: str) -> None:
+    uri = _folder(tmp_path, {"model_type": "llama"}, "model.safetensors", name)
+    assert (artifacts.fetch(_base(tmp_path, uri)) / name).read_bytes() == b"bytes of " + name.encode()
+
+
+def _index(*shards: str) -> bytes:
+    return json.dumps({"weight_map": {f"layer.{number}": name for number, name in enumerate(shards)}}).encode()
+
+
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+COPIES = ("consolidated.safetensors", "consolidated.00.safetensors", "model.safetensors", "adapter_model.safetensors")
+
+
+def _sharded(folder: Path, index: bytes = b"", *more: str) -> str:
+    uri = _folder(folder, {"model_type": "llama"}, *SHARDS, *more)
+    (folder / "model" / "model.safetensors.index.json").write_bytes(index or _index(*SHARDS))
+    return uri
+
+
+def test_of_shards_and_copies_of_them_only_what_the_index_names_is_kept(tmp_path: Path) -> None:
+    names = {path.name for path in artifacts.fetch(_base(tmp_path, _sharded(tmp_path, b"", *COPIES))).iterdir()}
+    assert {name for name in names if name.endswith(".safetensors")} == set(SHARDS)
+
+
+def test_of_one_file_and_copies_of_it_only_the_one_is_kept(tmp_path: Path) -> None:
+    names = {path.name for path in artifacts.fetch(_base(tmp_path, _folder(tmp_path, {}, *COPIES))).iterdir()}
+    assert {name for name in names if name.endswith(".safetensors")} == {"model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (_index(*SHARDS, "model-3.safetensors"), r"an index that names \['model-3.safetensors'\], which are not there"),
+        (_index("../other/model.safetensors"), "which are not there"),
+        (_index("config.json"), "which are not there"),
+        (b"{torn", "an? model.safetensors.index.json that names no shards"),
+        (b"[]", "names no shards"),
+        (b'{"weight_map": {}}', "holds no config.json with model.safetensors or"),
+    ],
+)
+def test_an_index_that_does_not_fit_is_refused(tmp_path: Path, index: bytes, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        _base(tmp_path, _sharded(tmp_path, index))
+
+
+# ---------------------------------------------------------------- S3
+
+
+def _upload(s3: Any, folder: Path) -> None:
+    """The bucket's model becomes this folder, and nothing else."""
+    for item in s3.list_objects_v2(Bucket="bucket", Prefix="models/").get("Contents", []):
+        s3.delete_object(Bucket="bucket", Key=item["Key"])
+    for path in folder.iterdir():
+        s3.put_object(Bucket="bucket", Key=f"models/x/{path.name}", Body=path.read_bytes())
+
+
+def test_a_model_on_s3_is_downloaded_once(tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _sharded(tmp_path, b"", *COPIES)
+    _upload(s3, tmp_path / "model")
+    downloads: list[str] = []
+    download = objects.download_file
+    monkeypatch.setattr(objects, "download_file", lambda uri, *more: downloads.append(uri) or download(uri, *more))
+    first = _base(tmp_path, "s3://bucket/models/x")
+    assert {uri.rsplit("/", 1)[1] for uri in downloads} == {"config.json", "model.safetensors.index.json", *SHARDS}
+    downloads.clear()
+    assert _base(tmp_path, "s3://bucket/models/x/") == first
+    assert downloads == []
+
+
+def test_a_model_on_s3_that_was_sharded_anew_is_read_anew_and_never_mixed(tmp_path: Path, s3: Any) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    _folder(tmp_path / "old", {"model_type": "llama"}, "model.safetensors")
+    _sharded(tmp_path / "new")
+    _upload(s3, tmp_path / "old" / "model")
+    old = _base(tmp_path, "s3://bucket/models/x")
+    _upload(s3, tmp_path / "new" / "model")
+    new = _base(tmp_path, "s3://bucket/models/x")
+    assert {path.name for path in artifacts.fetch(new).iterdir() if path.suffix == ".safetensors"} == set(SHARDS)
+    assert new == _base(tmp_path, (tmp_path / "new" / "model").as_uri())  # the content is what counts
+    _upload(s3, tmp_path / "old" / "model")
+    assert _base(tmp_path, "s3://bucket/models/x") == old
+
+
+def test_a_model_on_s3_that_changes_while_it_is_read_is_not_kept(
+    tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _sharded(tmp_path)
+    _upload(s3, tmp_path / "model")
+    download = objects.download_file
+
+    def changing(uri: str, path: Path) -> None:
+        download(uri, path)
+        s3.put_object(Bucket="bucket", Key=f"models/x/{SHARDS[0]}", Body=b"of another model")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "download_file", changing)
+        with pytest.raises(StorageError, match="was changed while it was read"):
+            _base(tmp_path, "s3://bucket/models/x")
+    assert objects.find(f"{objects.store_uri()}/models/base/*/*") == []
+    kept = artifacts.fetch(_base(tmp_path, "s3://bucket/models/x"))
+    assert (kept / SHARDS[0]).read_bytes() == b"of another model"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llmops_tasks.errors import StorageError
 from llmops_tasks.store import objects
 from llmops_tasks.training import checkpoints
+from tests.support.stored import place
 
 RUN = "r" * 64
 
@@ -131,6 +137,56 @@ def test_they_work_on_s3(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
     old = _saved(1, 2, 3)
     assert len(objects.find(f"{checkpoints.folder_of('tiny', RUN)}/*/_manifest.json")) == 2
-    key = f"{checkpoints.folder_of('tiny', RUN)}/step-000003/state.safetensors".removeprefix("s3://bucket/")
-    s3.put_object(Bucket="bucket", Key=key, Body=b"torn")
+    torn = f"{checkpoints.folder_of('tiny', RUN)}/step-000003"
+    objects.replace(place(torn, "state.safetensors"), b"torn")
     assert Training().resume() == (2, old.losses[:2])
+    assert objects.find(f"{torn}/*") == []  # it would stand in the way of the one to come
+
+
+def test_a_bad_copy_is_no_reason_to_drop_what_it_is_a_copy_of(s3: Any, home: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
+    old = _saved(1, 2)
+    assert Training().resume()[0] == 2
+    for copy in (home / "cache").rglob("state.safetensors"):
+        copy.write_bytes(b"x" * copy.stat().st_size)  # the right size
+    assert Training().resume() == (2, old.losses)
+    save = objects._save
+
+    def garbled(uri: str, path: Path, replaced: type[Exception]) -> str:
+        """What arrives is not what was sent."""
+        found = save(uri, path, replaced)
+        return "0" * 64 if "step-000002" in uri else found
+
+    shutil.rmtree(home / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "_save", garbled)
+        assert Training().resume() == (1, old.losses[:1])
+    assert Training().resume() == (2, old.losses)
+
+
+@pytest.mark.parametrize("at", ["write", "fsync"])
+def test_a_full_disk_is_a_clear_error_and_the_one_before_stays(
+    at: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T12."""
+    training = _saved(1)
+    training.step()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match=r"Free space"):
+        if at == "fsync":
+            patch.setattr(os, "fsync", full)
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))  # bytes: as if the disk ended there
+        try:
+            training.save(2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in _folders()] == ["step-000001"]
+    assert list((home / "tmp").iterdir()) == [] and not list(home.rglob("*.tmp"))
+    assert Training().resume()[0] == 1
+    training.save(2)
+    assert Training().resume() == (2, training.losses)

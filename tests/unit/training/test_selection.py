@@ -12,7 +12,7 @@ from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef, Measurement
 from llmops_tasks.errors import EvidenceError, InputError, ModelError
-from llmops_tasks.release import ledger
+from llmops_tasks.release import ledger, records
 from llmops_tasks.store import artifacts, objects
 from llmops_tasks.training import selection
 from llmops_tasks.training.selection import draw_sample, drawn, list_base_models, measure_base_model, report_selection
@@ -283,8 +283,8 @@ def test_the_decision_is_reported_and_recorded_once(world: Any, measured: Any) -
     text = (artifacts.fetch(page) / "README.md").read_text(encoding="utf-8")
     assert "| current (model0) | chosen |" in text
     assert "| gemma-3-270m (gemma-3-270m-q4_k_m.gguf) | refused |" in text
-    entry = ledger.record_selection(usecase=world.usecase, decision=decision)
+    entry = records.record_selection(usecase=world.usecase, decision=decision)
     assert entry["kind"] == "base_model_selection" and entry["body"]["decision"] == decision
-    assert ledger.record_selection(usecase=world.usecase, decision=decision) == entry
+    assert records.record_selection(usecase=world.usecase, decision=decision) == entry
     assert report_selection(usecase=world.usecase, decision=decision) == page
     assert ledger.verify_ledger(usecase=world.usecase)["entries"] == 1

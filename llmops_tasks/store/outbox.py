@@ -1,0 +1,51 @@
+"""What could not be told to somebody who was out of reach: kept on this machine, in order, and told later.
+
+One JSON file each under `<home>/<name>/`, numbered. Told by one process at a time, the oldest first, and removed when
+told; a process killed in between tells it twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from llmops_tasks.errors import StorageError
+from llmops_tasks.store import journal, objects
+
+log = logging.getLogger(__name__)
+
+
+def keep(name: str, message: dict[str, Any]) -> None:
+    """Keep a message behind all that wait."""
+    try:
+        journal.push(_folder(name), json.dumps(message).encode())  # NaN included: a loss may be one
+    except StorageError as exc:  # who has nowhere to write has a worse problem, and will be told of it elsewhere
+        log.error("nothing is kept of what could not be told: %s", exc)
+
+
+def is_empty(name: str) -> bool:
+    """Whether nothing waits."""
+    return not journal.last(_folder(name))
+
+
+def tell(name: str, do: Callable[[dict[str, Any]], bool]) -> bool:
+    """Tell what waits, the oldest first, until `do` says False; returns whether nothing waits any more."""
+    objects.private_folder(objects.home() / "locks")
+    with (objects.home() / "locks" / name).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False  # another process is telling
+        for number in journal.numbers(folder := _folder(name)):
+            data = objects.read_if_there(uri := journal.address(folder, number))
+            if data is not None and not do(objects.parsed(uri, data)):
+                return False
+            objects.remove(uri)
+    return True
+
+
+def _folder(name: str) -> str:
+    return (objects.home() / name).as_uri()

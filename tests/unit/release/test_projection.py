@@ -1,0 +1,129 @@
+"""MLflow shows what the ledger says, whatever happened to it meanwhile, and is never needed."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import tracking
+from llmops_tasks.release import ledger, projection, registry
+from tests.support.releases import changes, judged, promoted, registered, released, rolled_back
+
+pytestmark = pytest.mark.usefixtures("mlflow")
+
+
+class _Killed(BaseException):
+    """Whatever dies here runs no more of its own code."""
+
+
+def _aliases() -> dict[str, str]:
+    (model,) = tracking.client().search_registered_models("name = 'triage'")
+    return {name: str(version) for name, version in model.aliases.items()}
+
+
+WRITES = ("create_registered_model", "create_run", "create_model_version", "set_registered_model_alias", "log_text")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("write", WRITES)
+def test_a_registration_that_was_killed_is_finished_by_its_retry(
+    write: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    if write != "create_registered_model":
+        registered(1)
+    real = getattr(mlflow.MlflowClient, write)
+
+    def dying(self: Any, *args: Any, **more: Any) -> None:
+        if when == "after":
+            real(self, *args, **more)
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, write, dying)
+        with pytest.raises(_Killed):
+            registered(2)
+    again = registered(2)
+    assert _aliases() == {"challenger": again["version"]}
+    found = tracking.client().get_model_version_by_alias("triage", "challenger")
+    assert (found.tags["release_sha256"], found.run_id) == (released(2)["sha256"], again["run_id"])
+    assert {i.path.split("/")[-1] for i in tracking.client().list_artifacts(found.run_id, "release")} >= {"README.md"}
+    versions = tracking.client().search_model_versions("name = 'triage'")
+    assert len(versions) == int(again["version"]) == len(ledger.read_ledger(usecase="triage", kind="registration"))
+
+
+# ---------------------------------------------------------------- out of reach (T9)
+
+
+@pytest.fixture(params=["refuses", "hangs", "garbage"])
+def down(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two champions, and then MLflow is gone in one of three ways."""
+    promoted(registered(1))
+    promoted(registered(2))
+    registered(3)
+    with socket.socket() as server, monkeypatch.context() as patch:
+        server.bind(("127.0.0.1", 0))
+        if request.param == "hangs":
+            server.listen()
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if request.param == "garbage":
+            (home / "broken.db").write_bytes(b"no database" * 1000)
+            uri = f"sqlite:///{home}/broken.db"
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        yield
+    tracking._resting.clear()
+
+
+def test_rolling_back_needs_no_mlflow_and_two_seconds(down: None, caplog: pytest.LogCaptureFixture) -> None:
+    """T9."""
+    started = time.monotonic()
+    with caplog.at_level("WARNING"):
+        assert rolled_back()["version"] == "1"
+    assert time.monotonic() - started <= 2.0
+    assert changes()[-1] == ("rollback", "1")
+    assert "what MLflow shows of 'triage' is pending" in caplog.text
+    assert registry.find_champion(usecase="triage")["release"] == released(1)
+
+
+def test_registering_and_promoting_need_no_mlflow_and_the_next_change_mends_it(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(registered(1))
+    with socket.socket() as server, monkeypatch.context() as patch:
+        server.bind(("127.0.0.1", 0))
+        patch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        candidate = registered(2)
+        assert (candidate["version"], candidate["run_id"]) == ("2", None)
+        evidence = judged(candidate)
+        registry.annotate_version(
+            usecase="triage", candidate=candidate, evidence=evidence["evidence"], verdict=evidence["verdict"]
+        )
+        assert promoted(candidate, evidence)["version"] == "2"
+    assert _aliases() == {"challenger": "1", "champion": "1"}
+    registered(3)
+    assert _aliases() == {"challenger": "3", "champion": "2"}
+    assert tracking.client().get_model_version("triage", "2").tags["release_sha256"] == released(2)["sha256"]
+    found = tracking.find_run(tracking.client(), "triage", released(2)["key"])
+    assert found.data.metrics["candidate.accuracy"] == 0.5  # the figures waited, and were written
+
+
+def test_the_witness_in_mlflow_is_where_the_ledger_ended() -> None:
+    promoted(registered(1))
+    (model,) = tracking.client().search_registered_models("name = 'triage'")
+    head = ledger.head(usecase="triage")
+    assert (model.tags["ledger_seq"], model.tags["ledger_sha256"]) == (str(head["seq"]), head["sha256"])
+
+
+def test_an_mlflow_of_another_ledger_is_refused_loudly_and_costs_no_registration(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tracking.client().create_registered_model("triage")
+    tracking.client().create_model_version("triage", source="file:///x", tags={projection.RELEASE: "f" * 64})
+    assert registered(1)["version"] == "1"
+    assert "MLflow's version 1 of 'triage' is release ffffffffffff" in caplog.text

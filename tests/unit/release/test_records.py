@@ -1,0 +1,58 @@
+"""What stages write into the ledger is written once, and bound to what it is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmops_tasks.release import ledger, records
+from llmops_tasks.store import digests
+
+VERDICT: Any = {"verdict": "pass", "evidence_sha256": "e" * 64, "policy_sha256": "p" * 64, "candidate_version": "2"}
+
+
+def test_the_same_verdict_is_recorded_once_and_a_changed_policy_gives_a_new_entry() -> None:
+    first = records.record_verdict(usecase="triage", verdict=VERDICT)
+    assert records.record_verdict(usecase="triage", verdict=VERDICT) == first
+    assert records.record_verdict(usecase="triage", verdict={**VERDICT, "policy_sha256": "q" * 64})["seq"] == 2
+
+
+def _answer(response: dict[str, Any]) -> dict[str, Any]:
+    return records.record_approval(
+        usecase="triage", candidate={"version": "2"}, verdict=VERDICT, champion={"version": "1"}, response=response
+    )
+
+
+def test_an_approval_is_bound_to_evidence_champion_and_person() -> None:
+    response = {"chosen_options": ["Approve"], "responded_by_user": {"id": "7", "name": "Dr. Who"}, "responded_at": "t"}
+    body = _answer(response)
+    assert (body["choice"], body["by"], body["version"], body["champion_version"]) == ("Approve", "Dr. Who", "2", "1")
+    assert body["evidence_sha256"] == VERDICT["evidence_sha256"]
+    assert body["verdict_sha256"] == digests.digest(VERDICT)  # policy and dataset included
+    assert _answer(response) == body
+    assert ledger.verify_ledger(usecase="triage")["entries"] == 1
+
+
+def test_an_answer_by_time_out_names_nobody() -> None:
+    body = _answer({"chosen_options": ["Reject"], "responded_by_user": None, "responded_at": None})
+    assert (body["choice"], body["by"]) == ("Reject", "nobody: time ran out")
+
+
+def test_retraining_decisions_are_recorded_once_yes_or_no() -> None:
+    decisions: list[dict[str, Any]] = [
+        {"retrain": False, "once": "x", "date": "2026-03-30"},
+        {"retrain": True, "once": "y", "date": "2026-03-31"},
+    ]
+    assert records.record_decisions(usecase="triage", decisions=decisions) == decisions
+    assert records.record_decisions(usecase="triage", decisions=decisions) == decisions
+    assert [entry["body"] for entry in ledger.read_ledger(usecase="triage", kind="retrain")] == decisions
+
+
+def test_only_retrainings_that_can_still_hold_a_day_back_are_read() -> None:
+    """Monitoring takes these through XCom: not the whole history."""
+    for date, yes in (("2026-01-05", True), ("2026-03-01", True), ("2026-03-25", True), ("2026-03-26", False)):
+        decision = {"retrain": yes, "once": date, "date": date}
+        records.record_decisions(usecase="triage", decisions=[decision])
+    found = records.find_retrainings(usecase="triage", drifts=[{"date": "2026-03-30"}, {"date": "2026-03-31"}])
+    assert [entry["body"]["date"] for entry in found] == ["2026-03-25"]
+    assert records.find_retrainings(usecase="triage", drifts=[{"date": "2026-02-01"}]) == []
+    assert records.find_retrainings(usecase="triage", drifts=[]) == []
