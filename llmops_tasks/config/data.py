@@ -40,6 +40,13 @@ class Source(Section):
     decimal: Literal[".", ","] = "."
     null_values: list[str] = [""]
 
+    @field_validator("header")
+    @classmethod
+    def _each_name_once(cls, header: list[str] | None) -> list[str] | None:
+        if twice := sorted({name for name in header or [] if (header or []).count(name) > 1}):
+            raise ValueError(f"{twice} stand there more than once; which column is meant?")
+        return header
+
     @field_validator("uri")
     @classmethod
     def _known_scheme(cls, uri: str) -> str:

@@ -1,7 +1,8 @@
 """From a source's rows to the use case's columns: found by name, turned into text, made up for, in batches.
 
 A batch is a list of values for each column, as Parquet wants it. A row with a cell that is too large or no
-valid text is set aside.
+valid text is set aside. No message holds a name that a file gives its columns: where the header is missing, the
+first patient stands in its place. What is told are the use case's own names, and places.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from llmops_tasks.config import Column, Data, Source
 from llmops_tasks.data.formats import MAX_CELL, Row
-from llmops_tasks.errors import SourceError, did_you_mean
+from llmops_tasks.errors import SourceError, nearest
 
 BATCH_ROWS = 10_000
 BATCH_CHARACTERS = 1 << 25  # a batch of long texts ends earlier
@@ -134,11 +135,22 @@ class _Finder:
         if not self._missing:
             return
         absent = [self._paths[name][0] for name in self._missing]
-        found = [name for name in self._found if name not in MADE]
-        hints = "".join(did_you_mean(name, found) for name in absent)
+        given = [name for name in self._found if name not in MADE]
         raise SourceError(
-            f"'{self.uri}' lacks the columns {absent}; it has {found}.{hints} Name them in data.columns.<name>.source."
+            f"'{self.uri}' lacks the columns {absent}; it has {len(given)} columns.{self._hints(absent, given)} "
+            "Name them in data.columns.<name>.source."
         )
+
+    def _hints(self, absent: list[str], given: list[str]) -> str:
+        """Where a missing column may be, by its place alone; that there may be no header."""
+        near = [(nearest(name, given), name) for name in absent]
+        hints = "".join(
+            f" Column {given.index(found) + 1} is spelled almost like '{name}'." for found, name in near if found
+        )
+        known = {path for paths in self._paths.values() for path in paths}
+        if self._uniform and not known & set(given):
+            hints += " None is the use case's: if the file has no header, give the names in data.source.header."
+        return hints
 
 
 def _paths(name: str, column: Column) -> list[str]:
