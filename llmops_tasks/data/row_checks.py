@@ -35,6 +35,7 @@ class Rules:
     def __init__(self, columns: dict[str, Column], labels: list[str]) -> None:
         self.columns = columns
         self.rules = [rule for name, column in columns.items() for rule in _rules(name, column, labels)]
+        self.reasons = {rule.reason for rule in self.rules}
 
     def check(self, batch: pa.Table) -> tuple[pa.Table, pa.Array]:
         """Type a batch and judge every row.
