@@ -39,6 +39,11 @@ class Source(Section):
     encoding: str = "utf-8"
     decimal: Literal[".", ","] = "."
     null_values: list[str] = [""]
+    max_future_hours: float | None = Field(
+        default=24,
+        ge=0,
+        description="A row whose time is later than that from now is set aside: somebody mistyped it. null: no limit.",
+    )
 
     @field_validator("header")
     @classmethod
@@ -62,8 +67,14 @@ class Landing(Source):
 
     incremental: Literal["none", "objects", "watermark"] = Field(
         default="none",
-        description="objects: a file that was read before is not read again. watermark: of the time column, only "
-        "rows later than the latest one read before are new. What was read before stays in the dataset.",
+        description="objects: a file that was read before is not read again. watermark: of a file that has grown, "
+        "only the rows that were not read before are new. What was read before stays in the dataset.",
+    )
+    allowed_lateness_hours: float = Field(
+        default=24,
+        ge=0,
+        description="watermark: a new row of a file that was read before may be so much earlier than the latest one "
+        "read of that file; a row still earlier is set aside as late.",
     )
     watch_seconds: int | None = Field(
         default=None, ge=5, description="Look for new files this often, and start prepare_data when there are some."

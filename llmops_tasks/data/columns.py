@@ -12,21 +12,27 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from llmops_tasks.config import Column, Data, Source
+from llmops_tasks.data import tables
 from llmops_tasks.data.formats import MAX_CELL, Row
 from llmops_tasks.errors import SourceError, nearest
 
-BATCH_ROWS = 10_000
 BATCH_CHARACTERS = 1 << 25  # a batch of long texts ends earlier
 MADE = ("_id", "_row", "_file", "_key")  # by the reader
-ORIGIN = ("_source", "_row")  # the last two columns of a batch: address and number
 Batch = list[list[str | None]]
 Reject = Callable[[int, str, Any], None]
 _ABSENT = object()
 
 
 def names(data: Data) -> list[str]:
-    """The columns of a batch, in their order."""
-    return [*data.columns, *ORIGIN]
+    """The columns of a batch, in their order; the last two say where a row came from."""
+    return [*data.columns, *tables.ORIGIN]
+
+
+def keys(data: Data) -> list[str]:
+    """The columns by which a row is known again: id and time, or all that the file holds where the reader makes the id."""
+    if not any(path in MADE for path in _paths(data.one("id"), data.columns[data.one("id")])):
+        return [data.one("id"), *data.named("time")]
+    return [name for name, column in data.columns.items() if not any(path in MADE for path in _paths(name, column))]
 
 
 def batches(
@@ -56,7 +62,7 @@ def batches(
         picked.append(values)
         numbers.append(str(number))
         size += length
-        if len(picked) >= BATCH_ROWS or size >= BATCH_CHARACTERS:
+        if len(picked) >= tables.BATCH or size >= BATCH_CHARACTERS:
             yield _finished(finder, source, picked, numbers)
             picked, numbers, size = [], [], 0
     if picked:
