@@ -190,6 +190,12 @@ class Data(Section):
         """The columns with this role."""
         return [name for name, column in self.columns.items() if column.role == role]
 
+    def free_text(self) -> list[str]:
+        """The columns that people write freely: masked, and kept to the last space. Any other cell is trimmed."""
+        columns = {name: self.columns[name] for name in self.named("input")}
+        free = [name for name, column in columns.items() if column.type == "string" and not column.values]
+        return [*free, *([self.completion] if self.completion and self.completion not in free else [])]
+
     def one(self, role: Role) -> str:
         """The only column with this role; the group of records that stand alone is their id."""
         return self.named("id" if role == "group" and self.split.by == "record" else role)[0]

@@ -85,7 +85,7 @@ def _anonymous(data: Data, batch: pa.Table, key: bytes, counts: Counter[str]) ->
     identifiers = data.named("identifier")
     kinds = [data.columns[name].kind or "identifier" for name in identifiers]
     owns = list(zip(*(batch[name].to_pylist() for name in identifiers), strict=True)) or [()] * batch.num_rows
-    for name in _free_text(data):
+    for name in data.free_text():
         texts = [
             mask(text, data.mask, list(zip(kinds, own, strict=True)), counts)
             for text, own in zip(batch[name].to_pylist(), owns, strict=True)
@@ -96,12 +96,6 @@ def _anonymous(data: Data, batch: pa.Table, key: bytes, counts: Counter[str]) ->
         batch = _with(batch, group[0], pa.array(hidden, pa.string()))
     gone = {*identifiers, *data.named("leakage"), *data.named("ignore"), *ORIGIN} - {data.completion}
     return _capped(batch.select([name for name in batch.column_names if name not in gone]), data)
-
-
-def _free_text(data: Data) -> list[str]:
-    columns = {name: data.columns[name] for name in data.named("input")}
-    free = [name for name, column in columns.items() if column.type == "string" and not column.values]
-    return [*free, *([data.completion] if data.completion and data.completion not in free else [])]
 
 
 def _with(batch: pa.Table, name: str, cells: Any) -> pa.Table:

@@ -13,6 +13,7 @@ from typing import Any
 
 from llmops_tasks.config import Column, Data, Source
 from llmops_tasks.data import tables
+from llmops_tasks.data.folding import trimmed
 from llmops_tasks.data.formats import MAX_CELL, Row
 from llmops_tasks.errors import SourceError, nearest
 
@@ -71,8 +72,10 @@ def batches(
 
 def _finished(finder: _Finder, source: Source, picked: list[Any], numbers: list[str | None]) -> Batch:
     finder.check()
-    given = zip(finder.data.columns.values(), zip(*picked, strict=True), strict=True)
-    return [*(_cleaned(column, source, cells) for column, cells in given), [finder.uri] * len(picked), numbers]
+    free = finder.data.free_text()
+    given = zip(finder.data.columns.items(), zip(*picked, strict=True), strict=True)
+    cleaned = (_cleaned(column, source, cells, name in free) for (name, column), cells in given)
+    return [*cleaned, [finder.uri] * len(picked), numbers]
 
 
 def _examined(values: Iterable[str | None]) -> tuple[int, str]:
@@ -92,12 +95,16 @@ def _examined(values: Iterable[str | None]) -> tuple[int, str]:
     return len(joined), ""
 
 
-def _cleaned(column: Column, source: Source, cells: Iterable[str | None]) -> list[str | None]:
-    """Null tokens to None, codes to words, decimal commas to points."""
+def _cleaned(column: Column, source: Source, cells: Iterable[str | None], free: bool) -> list[str | None]:
+    """White space around it is no part of a cell, but of free text; null tokens to None, codes to words, commas to points."""
     nulls, words = frozenset(source.null_values), column.words
-    result = [None if cell in nulls else cell for cell in cells]
+    bare = [cell if cell is None else trimmed(cell) for cell in cells]
+    kept = cells if free else bare
+    result = [None if word in nulls else cell for word, cell in zip(bare, kept, strict=True)]
     if words:
-        result = [cell if cell is None else words.get(cell, cell) for cell in result]
+        result = [
+            cell if cell is None else words.get(word or "", cell) for word, cell in zip(bare, result, strict=True)
+        ]
     if source.decimal == "," and column.type == "number":
         result = [cell if cell is None else cell.replace(",", ".") for cell in result]
     return result

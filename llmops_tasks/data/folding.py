@@ -111,6 +111,19 @@ def view(text: str) -> View:
     return View("".join([*pieces, text[at:]]), text, starts, ends)
 
 
+def trimmed(text: str) -> str:
+    """The text without white space and invisible characters around it: "P1" and "P1 " are one patient."""
+    text = text.strip()
+    if text.isascii() and text.isprintable():
+        return text
+    start, end = 0, len(text)
+    while start < end and (text[start].isspace() or _UNSEEN.fullmatch(text[start])):
+        start += 1
+    while start < end and (text[end - 1].isspace() or _UNSEEN.fullmatch(text[end - 1])):
+        end -= 1
+    return text[start:end]
+
+
 @lru_cache(maxsize=1 << 14)
 def folded(part: str) -> str:
     """A character, or a run of white space and invisible ones, as it is read."""

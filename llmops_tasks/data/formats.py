@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from llmops_tasks.config import Source
@@ -141,7 +142,19 @@ def _parquet(source: Source, uri: str, stream: Any) -> Iterator[Row]:
     try:
         _each_once(uri, pq.read_schema(pa.PythonFile(stream, mode="r")).names)
         stream.seek(0)
-        for number, values in enumerate(tables.rows(pa.PythonFile(stream, mode="r")), start=1):
+        batches = tables.read(pa.PythonFile(stream, mode="r"))
+        for number, values in enumerate(chain.from_iterable(map(_plain, batches)), start=1):
             yield number, values, "", values
     except pa.ArrowInvalid:  # Arrow may quote what it could not read
         raise SourceError(f"'{uri}' is not a Parquet file, or damaged. Check it, and the use case's format.") from None
+
+
+def _plain(table: Any) -> list[dict[str, Any]]:
+    """A table's rows; times that Python cannot hold as text, for validation to judge."""
+    import pyarrow as pa
+
+    try:
+        return list(table.to_pylist())
+    except (ValueError, OverflowError):
+        fields = [pa.field(f.name, pa.string()) if pa.types.is_temporal(f.type) else f for f in table.schema]
+        return list(table.cast(pa.schema(fields)).to_pylist())

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llmops_tasks import config
 from llmops_tasks.config import Split
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import dataset
@@ -17,6 +18,7 @@ from llmops_tasks.data.ingestion import ingest
 from llmops_tasks.data.splits import place_by_digest
 from llmops_tasks.data.validation import validate
 from llmops_tasks.errors import DataError
+from llmops_tasks.prompts import interface
 from llmops_tasks.store import artifacts
 from tests.support import small
 
@@ -226,14 +228,17 @@ def test_the_demos_dataset_keeps_patients_apart(world: Any) -> None:
     assert frame["record_id"].is_unique
 
 
-def test_a_day_is_rendered_like_the_dataset_without_answers(world: Any) -> None:
+def test_a_day_is_rendered_like_the_dataset_without_answers(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import pandas as pd
 
     date = "2026-03-30"
     usecase = world.usecase
     records = validate(usecase=usecase, records=ingest(usecase=usecase, date=date), labelled=False)
-    ref = render_day(usecase=usecase, records=anonymize(usecase=usecase, records=records), date=date)
+    monkeypatch.setattr(interface, "of_release", lambda release: interface.of_usecase(config.load(usecase)))
+    champion = {"version": "1", "release": {}}
+    clean = anonymize(usecase=usecase, records=records)
+    ref = render_day(usecase=usecase, records=clean, date=date, champion=champion)
     frame = pd.read_parquet(artifacts.fetch(ref) / "data.parquet")
     assert (ref["rows"], ref["meta"]["date"]) == (60, date)
-    assert list(frame)[:3] == ["record_id", "time", "text"]
+    assert list(frame)[:4] == ["record_id", "group", "time", "text"]
     assert not {"label", "completion", "split"} & set(frame)
