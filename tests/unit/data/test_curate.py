@@ -1,10 +1,9 @@
-"""One Unicode form, and near duplicates that the sketch finds and the exact share confirms."""
+"""Near duplicates that the sketch finds and the exact share confirms."""
 
 from __future__ import annotations
 
 import random
 
-from llmops_tasks.config.data import Curate
 from llmops_tasks.data import curate
 
 WORDS = [f"word{n}" for n in range(400)]
@@ -12,17 +11,6 @@ WORDS = [f"word{n}" for n in range(400)]
 
 def _text(rng: random.Random, words: int) -> str:
     return " ".join(rng.choices(WORDS, k=words))
-
-
-def test_composed_and_decomposed_letters_and_invisible_marks_become_the_same_text() -> None:
-    decomposed, marked = "cafe\u0301 pain", "ca\u200bf\u00e9 \u202epain"
-    assert {curate.normalised(text, Curate()) for text in (decomposed, marked)} == {"caf\u00e9 pain"}
-
-
-def test_compatibility_forms_fold_only_where_asked_for_and_none_changes_nothing() -> None:
-    assert curate.normalised("\ufb01ve", Curate()) == "\ufb01ve"
-    assert curate.normalised("\ufb01ve", Curate(normalise="NFKC")) == "five"
-    assert curate.normalised("e\u0301\u200b", Curate(normalise="none")) == "e\u0301\u200b"
 
 
 def test_jaccard_counts_common_word_triples() -> None:

@@ -87,3 +87,14 @@ def test_the_same_prompt_is_registered_once_and_a_changed_one_again(tmp_path: Pa
     second = templates.register_prompt(usecase=changed)
     assert second["version"] == "2"
     assert second["sha256"] != first["sha256"]
+
+
+def test_composed_and_decomposed_letters_and_invisible_marks_become_the_same_text() -> None:
+    decomposed, marked = "cafe\u0301 pain", "ca\u200bf\u00e9 \u202epain"
+    assert {templates.normalised(text, "NFC") for text in (decomposed, marked)} == {"caf\u00e9 pain"}
+
+
+def test_compatibility_forms_fold_only_where_asked_for_and_none_changes_nothing() -> None:
+    assert templates.normalised("\ufb01ve", "NFC") == "\ufb01ve"
+    assert templates.normalised("\ufb01ve", "NFKC") == "five"
+    assert templates.normalised("e\u0301\u200b", "none") == "e\u0301\u200b"
