@@ -79,7 +79,13 @@ class ReleaseError(LLMOpsError):
     """A promotion, rollback or lookup is not allowed."""
 
 
+def nearest(given: str, allowed: Iterable[str]) -> str | None:
+    """The allowed word that is spelled most like the given one, if any is near."""
+    near = difflib.get_close_matches(given, list(allowed), n=1)
+    return near[0] if near else None
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest allowed word, or an empty string."""
-    near = difflib.get_close_matches(given, list(allowed), n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    near = nearest(given, allowed)
+    return f" Did you mean '{near}'?" if near else ""

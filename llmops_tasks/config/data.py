@@ -39,6 +39,18 @@ class Source(Section):
     encoding: str = "utf-8"
     decimal: Literal[".", ","] = "."
     null_values: list[str] = [""]
+    max_future_hours: float | None = Field(
+        default=24,
+        ge=0,
+        description="A row whose time is later than that from now is set aside: somebody mistyped it. null: no limit.",
+    )
+
+    @field_validator("header")
+    @classmethod
+    def _each_name_once(cls, header: list[str] | None) -> list[str] | None:
+        if twice := sorted({name for name in header or [] if (header or []).count(name) > 1}):
+            raise ValueError(f"{twice} stand there more than once; which column is meant?")
+        return header
 
     @field_validator("uri")
     @classmethod
@@ -55,8 +67,14 @@ class Landing(Source):
 
     incremental: Literal["none", "objects", "watermark"] = Field(
         default="none",
-        description="objects: a file that was read before is not read again. watermark: of the time column, only "
-        "rows later than the latest one read before are new. What was read before stays in the dataset.",
+        description="objects: a file that was read before is not read again. watermark: of a file that has grown, "
+        "only the rows that were not read before are new. What was read before stays in the dataset.",
+    )
+    allowed_lateness_hours: float = Field(
+        default=24,
+        ge=0,
+        description="watermark: a new row of a file that was read before may be so much earlier than the latest one "
+        "read of that file; a row still earlier is set aside as late.",
     )
     watch_seconds: int | None = Field(
         default=None, ge=5, description="Look for new files this often, and start prepare_data when there are some."
@@ -171,6 +189,12 @@ class Data(Section):
     def named(self, role: Role) -> list[str]:
         """The columns with this role."""
         return [name for name, column in self.columns.items() if column.role == role]
+
+    def free_text(self) -> list[str]:
+        """The columns that people write freely: masked, and kept to the last space. Any other cell is trimmed."""
+        columns = {name: self.columns[name] for name in self.named("input")}
+        free = [name for name, column in columns.items() if column.type == "string" and not column.values]
+        return [*free, *([self.completion] if self.completion and self.completion not in free else [])]
 
     def one(self, role: Role) -> str:
         """The only column with this role; the group of records that stand alone is their id."""

@@ -1,8 +1,8 @@
 """Identifiers out of the records: dropped as columns, masked in free text, capped where rare.
 
 A row's own identifiers (name, phone, ...) are masked wherever they stand in its text; patterns catch what
-belongs to others. The grouping key becomes a keyed pseudonym. What this does not do yet: find names that
-stand in no column and behind no title, or measure what it missed.
+belongs to others (`masking`). The grouping key becomes a keyed pseudonym. What this does not do yet: measure what it
+missed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import logging
 import os
-import re
 import secrets
 from collections import Counter
 from functools import partial
@@ -22,6 +21,7 @@ from llmops_tasks import config
 from llmops_tasks.config import Data
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import tables
+from llmops_tasks.data.masking import mask
 from llmops_tasks.data.tables import ORIGIN
 from llmops_tasks.errors import ConflictError
 from llmops_tasks.store import artifacts, objects
@@ -31,21 +31,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
-_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
-_STREETS = "Road|Street|Lane|Close|Avenue|Way|Drive|Court|Place|Crescent|Rd|St|Ave"
-# Each pattern is linear: no nested repetition, so no text can make it hang.
-PATTERNS: dict[str, re.Pattern[str]] = {
-    "url": re.compile(r"\b(?:https?://|www\.)[^\s<>]{1,400}"),
-    "email": re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,4}\b"),
-    "record_number": re.compile(r"\b(?:MRN|NHS|HOSP)[-:# ]{0,3}\d{5,12}\b", re.IGNORECASE),
-    "date": re.compile(
-        rf"\b(?:\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}[/.]\d{{1,2}}[/.]\d{{2,4}}|\d{{1,2}} (?:{_MONTHS}) \d{{4}})\b",
-        re.IGNORECASE,
-    ),
-    "phone": re.compile(r"(?<![\d/])\+?\(?\d{2,4}\)?[ -]\d{3,4}[ -]?\d{3,4}(?![\d/])"),
-    "address": re.compile(rf"\b\d{{1,4}} [A-Z][\w']{{1,30}} (?:{_STREETS})\b(?:, [A-Z]\w{{1,30}})?"),
-    "name": re.compile(r"\b(?:Mr|Mrs|Ms|Miss|Dr)\.? [A-Z][\w'-]{1,30}(?: [A-Z][\w'-]{1,30})?"),
-}
 
 
 def anonymize(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
@@ -100,7 +85,7 @@ def _anonymous(data: Data, batch: pa.Table, key: bytes, counts: Counter[str]) ->
     identifiers = data.named("identifier")
     kinds = [data.columns[name].kind or "identifier" for name in identifiers]
     owns = list(zip(*(batch[name].to_pylist() for name in identifiers), strict=True)) or [()] * batch.num_rows
-    for name in _free_text(data):
+    for name in data.free_text():
         texts = [
             mask(text, data.mask, list(zip(kinds, own, strict=True)), counts)
             for text, own in zip(batch[name].to_pylist(), owns, strict=True)
@@ -111,12 +96,6 @@ def _anonymous(data: Data, batch: pa.Table, key: bytes, counts: Counter[str]) ->
         batch = _with(batch, group[0], pa.array(hidden, pa.string()))
     gone = {*identifiers, *data.named("leakage"), *data.named("ignore"), *ORIGIN} - {data.completion}
     return _capped(batch.select([name for name in batch.column_names if name not in gone]), data)
-
-
-def _free_text(data: Data) -> list[str]:
-    columns = {name: data.columns[name] for name in data.named("input")}
-    free = [name for name, column in columns.items() if column.type == "string" and not column.values]
-    return [*free, *([data.completion] if data.completion and data.completion not in free else [])]
 
 
 def _with(batch: pa.Table, name: str, cells: Any) -> pa.Table:
@@ -130,18 +109,3 @@ def _capped(batch: pa.Table, data: Data) -> pa.Table:
         if column.cap is not None and name in batch.column_names:
             batch = _with(batch, name, pc.min_element_wise(batch[name], column.cap, skip_nulls=False))
     return batch
-
-
-def mask(text: str | None, kinds: list[Any], own: list[tuple[str, str | None]], counts: Counter[str]) -> str | None:
-    """Replace a row's own identifiers (pairs of kind and value), then every pattern of `kinds`, by `[kind]`."""
-    if not isinstance(text, str):
-        return None
-    known = [(kind, value) for kind, value in own if isinstance(value, str) and len(value) > 2]
-    for kind, value in sorted(known, key=lambda item: -len(item[1])):
-        counts[kind] += text.count(value)
-        text = text.replace(value, f"[{kind}]")
-    for kind, pattern in PATTERNS.items():
-        if kind in kinds:
-            text, found = pattern.subn(f"[{kind}]", text)
-            counts[kind] += found
-    return text

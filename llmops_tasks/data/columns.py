@@ -1,7 +1,8 @@
 """From a source's rows to the use case's columns: found by name, turned into text, made up for, in batches.
 
 A batch is a list of values for each column, as Parquet wants it. A row with a cell that is too large or no
-valid text is set aside.
+valid text is set aside. No message holds a name that a file gives its columns: where the header is missing, the
+first patient stands in its place. What is told are the use case's own names, and places.
 """
 
 from __future__ import annotations
@@ -11,21 +12,28 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from llmops_tasks.config import Column, Data, Source
+from llmops_tasks.data import tables
+from llmops_tasks.data.folding import trimmed
 from llmops_tasks.data.formats import MAX_CELL, Row
-from llmops_tasks.errors import SourceError, did_you_mean
+from llmops_tasks.errors import SourceError, nearest
 
-BATCH_ROWS = 10_000
 BATCH_CHARACTERS = 1 << 25  # a batch of long texts ends earlier
 MADE = ("_id", "_row", "_file", "_key")  # by the reader
-ORIGIN = ("_source", "_row")  # the last two columns of a batch: address and number
 Batch = list[list[str | None]]
 Reject = Callable[[int, str, Any], None]
 _ABSENT = object()
 
 
 def names(data: Data) -> list[str]:
-    """The columns of a batch, in their order."""
-    return [*data.columns, *ORIGIN]
+    """The columns of a batch, in their order; the last two say where a row came from."""
+    return [*data.columns, *tables.ORIGIN]
+
+
+def keys(data: Data) -> list[str]:
+    """The columns by which a row is known again: id and time, or all that the file holds where the reader makes the id."""
+    if not any(path in MADE for path in _paths(data.one("id"), data.columns[data.one("id")])):
+        return [data.one("id"), *data.named("time")]
+    return [name for name, column in data.columns.items() if not any(path in MADE for path in _paths(name, column))]
 
 
 def batches(
@@ -55,7 +63,7 @@ def batches(
         picked.append(values)
         numbers.append(str(number))
         size += length
-        if len(picked) >= BATCH_ROWS or size >= BATCH_CHARACTERS:
+        if len(picked) >= tables.BATCH or size >= BATCH_CHARACTERS:
             yield _finished(finder, source, picked, numbers)
             picked, numbers, size = [], [], 0
     if picked:
@@ -64,8 +72,10 @@ def batches(
 
 def _finished(finder: _Finder, source: Source, picked: list[Any], numbers: list[str | None]) -> Batch:
     finder.check()
-    given = zip(finder.data.columns.values(), zip(*picked, strict=True), strict=True)
-    return [*(_cleaned(column, source, cells) for column, cells in given), [finder.uri] * len(picked), numbers]
+    free = finder.data.free_text()
+    given = zip(finder.data.columns.items(), zip(*picked, strict=True), strict=True)
+    cleaned = (_cleaned(column, source, cells, name in free) for (name, column), cells in given)
+    return [*cleaned, [finder.uri] * len(picked), numbers]
 
 
 def _examined(values: Iterable[str | None]) -> tuple[int, str]:
@@ -85,12 +95,16 @@ def _examined(values: Iterable[str | None]) -> tuple[int, str]:
     return len(joined), ""
 
 
-def _cleaned(column: Column, source: Source, cells: Iterable[str | None]) -> list[str | None]:
-    """Null tokens to None, codes to words, decimal commas to points."""
+def _cleaned(column: Column, source: Source, cells: Iterable[str | None], free: bool) -> list[str | None]:
+    """White space around it is no part of a cell, but of free text; null tokens to None, codes to words, commas to points."""
     nulls, words = frozenset(source.null_values), column.words
-    result = [None if cell in nulls else cell for cell in cells]
+    bare = [cell if cell is None else trimmed(cell) for cell in cells]
+    kept = cells if free else bare
+    result = [None if word in nulls else cell for word, cell in zip(bare, kept, strict=True)]
     if words:
-        result = [cell if cell is None else words.get(cell, cell) for cell in result]
+        result = [
+            cell if cell is None else words.get(word or "", cell) for word, cell in zip(bare, result, strict=True)
+        ]
     if source.decimal == "," and column.type == "number":
         result = [cell if cell is None else cell.replace(",", ".") for cell in result]
     return result
@@ -134,11 +148,22 @@ class _Finder:
         if not self._missing:
             return
         absent = [self._paths[name][0] for name in self._missing]
-        found = [name for name in self._found if name not in MADE]
-        hints = "".join(did_you_mean(name, found) for name in absent)
+        given = [name for name in self._found if name not in MADE]
         raise SourceError(
-            f"'{self.uri}' lacks the columns {absent}; it has {found}.{hints} Name them in data.columns.<name>.source."
+            f"'{self.uri}' lacks the columns {absent}; it has {len(given)} columns.{self._hints(absent, given)} "
+            "Name them in data.columns.<name>.source."
         )
+
+    def _hints(self, absent: list[str], given: list[str]) -> str:
+        """Where a missing column may be, by its place alone; that there may be no header."""
+        near = [(nearest(name, given), name) for name in absent]
+        hints = "".join(
+            f" Column {given.index(found) + 1} is spelled almost like '{name}'." for found, name in near if found
+        )
+        known = {path for paths in self._paths.values() for path in paths}
+        if self._uniform and not known & set(given):
+            hints += " None is the use case's: if the file has no header, give the names in data.source.header."
+        return hints
 
 
 def _paths(name: str, column: Column) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.data import assignments, augment, cards, curate, figures, splits, tables
+from llmops_tasks.data import assignments, augment, cards, curate, figures, rendering, splits, tables
 from llmops_tasks.data.splits import SPLITS
 from llmops_tasks.errors import DataError, EvidenceError
 from llmops_tasks.prompts import interface
@@ -71,7 +71,8 @@ def build_dataset(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
     """Make a dataset version from anonymized records.
 
     Returns:
-        A reference of kind "dataset": `data.parquet` with COLUMNS and the watched columns, and `README.md`, its card.
+        A reference of kind "dataset": `data.parquet` with COLUMNS and the watched columns, `set_aside.parquet` (record_id,
+        reason) of rows that gave no text, and `README.md`, its card.
         Its sha256 is the version. `meta` has rows and labels by split, what was dropped and why, texts with
         conflicting labels, the digest of the evaluation set (`evaluation`), and its parents.
 
@@ -100,7 +101,8 @@ def render_day(*, usecase: str, records: ArtifactRef, date: str, champion: dict[
         champion: from `find_champion`: whose release will answer.
 
     Returns:
-        A reference of kind "day": `data.parquet` with record_id, group, time, text and the watched columns.
+        A reference of kind "day": `data.parquet` with record_id, group, time, text and the watched columns, and
+        `set_aside.parquet` as of a dataset.
 
     Raises:
         EvidenceError: if nothing was promoted yet.
@@ -125,29 +127,29 @@ def _build_day(case: UseCase, asked: Interface, records: ArtifactRef, date: str,
     names = ["record_id", "group", "time", "text", *case.monitoring.columns]
     rows = records["rows"]
     with artifacts.scratch() as work, tables.database(rows) as db, tables.Writer(out / "data.parquet") as writer:
-        dropped = _render(case, asked, records, work / "rendered.parquet", answers=False)
+        dropped = rendering.render(case, asked, records, work / "rendered.parquet", out / rendering.SET_ASIDE, False)
         tables.view(db, work / "rendered.parquet", "rendered")
         for batch in tables.batches(db.sql('from rendered order by "time", record_id')):
             writer.add(_timed(batch).select(names))
-    made = {"rows": writer.rows, "date": date, "too_short": dropped, "text_sha256": asked.text_digest()}
+    made = {"rows": writer.rows, "date": date, "dropped": dropped, "text_sha256": asked.text_digest()}
     return {**made, "parents": [artifacts.parent(records)]}
 
 
 def _build(usecase: str, case: UseCase, records: ArtifactRef, assigned: list[ArtifactRef], out: Path) -> dict[str, Any]:
     with artifacts.scratch() as work, tables.database(records["rows"]) as db:
         asked = interface.of_usecase(case)
-        short = _render(case, asked, records, work / "rendered.parquet")
+        aside = rendering.render(case, asked, records, work / "rendered.parquet", out / rendering.SET_ASIDE)
         tables.view(db, work / "rendered.parquet", "rendered", file_row_number=True)
         (before,) = tables.one(db, "select count(*) from rendered")
         if before == 0:
-            raise DataError(f"No text of at least {case.data.curate.min_length} characters is left of {short} rows.")
+            raise DataError(f"No text of at least {case.data.curate.min_length} characters is left: {aside}.")
         _load_splits(db, case, assigned, work / "groups.parquet")
         unique = _place(db, work / "parts")
         leaks = _near_duplicates(db, case, unique, work / "bands.parquet")
         kept, made = _write(db, case, leaks, out / "data.parquet")
         (conflicting,) = tables.one(db, _CONFLICTS)
     found = figures.figures(case, out / "data.parquet", kept)
-    dropped = {"too short": short, "exact duplicates": before - unique, "near duplicates": int(leaks.sum())}
+    dropped = aside | {"exact duplicates": before - unique, "near duplicates": int(leaks.sum())}
     if not all(found["splits"].values()):
         raise DataError(f"A split would be empty: {found['splits']} rows. Bring more groups, or change data.split.")
     log.info("dataset: %s rows, dropped: %s", found["splits"], dropped)
@@ -162,50 +164,6 @@ def _data_docs(records: ArtifactRef) -> str | None:
     """The page about the records that these were made from."""
     checked = next((above for above in records["meta"].get("parents", []) if above["kind"] == "validated"), None)
     return f"{checked['uri']}/data_docs/index.html" if checked else None
-
-
-# ---------------------------------------------------------------- text and answers
-
-
-def _render(case: UseCase, asked: Interface, records: ArtifactRef, path: Path, answers: bool = True) -> int:
-    """Write rows with the roles' names, the text that the model reads, and microseconds as time.
-
-    Returns:
-        How many were dropped because their text is too short.
-    """
-    with tables.Writer(path) as writer:
-        for batch in tables.read(artifacts.fetch(records) / "records.parquet"):
-            writer.add(_rendered(case, asked, batch, answers))
-    return records["rows"] - writer.rows
-
-
-def _rendered(case: UseCase, asked: Interface, batch: pa.Table, answers: bool) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    data = case.data
-    asked.check_columns(data.named("input"))
-    texts = [asked.render_text(row) for row in batch.select(data.named("input")).to_pylist()]
-    columns: dict[str, Any] = {"record_id": batch[data.one("id")], "group": batch[data.one("group")]}
-    columns["time"] = (
-        batch[data.one("time")].cast(pa.int64()) if data.named("time") else pa.nulls(len(texts), pa.int64())
-    )
-    columns["text"] = pa.array(texts, pa.string())
-    if answers:
-        columns["label"], columns["completion"] = (pa.array(part, pa.string()) for part in _answers(case, batch))
-    columns |= {name: batch[name] for name in case.monitoring.columns}
-    table = pa.table(columns)
-    return table.filter(pc.greater_equal(pc.utf8_length(table["text"]), data.curate.min_length))
-
-
-def _answers(case: UseCase, batch: pa.Table) -> tuple[list[str], list[str]]:
-    """The label's name (or, for generation, the answer) and what the model is to write."""
-    if case.task.type == "generation":
-        answers = batch[case.data.completion].to_pylist()
-        return answers, answers
-    by_value = {value: label for label in case.task.labels for value in label.values}
-    labels = [by_value[value] for value in batch[case.data.one("label")].to_pylist()]
-    return [label.name for label in labels], [label.text for label in labels]
 
 
 # ---------------------------------------------------------------- order, duplicates, splits

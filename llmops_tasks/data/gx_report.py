@@ -1,13 +1,16 @@
 """The use case's rules as a Great Expectations suite, with the expectations that people wrote beside them.
 
 The suite runs on all rows, or on a sample of evenly spaced ones where there are more than SAMPLE; every row is
-judged by `rules`, which find the same. Values never reach results or Data Docs: only row numbers and counts.
+judged by `row_checks`, which find the same. Of what an expectation finds, counts and row numbers are kept; a value that it
+saw is withheld, unless its column has a closed list of `values` and it is one of them: an extreme, a quantile or a most
+common value is somebody's. So it is by what is kept, not by which expectations are known to tell something.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +30,13 @@ _RESULT_FORMAT = {
     "exclude_unexpected_values": True,
     "return_unexpected_index_query": False,
 }
+
+
+_COUNTS = (
+    "element_count", "missing_count", "missing_percent", "unexpected_count", "unexpected_percent",
+    "unexpected_percent_total", "unexpected_percent_nonmissing",
+)  # fmt: skip
+WITHHELD = "withheld"
 
 
 def suite(columns: dict[str, Column], labels: list[str]) -> list[tuple[str, Any]]:
@@ -76,7 +86,12 @@ def written(expectations: list[dict[str, Any]]) -> list[Any]:
 
 
 def run(
-    frame: pd.DataFrame, rules: list[tuple[str, Any]], more: list[Any], docs: Path, title: str
+    frame: pd.DataFrame,
+    rules: list[tuple[str, Any]],
+    more: list[Any],
+    docs: Path,
+    title: str,
+    closed: Mapping[str, list[str]] | None = None,
 ) -> dict[str, list[int]]:
     """Run the suite once and write Data Docs.
 
@@ -86,6 +101,7 @@ def run(
         more: from `written`.
         docs: a folder for the page.
         title: of the page.
+        closed: columns with a closed list of values, and these; no other value is shown.
 
     Returns:
         For every rule's reason the rows that break it, and for every broken expectation of `more` its type.
@@ -94,16 +110,54 @@ def run(
         DataError: if an expectation cannot run on these columns.
     """
     result = checked(frame, [*(rule for _, rule in rules), *more])
+    withhold(result, closed or {}, list(frame.columns))
     data_docs.write(result, title, docs)
     by_key = {_key(item.expectation_config.type, item.expectation_config.kwargs): item for item in result.results}
     named = [*rules, *((f"{rule.expectation_type} ({getattr(rule, 'column', 'table')})", rule) for rule in more)]
     return {reason: rows for reason, rule in named if (rows := broken_rows(reason, by_key[_key_of(rule)])) is not None}
 
 
+def withhold(result: Any, closed: Mapping[str, list[str]], names: list[str]) -> None:
+    """Leave of each result what tells of nobody: counts, row numbers, the table's shape, words of a closed list.
+
+    Args:
+        result: of a suite; it is changed.
+        closed: the lists, by column.
+        names: of all columns, which the use case has given them.
+    """
+    for item in result.results:
+        found, kwargs = item.result, item.expectation_config.kwargs
+        kept = {name: found[name] for name in _COUNTS if isinstance(found.get(name), int | float)}
+        if rows := found.get("unexpected_index_list"):
+            kept["unexpected_index_list"] = [{ROW: entry[ROW]} for entry in rows]
+        words = names if item.expectation_config.type.startswith("expect_table_") else _words(kwargs, closed)
+        if words is not None and "observed_value" in found:
+            kept["observed_value"] = _shown(found["observed_value"], words)
+        item.result, item.rendered_content = kept, None
+        raised = item.exception_info.get("raised_exception") or any(
+            isinstance(info, dict) and info.get("raised_exception") for info in item.exception_info.values()
+        )
+        told = WITHHELD if raised else None
+        item.exception_info = {"raised_exception": raised, "exception_message": told, "exception_traceback": told}
+
+
+def _words(kwargs: Mapping[str, Any], closed: Mapping[str, list[str]]) -> list[str] | None:
+    """The words that may be shown of what an expectation saw; None if nothing may."""
+    named = [kwargs[name] for name in ("column", "column_A", "column_B") if name in kwargs]
+    words = [closed.get(name) for name in [*named, *(kwargs.get("column_list") or [])]]
+    return None if None in words or not words else [word for part in words for word in part or []]
+
+
+def _shown(value: Any, words: list[str]) -> Any:
+    if isinstance(value, list | tuple | set):
+        return [_shown(part, words) for part in value]
+    return value if value is None or isinstance(value, int | float) or value in words else WITHHELD
+
+
 def checked(frame: pd.DataFrame, expectations: list[Any]) -> Any:
     """Great Expectations' own result of checking a frame with typed columns and ROW."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)  # its warnings quote the cell that it fell over
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
@@ -115,7 +169,11 @@ def checked(frame: pd.DataFrame, expectations: list[Any]) -> Any:
     )
     wanted = context.suites.add(gx.ExpectationSuite(name="columns", expectations=expectations))
     check = context.validation_definitions.add(gx.ValidationDefinition(name="columns", data=batch, suite=wanted))
-    return check.run(batch_parameters={"dataframe": frame}, result_format=_RESULT_FORMAT)
+    try:
+        return check.run(batch_parameters={"dataframe": frame}, result_format=_RESULT_FORMAT)
+    except (gx.exceptions.GreatExpectationsError, ValueError, TypeError, LookupError, AttributeError) as exc:
+        failed = type(exc).__name__  # its words may quote a cell
+    raise DataError(f"Great Expectations could not run: {failed}. Check data.expectations against the columns' types.")
 
 
 def broken_rows(reason: str, result: Any) -> list[int] | None:

@@ -1,14 +1,16 @@
 """Rows from a source into one Parquet file of strings, under the use case's column names.
 
 Streaming, in batches: never a whole file in memory. A row that cannot be read (broken JSON, wrong number
-of fields, invalid UTF-8) is set aside in `rejected.parquet` with a reason and the digest of what was there;
+of fields, invalid UTF-8), or that comes from the future, is set aside in `rejected.parquet` with a reason and the digest of what was there;
 all others are kept. Types are the next step's business. What `formats` can read and where `columns` finds
-its values stands there; what an incremental source means, in `landing`.
+its values stands there; what an incremental source means, in `landing` and `arrivals`.
 """
 
 from __future__ import annotations
 
+import datetime
 import logging
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from llmops_tasks import config
 from llmops_tasks.config import Data, Source
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import columns, formats, landing, tables
+from llmops_tasks.data.arrivals import Arrivals, Before
 from llmops_tasks.data.formats import MAX_CELL
 from llmops_tasks.errors import InputError, SourceError, StorageError
 from llmops_tasks.store import artifacts, digests, objects
@@ -35,7 +38,8 @@ def ingest(*, usecase: str, date: str | None = None) -> ArtifactRef:
         date: YYYY-MM-DD; the day of the batch source, which is read whole. None reads `data.source`.
 
     Returns:
-        A reference of kind "records": `records.parquet` and `rejected.parquet`.
+        A reference of kind "records": `records.parquet` and `rejected.parquet`. `meta.left_out` counts rows by why they
+        are not in the first for their time: `future`, `late` (both in the second) and `read before`.
 
     Raises:
         SourceError: if nothing is there, or the columns are not those of the use case.
@@ -43,13 +47,13 @@ def ingest(*, usecase: str, date: str | None = None) -> ArtifactRef:
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     source = _source(case, date)
-    stamps = objects.stamps(config.expand(source.uri))
+    marks = objects.stamps(config.expand(source.uri))
     if date is None and case.data.source.incremental != "none":
-        return _increments(case, name, source, stamps)
-    if not stamps:
+        return _increments(case, name, source, marks)
+    if not marks:
         raise _nothing(source)
-    inputs = {**_settings(case, source, date is None), "files": {uri: objects.stream_digest(uri) for uri in stamps}}
-    read = partial(_read, case.data, source, stamps, date is None)
+    inputs = {**_settings(case, source, date is None), "files": {uri: objects.stream_digest(uri) for uri in marks}}
+    read = partial(_read, case.data, source, marks, date is None)
     return artifacts.publish(usecase=name, kind="records", inputs=inputs, build=lambda out: _checked(source, read(out)))
 
 
@@ -66,7 +70,9 @@ def _settings(case: config.UseCase, source: Source, labelled: bool) -> dict[str,
     """What the rows follow from, apart from the files."""
     used = {"role", "source", "words", "type"}
     return {
-        "source": source.model_dump(mode="json", exclude={"uri", "incremental", "watch_seconds"}),
+        "source": source.model_dump(
+            mode="json", exclude={"uri", "incremental", "watch_seconds", "allowed_lateness_hours"}
+        ),
         "columns": [[name, column.model_dump(include=used)] for name, column in case.data.columns.items()],
         "labelled": labelled,
         "code": code_digest(__name__),
@@ -89,6 +95,8 @@ def _checked(source: Source, figures: dict[str, Any]) -> dict[str, Any]:
         )
     counts = (figures[name] for name in ("rows", "files", "rejected"))
     log.info("ingested %d rows of %d file(s), %d set aside", *counts)
+    if timed := {kind: count for kind, count in figures["left_out"].items() if kind != "read before"}:
+        log.warning("of these for their time: %s; see rejected.parquet", timed)
     return figures
 
 
@@ -101,55 +109,83 @@ def _writers(data: Data, out: Path) -> tuple[tables.Writer, tables.Writer]:
 
 
 def _read(
-    data: Data, source: Source, stamps: dict[str, str], labelled: bool, out: Path, newer: landing.Newer | None = None
+    data: Data, source: Source, marks: dict[str, str], labelled: bool, out: Path, before: Before | None = None
 ) -> dict[str, Any]:
-    """Files into the two tables; with `newer`, only the rows that it keeps."""
+    """Files into the two tables; with `before`, only the rows that were not read then."""
     import pyarrow as pa
 
     good, bad = _writers(data, out)
-    header = set[str]()
+    header, time, left_out = set[str](), now(), Counter[str]()
+    latest = before.latest if before else None
     with good, bad:
-        for uri in stamps:
+        for uri in marks:
+            rejected = _Rejected(source, uri, bad, before)
+            arrivals = Arrivals(data, source, time, rejected.row, before)
             rows = formats.rows(source, uri)
-            for batch in columns.batches(data, source, uri, rows, labelled, _rejecting(source, uri, bad), header):
-                kept = newer.keep(batch) if newer else batch
+            for batch in columns.batches(data, source, uri, rows, labelled, rejected.original, header):
+                kept = arrivals.keep(batch)
                 good.add(pa.table(dict(zip(good.schema.names, kept, strict=True)), schema=good.schema))
-    _unchanged(stamps)
-    figures: dict[str, Any] = {"rows": good.rows, "rejected": bad.rows, "files": len(stamps)}
-    figures["source_columns"] = sorted(header)
-    return figures | ({"latest": newer.latest} if newer else {})
+            left_out += arrivals.counts + rejected.counts
+            latest = arrivals.latest
+    _unchanged(marks)
+    figures: dict[str, Any] = {"rows": good.rows, "rejected": bad.rows, "files": len(marks)}
+    figures |= {"source_columns": sorted(header), "left_out": dict(left_out)}
+    return figures | ({"latest": latest} if before else {}) | ({"now": time.isoformat()} if left_out["future"] else {})
 
 
-def _rejecting(source: Source, uri: str, bad: tables.Writer) -> columns.Reject:
-    def reject(number: int, reason: str, row: Any) -> None:
-        sha256 = digests.digest(formats.original(source, row))
-        bad.add_row({"source": uri, "row": number, "reason": reason, "sha256": sha256})
-
-    return reject
+def now() -> datetime.datetime:
+    """The clock, looked at once for each artifact: what it decided is kept with it, and a rerun finds that."""
+    return datetime.datetime.now(datetime.UTC)
 
 
-def _unchanged(stamps: dict[str, str]) -> None:
+class _Rejected:
+    """Sets rows of a file aside, each with its number, reason and digest; those that were before are only counted."""
+
+    def __init__(self, source: Source, uri: str, bad: tables.Writer, before: Before | None) -> None:
+        self._source, self._uri, self._bad = source, uri, bad
+        self._before = before.rejected() if before else set[str]()
+        self.counts: Counter[str] = Counter()
+
+    def original(self, number: int, reason: str, row: Any) -> None:
+        """One that could not be taken apart."""
+        self._add(number, reason, digests.digest(formats.original(self._source, row)))
+
+    def row(self, row: dict[str, Any], reason: str) -> bool:
+        """One that could, known as it is in quarantine; False if it was set aside before."""
+        values = {name: cell for name, cell in row.items() if name not in tables.ORIGIN}
+        return self._add(int(row["_row"]), reason, digests.digest(values))
+
+    def _add(self, number: int, reason: str, sha256: str) -> bool:
+        if sha256 in self._before:
+            self.counts["read before"] += 1
+            return False
+        self._bad.add_row({"source": self._uri, "row": number, "reason": reason, "sha256": sha256})
+        return True
+
+
+def _unchanged(marks: dict[str, str]) -> None:
     """An artifact's address holds its files' digests, so they must be the files that were read."""
-    for uri, stamp in stamps.items():
-        if objects.stamps(uri).get(uri, stamp) != stamp:
+    for uri, mark in marks.items():
+        if objects.stamps(uri).get(uri, mark) != mark:
             raise StorageError(f"'{uri}' was changed while it was read. Try again when it is complete.")
 
 
 # ---------------------------------------------------------------- increments
 
 
-def _increments(case: config.UseCase, name: str, source: Source, stamps: dict[str, str]) -> ArtifactRef:
+def _increments(case: config.UseCase, name: str, source: Source, marks: dict[str, str]) -> ArtifactRef:
     settings = _settings(case, source, True)
+    lateness = case.data.source.allowed_lateness_hours
 
-    def part(uri: str, sha256: str, newer: landing.Newer | None) -> ArtifactRef:
+    def part(uri: str, sha256: str, before: Before | None) -> ArtifactRef:
         """One file's rows, an artifact of its own."""
-        inputs = {**settings, "file": {uri: sha256}, "after": newer.after if newer else None}
+        inputs = {**settings, "file": {uri: sha256}} | ({**before.inputs(), "late": lateness} if before else {})
         read: Callable[[Path], dict[str, Any]] = partial(
-            _read, case.data, source, {uri: stamps[uri]}, True, newer=newer
+            _read, case.data, source, {uri: marks[uri]}, True, before=before
         )
         return artifacts.publish(usecase=name, kind="records_part", inputs=inputs, build=read)
 
-    parts = landing.collected(name, case.data, stamps, digests.digest(settings), part)
+    parts = landing.collected(name, case.data, marks, digests.digest(settings), part)
     if not parts:
         raise _nothing(source)
     inputs = {"parts": [entry["part"]["sha256"] for entry in parts], "settings": settings}
@@ -170,7 +206,9 @@ def _joined(data: Data, parts: list[landing.Entry], out: Path) -> dict[str, Any]
             _append(bad, folder / "rejected.parquet")
     header = {name for entry in parts for name in entry["part"]["meta"]["source_columns"]}
     files = len({entry["uri"] for entry in parts})
-    return {"rows": good.rows, "rejected": bad.rows, "files": files, "source_columns": sorted(header)}
+    left_out = sum((Counter(entry["part"]["meta"].get("left_out", {})) for entry in parts), Counter[str]())
+    figures = {"rows": good.rows, "rejected": bad.rows, "files": files, "source_columns": sorted(header)}
+    return figures | {"left_out": dict(left_out)}
 
 
 def _append(writer: tables.Writer, path: Path) -> None:

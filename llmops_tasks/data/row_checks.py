@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Decimal numbers as people write them; "nan" and "inf" are words here.
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 
+_FIRST, _END = -62_135_596_800_000_000, 253_402_300_800_000_000  # the years 1 and 10000, in microseconds
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -35,6 +37,7 @@ class Rules:
     def __init__(self, columns: dict[str, Column], labels: list[str]) -> None:
         self.columns = columns
         self.rules = [rule for name, column in columns.items() for rule in _rules(name, column, labels)]
+        self.reasons = {rule.reason for rule in self.rules}
 
     def check(self, batch: pa.Table) -> tuple[pa.Table, pa.Array]:
         """Type a batch and judge every row.
@@ -79,7 +82,7 @@ def _typed(cells: Any, column: Column) -> tuple[Any, Any]:
         if not pa.types.is_string(cells.type):
             return cells.cast(pa.float64()), None
         return _numbers(cells)
-    times = _times(cells)
+    times = _within_years(_times(cells))
     return times, pc.and_(times.is_null(), cells.is_valid())
 
 
@@ -112,12 +115,20 @@ def _times(cells: Any) -> Any:
     return pa.array([_time(cell) for cell in cells.to_pylist()], utc)
 
 
+def _within_years(times: Any) -> Any:
+    """Without what is in UTC no year from 1 to 9999: most programs cannot hold it, and fall over later."""
+    import pyarrow.compute as pc
+
+    micros = times.cast("int64")
+    return pc.if_else(pc.and_(pc.greater_equal(micros, _FIRST), pc.less(micros, _END)), times, None)
+
+
 def _time(cell: str | datetime | None) -> datetime | None:
     """ISO 8601; without a zone it is UTC."""
     try:
         time = cell if cell is None or isinstance(cell, datetime) else datetime.fromisoformat(cell.strip())
-        return time if time is None or time.tzinfo else time.replace(tzinfo=UTC)
-    except ValueError:
+        return None if time is None else time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
 
 

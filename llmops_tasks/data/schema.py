@@ -1,15 +1,14 @@
 """Has the source changed its columns? The first reading is kept; a later one that differs stops with the difference.
 
 What was agreed hangs on the use case's `data.columns`: naming a new column there (the role `ignore` will do) agrees
-to it. What this does not do: look at values; cells of another type are found by `validate`.
+to it. Names may be told here: `columns` has found every needed one, so that what they come from is a header and no
+row. What this does not do: look at values; cells of another type are found by `validate`.
 """
 
 from __future__ import annotations
 
-import difflib
-
 from llmops_tasks.config import Data
-from llmops_tasks.errors import ConflictError, DataError
+from llmops_tasks.errors import ConflictError, DataError, nearest
 from llmops_tasks.store import digests, objects
 
 
@@ -43,8 +42,8 @@ def difference(before: list[str], now: list[str]) -> list[str]:
     gone, added = [name for name in before if name not in now], [name for name in now if name not in before]
     lines = []
     for name in list(gone):
-        if near := difflib.get_close_matches(name, added, n=1, cutoff=0.6):
-            lines.append(f"~ '{name}' is now '{near[0]}'?")
+        if near := nearest(name, added):
+            lines.append(f"~ '{name}' is now '{near}'?")
             gone.remove(name)
-            added.remove(near[0])
+            added.remove(near)
     return [*lines, *(f"- '{name}' has gone" for name in gone), *(f"+ '{name}' is new" for name in added)]

@@ -141,7 +141,7 @@ class _Pass:
         self.rows = self.good = 0
         self.reasons: Counter[str] = Counter()
         self.sample: list[pa.Table] = []
-        self._duplicate = next(f"{n}: duplicate" for n, c in judge.columns.items() if c.role == "id")
+        self.duplicate = next(f"{n}: duplicate" for n, c in judge.columns.items() if c.role == "id")
 
     def run(self, source: Path, target: Path, quarantine: tables.Writer, rows: int) -> None:
         """Read, judge, write."""
@@ -149,7 +149,7 @@ class _Pass:
         with tables.Writer(target) as good:
             for raw in tables.read(source):
                 typed, reasons = self.judge.check(raw)
-                reasons = row_checks.first(reasons, self._repeated(raw.num_rows), self._duplicate)
+                reasons = row_checks.first(reasons, self._repeated(raw.num_rows), self.duplicate)
                 good.add(_origin(typed, raw).filter(reasons.is_null()))
                 self._set_aside(raw, reasons, quarantine)
                 self._remember(typed, step)
@@ -199,8 +199,16 @@ def _report(
     frame: pd.DataFrame = pa.concat_tables(checked.sample).to_pandas()
     of = f"{checked.rows} rows" if len(frame) == checked.rows else f"{len(frame)} of {checked.rows} rows, evenly spaced"
     own, more = gx_report.suite(columns, labels), gx_report.written(data.expectations)
-    broken = gx_report.run(frame, own, more, docs, f"{usecase}: {of}")
+    _check_judged(own, checked)
+    closed = {name: column.values for name, column in columns.items() if column.values is not None}
+    broken = gx_report.run(frame, own, more, docs, f"{usecase}: {of}", closed)
     return sorted(set(broken) - {reason for reason, _ in own})
+
+
+def _check_judged(suite: list[tuple[str, Any]], checked: _Pass) -> None:
+    """A check of the page alone would show red and let the rows pass."""
+    if alone := sorted({reason for reason, _ in suite} - checked.judge.reasons - {checked.duplicate}):
+        raise DataError(f"The page checks {alone}, which no row check looks for. Add each to row_checks.py, too.")
 
 
 def _retyped(columns: dict[str, Column], counts: Counter[str], rows: int) -> list[str]:

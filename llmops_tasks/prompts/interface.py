@@ -62,6 +62,10 @@ class Interface(Section):
         """What the model reads of a row."""
         return templates.render_text(self.text, row, self.normalise)
 
+    def render_texts(self, rows: list[dict[str, Any]]) -> tuple[list[str | None], list[str | None]]:
+        """The same of many rows, None where the template fails; and there the class of the error."""
+        return templates.render_texts(self.text, rows, self.normalise)
+
     def render_prompt(self, text: str) -> str:
         """The whole prompt around a text."""
         return templates.render_prompt(self.prompt, self.task, text)

@@ -30,10 +30,18 @@ def _compiled(source: str) -> Template:
 
 
 def _rendered(where: str, source: str, values: dict[str, Any]) -> str:
+    text, failed = _tried(source, values)
+    if failed:
+        raise ConfigError(f"{where} cannot be rendered: {failed}. Check its variables.")
+    return text
+
+
+def _tried(source: str, values: dict[str, Any]) -> tuple[str, str]:
+    """The text and nothing, or nothing and the class of the error: what an error says may quote a value."""
     try:
-        return _compiled(source).render(values)
-    except (TemplateError, TypeError, ValueError, ArithmeticError) as exc:  # a filter may refuse a missing value
-        raise ConfigError(f"{where} cannot be rendered: {type(exc).__name__}. Check its variables.") from None
+        return _compiled(source).render(values), ""
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as exc:
+        return "", type(exc).__name__  # a filter may refuse a missing value
 
 
 def normalised(text: str, form: str) -> str:
@@ -42,8 +50,24 @@ def normalised(text: str, form: str) -> str:
 
 
 def render_text(template: str, row: dict[str, Any], form: str = "none") -> str:
-    """What the model reads of one row, with runs of white space folded. Missing values are None."""
-    return normalised(_SPACES.sub(" ", _rendered("data.text", template, row)).strip(), form)
+    """What the model reads of one row, with runs of white space folded. Missing values are None.
+
+    Raises:
+        ConfigError: if the template fails on it; told by the error's class alone.
+    """
+    return _folded(_rendered("data.text", template, row), form)
+
+
+def render_texts(
+    template: str, rows: list[dict[str, Any]], form: str = "none"
+) -> tuple[list[str | None], list[str | None]]:
+    """What the model reads of rows, where the template can be rendered; and where not, the class of the error."""
+    found = [_tried(template, row) for row in rows]
+    return [None if failed else _folded(text, form) for text, failed in found], [failed or None for _, failed in found]
+
+
+def _folded(text: str, form: str) -> str:
+    return normalised(_SPACES.sub(" ", text).strip(), form)
 
 
 def render_prompt(prompt: Prompt, task: Task, text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 HEADER = "visit,patient,seen,level,age,note,phone,nurse"
+LANDING_ONLY = ("incremental", "watch_seconds", "allowed_lateness_hours")  # what a batch source has not
 COLUMNS: dict[str, dict[str, Any]] = {
     "visit": {"role": "id", "required": True},
     "patient": {"role": "group", "required": True},
@@ -61,7 +62,7 @@ def usecase(
 
 
 def _whole(source: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in source.items() if key not in ("incremental", "watch_seconds")}
+    return {key: value for key, value in source.items() if key not in LANDING_ONLY}
 
 
 def row(number: int, **values: str) -> str:

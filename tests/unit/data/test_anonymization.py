@@ -3,75 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
-from collections import Counter
+import random
+import re
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.data.anonymization import PATTERNS, anonymize, mask, pseudonym
+from llmops_tasks.data import tables
+from llmops_tasks.data.anonymization import anonymize, pseudonym
 from llmops_tasks.data.ingestion import ingest
 from llmops_tasks.data.validation import validate
 from llmops_tasks.store import artifacts
 from tests.support import small
-
-ALL = list(PATTERNS)
-
-
-def _masked(text: str, own: list[tuple[str, str | None]] | None = None) -> str | None:
-    return mask(text, ALL, own or [], Counter())
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("see https://x.org/a?b=1 now", "see [url] now"),
-        ("www.example.com", "[url]"),
-        ("mail jo.d+x@mail.example.org!", "mail [email]!"),
-        ("MRN-1234567, nhs 9434765919", "[record_number], [record_number]"),
-        ("born 1980-02-01 or 1/2/1980 or 3 March 1980", "born [date] or [date] or [date]"),
-        ("call 020 7946 0958 or (0161) 496-0000", "call [phone] or [phone]"),
-        ("lives 12 Mill Road, Leeds", "lives [address]"),
-        ("Mrs. Ada Lovelace and Dr Who", "[name] and [name]"),
-        ("BP 120/80, HR 88, T 36.6, pain 7/10", "BP 120/80, HR 88, T 36.6, pain 7/10"),
-        ("2 tablets at 10 am, twice", "2 tablets at 10 am, twice"),
-    ],
-)
-def test_patterns_mask_identifiers_and_leave_findings(text: str, expected: str) -> None:
-    assert _masked(text) == expected
-
-
-def test_a_rows_own_identifiers_are_masked_wherever_they_stand_longest_first() -> None:
-    own: list[tuple[str, str | None]] = [("name", "Ada"), ("name", "Ada Lovelace"), ("phone", None), ("address", "")]
-    assert _masked("Ada Lovelace, called Ada by all", own) == "[name], called [name] by all"
-
-
-def test_only_the_kinds_asked_for_are_masked() -> None:
-    assert mask("a@b.org 1980-02-01", ["date"], [], Counter()) == "a@b.org [date]"
-
-
-def test_what_was_masked_is_counted_by_kind() -> None:
-    counts: Counter[str] = Counter()
-    mask("Ada Ada 1980-02-01", ALL, [("name", "Ada")], counts)
-    assert {kind: count for kind, count in counts.items() if count} == {"name": 2, "date": 1}
-
-
-def test_a_missing_text_stays_missing() -> None:
-    assert mask(None, ALL, [], Counter()) is None
-
-
-@pytest.mark.parametrize(
-    "poison",
-    ["a" * 100_000, "1" * 100_000, "1 " * 50_000, "a.b@" * 25_000, "a-" * 50_000, "1 Aa" * 25_000, "Dr " * 33_000,
-     "www." * 25_000, "MRN----" * 14_000, "a@" + "b." * 50_000, "12 A" + "'" * 100_000, "020-" * 25_000],
-    ids=lambda text: repr(text[:8]),
-)  # fmt: skip
-def test_no_text_makes_a_pattern_hang(poison: str) -> None:
-    started = time.monotonic()
-    _masked(poison)
-    assert time.monotonic() - started < 5
 
 
 def test_a_pseudonym_follows_value_and_key() -> None:
@@ -147,25 +92,46 @@ def test_a_key_is_made_once_and_for_its_owner_only(home: Path, tmp_path: Path) -
     assert key.decode() not in json.dumps(first)
 
 
-def test_no_planted_identifier_survives(world: object, notes: Path) -> None:
-    """Of the kinds that stand in columns, and dates: by the generator's own truth files."""
-    import pandas as pd
+PEOPLE = ["Zelda Quux", "José Ñúñez", "Mary-Ann O'Brien", "Xi Ng", "Łukasz Wójcik", "Quux, Zelda Maria", "Jürgen Groß"]
 
-    usecase = world.usecase  # type: ignore[attr-defined]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LLMOPS_HOME", str(world.home))  # type: ignore[attr-defined]
-        good = validate(usecase=usecase, records=ingest(usecase=usecase))
-        ref = anonymize(usecase=usecase, records=good)
-    before = pd.read_parquet(artifacts.fetch(good) / "records.parquet").set_index("visit_id")["note"]
-    after = pd.read_parquet(artifacts.fetch(ref) / "records.parquet").set_index("visit_id")["note"]
-    data = config.load(usecase).data
-    kinds = {column.kind for column in data.columns.values() if column.role == "identifier"} | {"date"}
-    found: Counter[str] = Counter()
-    for line in (notes / "truth" / "landing_history.jsonl").read_text(encoding="utf-8").splitlines():
-        truth = json.loads(line)
-        for span in truth["spans"]:
-            if span["kind"] in kinds and truth["visit_id"] in after:
-                found[span["kind"]] += 1
-                planted = before[truth["visit_id"]][span["start"] : span["end"]]
-                assert planted not in after[truth["visit_id"]], span["kind"]
-    assert set(found) == kinds
+
+def _hidden(text: str, rng: random.Random) -> str:
+    """The same to a reader, other characters to a program; or as people write it when they are in a hurry."""
+    ways = [
+        str.upper, str.lower, lambda t: unicodedata.normalize("NFD", t), lambda t: t.replace(" ", "  "),
+        lambda t: t.replace(" ", "\n"), lambda t: t.replace(" ", "\xa0"), lambda t: "\u200b".join(t),
+        lambda t: t.replace("-", " "), lambda t: t.replace("-", "\u2011"), lambda t: t.replace("o", "\u043e"),
+        lambda t: "".join(chr(ord(c) + 0xFEE0) if c.isascii() and c.isalnum() else c for c in t),
+        lambda t: "".join(c for c in unicodedata.normalize("NFD", t) if not unicodedata.combining(c)), lambda t: t,
+    ]  # fmt: skip
+    if text.replace(" ", "").isalpha() and rng.random() < 0.3:
+        text = ", ".join(reversed(text.split(" ", 1)))
+    for way in rng.sample(ways, 2):
+        text = way(text)
+    return text
+
+
+def test_no_planted_identifier_survives(tmp_path: Path) -> None:
+    """Adversarial forms of a row's own name, phone and record number, and of a stranger's behind a title."""
+    rng, planted, lines = random.Random(15), [], []
+    for number in range(300):
+        own = [PEOPLE[number % len(PEOPLE)], f"0209 794 {number:04d}", f"MRN-{5550000 + number}"]
+        forms = [_hidden(value, rng) for value in own] + [_hidden_stranger(number, rng)]
+        planted.append(forms)
+        note = ", then ".join(["seen", *forms, "and sent home"])
+        cells = small.row(number, note=f'"{note}"', phone=own[1]) + f',"{own[0]}",{own[2]}'
+        lines.append(cells)
+    columns = {"who": {"role": "identifier", "kind": "name"}, "mrn": {"role": "identifier", "kind": "record_number"}}
+    uri = small.csv(tmp_path, lines, header=small.HEADER + ",who,mrn")
+    usecase = small.usecase(tmp_path, {"uri": uri}, columns, max_quarantined=0)
+    ref = anonymize(usecase=usecase, records=validate(usecase=usecase, records=ingest(usecase=usecase)))
+    notes = [row["note"] for row in tables.rows(artifacts.fetch(ref) / "records.parquet")]
+    masked = "seen, then [name], then [phone], then [record_number], then [name], then and sent home"
+    assert {re.sub(r"\W*(?=, then)", "", note) for note in notes} == {re.sub(r"\W*(?=, then)", "", masked)}
+    assert len(notes) == len(planted)
+
+
+def _hidden_stranger(number: int, rng: random.Random) -> str:
+    name = ("Mr Smith", "Dr. Who", "Mrs Élodie", "Ms Ngo")[number % 4]
+    gap = rng.choice([" ", "\u200b ", "  ", "\n", "\u00a0", "\u2009", "\ufeff \u200b"])
+    return name.replace(" ", gap)

@@ -1,4 +1,4 @@
-"""One Unicode form, and near duplicates that the sketch finds and the exact share confirms."""
+"""Near duplicates that the sketch finds and the exact share confirms."""
 
 from __future__ import annotations
 

@@ -263,8 +263,8 @@ def test_a_column_without_any_value_is_there_and_is_text(tmp_path: Path) -> None
 def test_rows_keep_their_order_over_any_number_of_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = "\n".join([small.HEADER, *(small.row(n, note="x" * n) for n in range(25))]).encode()
     whole = _good(_ingest(tmp_path, content, "csv"))
-    for name, limit in (("BATCH_ROWS", 4), ("BATCH_CHARACTERS", 60)):
-        monkeypatch.setattr(columns, name, limit)
+    for module, name, limit in ((tables, "BATCH", 4), (columns, "BATCH_CHARACTERS", 60)):
+        monkeypatch.setattr(module, name, limit)
         monkeypatch.setenv("LLMOPS_HOME", str(tmp_path / name))
         assert _good(_ingest(tmp_path, content, "csv")) == whole
 

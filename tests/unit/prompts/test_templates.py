@@ -42,14 +42,15 @@ def test_a_note_that_looks_like_a_template_is_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{{ note.__class__.__mro__ }}", "{{ note | round }}", "{{ note / 2 }}", "{{ age | round }}", "{{ huge | int }}"],
-)
+    ["{{ note.__class__.__mro__ }}", "{{ note | round }}", "{{ note / 2 }}", "{{ age | round }}", "{{ huge | int }}",
+     "{{ {1: 2}.pop(note) }}", "{{ 1 / 0 }}", "{{ note.join }}{{ note.index('q') }}"],
+)  # fmt: skip
 def test_a_template_that_fails_names_its_place_and_not_the_record(tmp_path: Path, text: str) -> None:
     columns = {"huge": {"role": "input", "type": "number"}}
     case = config.load(small.usecase(tmp_path, {"uri": f"file://{tmp_path}/rows.csv"}, columns, text=text))
     with pytest.raises(ConfigError, match=r"data\.text cannot be rendered: \w+\. Check its variables") as caught:
         templates.render_text(case.data.text, {"note": "zebrafish", "age": None, "huge": float("inf")})
-    assert "zebrafish" not in str(caught.value)
+    assert "zebrafish" not in str(caught.value) and caught.value.__context__ is None
 
 
 def test_a_missing_variable_is_an_error_and_never_an_empty_string(tmp_path: Path) -> None:
