@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -93,10 +94,16 @@ def _arguments(folder: Path, verb: str, mode: str, rows: int) -> dict[str, Any]:
 
 
 def _everything(home: Path) -> dict[str, str]:
-    """Digests of all that stands under a final name; addresses in manifests begin with the home."""
+    """Digests of all that stands under a final name; addresses in manifests begin with the home.
+
+    Numbers that artifacts are ordered by may have gaps: a killed run takes one with it.
+    """
     store = home / "store"
     found = [path for path in store.rglob("*") if path.is_file() and "/." not in str(path.relative_to(home))]
     return {
-        str(path.relative_to(store)): digests.digest(path.read_bytes().replace(str(home).encode(), b"~"))
+        str(path.relative_to(store)): digests.digest(
+            re.sub(rb'"number":\d+', b"", path.read_bytes()).replace(str(home).encode(), b"~")
+        )
         for path in found
+        if "_order/" not in str(path)
     }

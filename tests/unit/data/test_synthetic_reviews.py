@@ -8,14 +8,16 @@ import random
 from collections import Counter
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llmops_tasks import config, metrics
+from llmops_tasks import config
+from llmops_tasks.contracts import METRICS
 from llmops_tasks.data.synthetic_reviews import Said, _opinion, reference_sentiment, write_reviews
 from llmops_tasks.data.synthetic_reviews_words import PRODUCTS
 from llmops_tasks.errors import InputError
-from llmops_tasks.monitoring import drift
+from llmops_tasks.monitoring import cells, drift, permutation
 
 SIZES = {"reviews": 3000, "week_reviews": 400, "reviewed": 100}
 LABELS = ["neg", "mix", "pos"]
@@ -165,14 +167,18 @@ def test_no_single_word_decides(written: Path) -> None:
             assert max(counts.values()) / counts.total() < 0.95, word
 
 
-def test_the_second_week_brings_a_new_line_of_products_and_the_first_does_not(written: Path) -> None:
+def _texts(rows: list[dict[str, Any]]) -> Any:
     import pandas as pd
 
-    reference = pd.Series([row["review"] for row in _history(written)[2000:]])
-    values = []
+    return pd.DataFrame({"text": [row["review"] for row in rows], "group": [row["review_id"] for row in rows]})
+
+
+def test_the_second_week_brings_a_new_line_of_products_and_the_first_does_not(written: Path) -> None:
+    reference, values = _texts(_history(written)[2000:]), []
     for week in _inbox(written):
-        old, new = drift._word_cells(reference, pd.Series([row["review"] for row in week]))
-        values.append(float(drift.js(old.sum(axis=0), new.sum(axis=0))))
+        both = cells.together(reference, _texts(week))
+        counts = cells.words(both, drift.WORDS)
+        values.append(permutation.test(counts, both.days, permutation.js, 0.01)[0])
     limit = config.load("reviews").monitoring.text_js
     assert values[0] < limit / 2 < limit < values[1], values
     known = {row["product"] for row in _history(written)}
@@ -195,11 +201,7 @@ def test_what_cannot_be_written_is_refused(arguments: dict[str, object]) -> None
 
 
 def test_the_metric_its_gate_asks_for_is_measured() -> None:
-    import numpy as np
-
-    case = config.load("reviews")
-    counts = metrics.resampled_counts(np.array([0, 1, 2]), np.array([0, 1, 2]), 3, 2)
-    measured = set(metrics.figures(counts, []))
+    case, measured = config.load("reviews"), set(METRICS)
     assert {case.gate.metric, *(limit.metric for limit in case.gate.limits)} <= measured
 
 
