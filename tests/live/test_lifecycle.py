@@ -25,6 +25,7 @@ import yaml
 
 from llmops_tasks.data import synthetic
 from llmops_tasks.release import ledger, registry
+from llmops_tasks.serving import answered
 from llmops_tasks.store import artifacts, objects
 from tests.support import tiny
 
@@ -261,11 +262,11 @@ def test_two_days_are_answered_and_the_drifting_one_starts_a_retraining(world: W
 
 
 def test_answering_a_day_again_changes_nothing(world: World) -> None:
-    at = f"file://{world.home}/store/tiny/predictions/date={DAYS[0]}"
-    before, chain = artifacts.at(at), ledger.verify_ledger(usecase="tiny")
+    before, chain = answered(usecase="tiny", date=DAYS[0]), ledger.verify_ledger(usecase="tiny")
+    assert [part["rows"] for part in before] == [60]
     run = world.api.trigger("tiny.batch_inference", {"date": DAYS[0]})
     assert world.finished("tiny.batch_inference", run)["announce_predictions"] == "skipped"
-    assert artifacts.at(at) == before
+    assert answered(usecase="tiny", date=DAYS[0]) == before
     assert ledger.verify_ledger(usecase="tiny") == chain
 
 
