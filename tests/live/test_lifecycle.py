@@ -199,7 +199,7 @@ def _checkpoints(world: World) -> list[Path] | None:
 
 def _training(world: World) -> list[int]:
     """The processes of this world in which a model is trained; there may be others on the machine."""
-    command = ["pgrep", "-f", "llmops_tasks training.finetune:finetune"]
+    command = ["pgrep", "-f", "llmops_tasks training.finetune"]
     found = map(int, subprocess.run(command, capture_output=True, text=True, check=False).stdout.split())
     return [pid for pid in found if f"LLMOPS_HOME={world.home}\0" in _environment(pid)]
 
