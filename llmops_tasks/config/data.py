@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -59,6 +60,8 @@ class Source(Section):
             is_s3(expand(uri))
         except InputError as exc:
             raise ValueError(str(exc)) from exc
+        if ".." in unquote(uri).split("/"):
+            raise ValueError(f"'{uri}' leads upwards by '..'; write the address that is meant")
         return uri
 
 

@@ -102,7 +102,7 @@ def _last(usecase: str, rule: Split) -> tuple[int, Journal]:
 
 def _grown(usecase: str, rule: Split, journal: Journal, records: ArtifactRef, columns: tuple[str, str]) -> Journal:
     """The journal with one more part, if there are new groups."""
-    with artifacts.scratch() as work, tables.database(records["rows"]) as db:
+    with tables.told_as_full(), artifacts.scratch() as work, tables.database(records["rows"]) as db:
         _candidates(records, columns, work / "groups.parquet")
         tables.view(db, work / "groups.parquet", "seen")
         load(db, journal["parts"])

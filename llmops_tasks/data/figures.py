@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,10 @@ def _quantiles(counts: list[tuple[int, int]]) -> dict[str, int]:
 
 
 def _iso(microseconds: int | None) -> str | None:
-    return (
-        None if microseconds is None else datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
-    )
+    """In whole numbers: as a fraction, the last moment of the year 9999 is one of the next."""
+    if microseconds is None:
+        return None
+    return (datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)).isoformat(timespec="seconds")
 
 
 def _labels(db: Any) -> dict[str, dict[str, int]]:

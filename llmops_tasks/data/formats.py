@@ -7,6 +7,7 @@ the rest of it would have been. No reason holds anything of the row, and no mess
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from llmops_tasks.errors import SourceError
 from llmops_tasks.store import objects
 
 MAX_CELL = 1 << 20  # characters; a larger cell is set aside
+MAX_UNPACKED, MAX_RATIO = 1 << 30, 1000  # bytes of Parquet, and how many times the file's: beyond both it is refused
 # Number in the file from 1, values by name, the reason if there are none, and what `original` makes bytes of.
 Row = tuple[int, dict[str, Any] | None, str, Any]
 
@@ -140,21 +142,43 @@ def _parquet(source: Source, uri: str, stream: Any) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
-        _each_once(uri, pq.read_schema(pa.PythonFile(stream, mode="r")).names)
-        stream.seek(0)
-        batches = tables.read(pa.PythonFile(stream, mode="r"))
+        schema = pq.read_schema(pa.PythonFile(stream, mode="r"))
+        _each_once(uri, schema.names)
+        words = [field.name for field in schema if pa.types.is_string(field.type)]
+        # A repeated word is held once: a short file may say the same long text a billion times.
+        file = pq.ParquetFile(
+            pa.PythonFile(stream, mode="r"), pre_buffer=False, buffer_size=1 << 20, read_dictionary=words
+        )
+        _check_sizes(uri, stream, file.metadata)
+        batches = file.iter_batches(batch_size=tables.BATCH)
         for number, values in enumerate(chain.from_iterable(map(_plain, batches)), start=1):
             yield number, values, "", values
-    except pa.ArrowInvalid:  # Arrow may quote what it could not read
+    except (pa.ArrowInvalid, MemoryError):  # Arrow may quote what it could not read
         raise SourceError(f"'{uri}' is not a Parquet file, or damaged. Check it, and the use case's format.") from None
 
 
-def _plain(table: Any) -> list[dict[str, Any]]:
-    """A table's rows; times that Python cannot hold as text, for validation to judge."""
+def _check_sizes(uri: str, stream: Any, metadata: Any) -> None:
+    """A small file that says it is huge is damaged, or made to fill the memory."""
+    whole = sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
+    packed = stream.seek(0, io.SEEK_END)
+    if whole > MAX_UNPACKED and whole > MAX_RATIO * packed:
+        raise SourceError(f"'{uri}' has {packed} bytes and would unpack to {whole}. Check it, or write it anew.")
+
+
+def _plain(batch: Any) -> list[dict[str, Any]]:
+    """A batch's rows."""
+    columns = [_cells(column) for column in batch.columns]
+    return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _cells(column: Any) -> list[Any]:
+    """A column's values; times that Python cannot hold as text, for validation to judge."""
     import pyarrow as pa
 
+    if pa.types.is_dictionary(column.type):
+        words = column.dictionary.to_pylist()
+        return [None if place is None else words[place] for place in column.indices.to_pylist()]
     try:
-        return list(table.to_pylist())
+        return list(column.to_pylist())
     except (ValueError, OverflowError):
-        fields = [pa.field(f.name, pa.string()) if pa.types.is_temporal(f.type) else f for f in table.schema]
-        return list(table.cast(pa.schema(fields)).to_pylist())
+        return list((column.cast(pa.string()) if pa.types.is_temporal(column.type) else column).to_pylist())

@@ -1,15 +1,16 @@
 """Rows from a source into one Parquet file of strings, under the use case's column names.
 
-Streaming, in batches: never a whole file in memory. A row that cannot be read (broken JSON, wrong number
-of fields, invalid UTF-8), or that comes from the future, is set aside in `rejected.parquet` with a reason and the digest of what was there;
-all others are kept. Types are the next step's business. What `formats` can read and where `columns` finds
-its values stands there; what an incremental source means, in `landing` and `arrivals`.
+Streaming, in batches: never a whole file in memory. A row that cannot be read (broken JSON, wrong number of fields,
+invalid UTF-8), or that comes from the future, is set aside in `rejected.parquet` with a reason and the digest of what
+was there; all others are kept. Types are the next step's business. What `formats` can read and where `columns` finds its
+values stands there; what an incremental source means, in `landing` and `arrivals`.
 """
 
 from __future__ import annotations
 
 import datetime
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -47,7 +48,7 @@ def ingest(*, usecase: str, date: str | None = None) -> ArtifactRef:
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     source = _source(case, date)
-    marks = objects.stamps(config.expand(source.uri))
+    marks = _files(config.expand(source.uri))
     if date is None and case.data.source.incremental != "none":
         return _increments(case, name, source, marks)
     if not marks:
@@ -64,6 +65,21 @@ def _source(case: config.UseCase, date: str | None) -> Source:
         raise InputError("The use case has no `batch` section, so it has no days. Add one, or leave `date` out.")
     day = config.checked_date(date)
     return case.batch.source.model_copy(update={"uri": case.batch.source.uri.replace("{date}", day)})
+
+
+def _files(pattern: str) -> dict[str, str]:
+    """The files that match, each with a mark of its content; a link that leads out of their folder is refused.
+
+    Raises:
+        SourceError: naming the link. Who may write into a landing area may not choose what is read elsewhere.
+    """
+    marks = objects.stamps(pattern)
+    if not objects.is_s3(pattern):
+        folder = Path(re.split(r"[*?\[]", str(objects.local_path(pattern)))[0] + "x").parent.resolve()
+        for uri in marks:
+            if not objects.local_path(uri).resolve().is_relative_to(folder):
+                raise SourceError(f"'{uri}' is a link out of 'file://{folder}'. Put the file itself there.")
+    return marks
 
 
 def _settings(case: config.UseCase, source: Source, labelled: bool) -> dict[str, Any]:

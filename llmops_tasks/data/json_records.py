@@ -17,6 +17,8 @@ from llmops_tasks.errors import SourceError
 
 MAX_RECORD = 1 << 28  # bytes of a document from one record to the next
 MAX_DEPTH = 100  # levels of lists and objects
+MAX_NESTING = 5_000  # of a document, from its root
+_NO_SIGNS = bytes(set(range(256)) - set(b'"[]{}'))
 TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 # Number from 1, values by name, the reason if there are none, and the original.
 Row = tuple[int, dict[str, Any] | None, str, Any]
@@ -125,15 +127,49 @@ class _Recoded:
         encoding = "utf-8-sig" if is_utf8(source) else source.encoding
         self._text, self._uri = io.TextIOWrapper(stream, encoding=encoding, newline=""), uri
         self.since = 0  # bytes since the last record
+        self._nesting = _Nesting()
 
     def read(self, size: int) -> bytes:
         data = self._text.read(size).encode()
+        if self._nesting.deepest(data) > MAX_NESTING:
+            raise SourceError(
+                f"'{self._uri}' is nested more than {MAX_NESTING} levels deep: no data is. Check the file."
+            )
         self.since += len(data)
         if self.since > MAX_RECORD:  # the parser would hold all of it
             raise SourceError(
                 f"'{self._uri}' has no record within {MAX_RECORD} bytes. Check data.source.records, or cut it up."
             )
         return data
+
+
+class _Nesting:
+    """How deep a document is, read along: the parser itself falls over some ten thousands of levels, and all with it."""
+
+    def __init__(self) -> None:
+        self._depth, self._within, self._held = 0, False, b""
+
+    def deepest(self, data: bytes) -> int:
+        """An upper bound of the depth in the next bytes."""
+        data = self._held + data
+        escapes = len(data) - len(data.rstrip(b"\\"))
+        self._held, data = (b"\\", data[:-1]) if escapes % 2 else (b"", data)  # what it escapes is still to come
+        signs = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, delete=_NO_SIGNS)
+        parts = signs.split(b'"')
+        outside = b"".join(parts[self._within :: 2])
+        self._within ^= len(parts) % 2 == 0
+        return self._follow(outside)
+
+    def _follow(self, signs: bytes) -> int:
+        opened = signs.count(b"[") + signs.count(b"{")
+        if (most := self._depth + opened) <= MAX_NESTING:
+            self._depth = most - (len(signs) - opened)
+            return most
+        most = self._depth
+        for sign in signs:
+            self._depth += 1 if sign in b"[{" else -1
+            most = max(most, self._depth)
+        return most
 
 
 def _records(source: Source, stream: Any) -> Iterator[tuple[str | None, Any]]:

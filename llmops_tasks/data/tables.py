@@ -13,7 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from llmops_tasks.errors import StorageError
 from llmops_tasks.store import artifacts
+from llmops_tasks.store.objects import home
 
 BATCH = 10_000  # rows
 BATCH_BYTES = 1 << 25  # a batch of long texts ends earlier
@@ -130,6 +132,21 @@ def database(rows: int = 0) -> Iterator[Any]:
             raise
         finally:
             db.close()
+
+
+@contextmanager
+def told_as_full() -> Iterator[None]:
+    """A full disk within, told as `artifacts.publish` tells it; for work outside an artifact.
+
+    Raises:
+        StorageError: instead of the system's own error.
+    """
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in artifacts.FULL:
+            raise
+        raise StorageError(f"Cannot write below '{home()}': {exc.strerror}. Free space, or set LLMOPS_HOME.") from exc
 
 
 def _full(message: str) -> int | None:

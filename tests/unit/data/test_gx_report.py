@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from pathlib import Path
@@ -36,6 +35,9 @@ ASKED: dict[str, Any] = {
     "mostly": 1.0,
 }  # fmt: skip
 
+# These take a whole suite down with them when their arguments do not fit the column.
+FRAGILE = ("expect_column_kl_divergence_to_be_less_than", "expect_column_quantile_values_to_be_between")
+
 
 def _frame() -> Any:
     import pandas as pd
@@ -53,7 +55,9 @@ def _suites() -> list[list[Any]]:
     for one, two in (("who", "note"), ("age", "other"), ("sex", "who"), ("absent", "who")):
         for whole in (True, False)[one == "absent" :]:
             kinds = map(registry.get_expectation_impl, registry.list_registered_expectation_implementations())
-            suites.append([built for kind in kinds if (built := _built(kind, one, two, whole))])
+            suite = [built for kind in kinds if (built := _built(kind, one, two, whole))]
+            alone = [built for built in suite if built.expectation_type in FRAGILE]
+            suites += [[built for built in suite if built not in alone], *([built] for built in alone)]
     return suites
 
 
@@ -69,21 +73,13 @@ def _built(kind: Any, one: str, two: str, whole: bool) -> Any:
 
 
 def _checked(suite: list[Any]) -> Any:
-    """One that fails beyond Great Expectations' own nets takes the suite with it: without those that do."""
+    """The result, or None where Great Expectations fell over beyond its own nets."""
     try:
-        return gx_report.checked(_frame(), list(map(copy.copy, suite)))
+        return gx_report.checked(_frame(), suite)
     except DataError as exc:
         assert not _leaks(repr(exc)) and exc.__context__ is None
-    return gx_report.checked(_frame(), [copy.copy(one) for one in suite if _runs(one)])
-
-
-def _runs(expectation: Any) -> bool:
-    try:
-        gx_report.checked(_frame(), [copy.copy(expectation)])
-    except DataError as exc:
-        assert not _leaks(repr(exc))
-        return False
-    return True
+        assert len(suite) == 1
+        return None
 
 
 def test_no_cell_leaves_any_expectation_of_the_installed_version(
@@ -95,7 +91,8 @@ def test_no_cell_leaves_any_expectation_of_the_installed_version(
     with caplog.at_level(logging.DEBUG):
         for place, suite in enumerate(_suites()):
             tried |= {expectation.expectation_type for expectation in suite}
-            result = _checked(suite)
+            if (result := _checked(suite)) is None:
+                continue
             saw |= {item.expectation_config.type for item in result.results if _leaks(str(item.to_json_dict()))}
             ran |= {item.expectation_config.type for item in result.results if item.result}
             gx_report.withhold(result, {"sex": ["female", "male"]}, list(_frame().columns))

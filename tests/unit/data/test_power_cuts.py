@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks.data.dataset import build_dataset
+from llmops_tasks import config
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.data.anonymization import anonymize
+from llmops_tasks.data.dataset import build_dataset, render_day
 from llmops_tasks.data.ingestion import ingest
 from llmops_tasks.data.validation import validate
-from llmops_tasks.store import digests
+from llmops_tasks.prompts import interface
+from llmops_tasks.store import artifacts, digests
 from tests.support import small, tiny
 
 # Starts the same verb in one fresh child after another and kills each, with no warning, at a seeded moment.
@@ -23,9 +27,9 @@ from tests.support import small, tiny
 _KILLER = """
 import json, os, random, signal, sys, time
 import duckdb, pyarrow.compute, pyarrow.parquet
-from llmops_tasks.data import build_dataset, ingest, validate
+from llmops_tasks.data import anonymize, build_dataset, ingest, render_day, validate
 
-verbs = {"ingest": ingest, "validate": validate, "build_dataset": build_dataset}
+verbs = {verb.__name__: verb for verb in (ingest, validate, anonymize, build_dataset, render_day)}
 if sys.argv[1] == "validate":
     import great_expectations.expectations, pandas
 verb, arguments, home, points = verbs[sys.argv[1]], json.loads(sys.argv[2]), sys.argv[3], int(sys.argv[4])
@@ -49,7 +53,10 @@ for number in range(points):
     killed += os.waitpid(pid, 0)[1] == signal.SIGKILL
 print(json.dumps(killed))
 """
-_VERBS: dict[str, Callable[..., Any]] = {"ingest": ingest, "validate": validate, "build_dataset": build_dataset}
+_VERBS: dict[str, Callable[..., Any]] = {
+    verb.__name__: verb for verb in (ingest, validate, anonymize, build_dataset, render_day)
+}
+_BEFORE: dict[str, list[str]] = {"ingest": [], "validate": ["ingest"], "anonymize": ["ingest", "validate"]}
 
 
 @pytest.mark.parametrize(
@@ -58,12 +65,15 @@ _VERBS: dict[str, Callable[..., Any]] = {"ingest": ingest, "validate": validate,
         ("ingest", "none", 4000, 10),
         ("ingest", "objects", 4000, 10),
         ("validate", "none", 100, 20),
+        ("anonymize", "none", 1000, 12),
         ("build_dataset", "none", 500, 20),
+        ("render_day", "none", 1000, 12),
     ],
 )
 def test_a_run_that_is_killed_leaves_nothing_half_and_is_repeated_byte_for_byte(
-    tmp_path: Path, verb: str, mode: str, rows: int, points: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, mode: str, rows: int, points: int
 ) -> None:
+    monkeypatch.setenv("LLMOPS_PSEUDONYM_KEY", "one")  # homes would have a key each
     arguments, homes = _arguments(tmp_path, verb, mode, rows), tmp_path / "homes"
     done = subprocess.run(
         [sys.executable, "-c", _KILLER, verb, json.dumps(arguments), str(homes), str(points)],
@@ -88,9 +98,21 @@ def _arguments(folder: Path, verb: str, mode: str, rows: int) -> dict[str, Any]:
         small.csv(folder / "in", [small.row(n, note=f"sore throat {n} " * 9) for n in numbers], f"{name}.csv")
     usecase = small.usecase(folder, {"uri": f"file://{folder}/in/*.csv", "incremental": mode})
     arguments: dict[str, Any] = {"usecase": usecase}
-    for earlier in list(_VERBS)[: list(_VERBS).index(verb)]:
+    for earlier in _BEFORE.get(verb, ["ingest", "validate", "anonymize"]):
         arguments = {"usecase": usecase, "records": _VERBS[earlier](**arguments)}
+    if verb == "render_day":
+        arguments |= {"date": "2026-01-01", "champion": {"version": "1", "release": _release(usecase)}}
     return arguments
+
+
+def _release(usecase: str) -> ArtifactRef:
+    """Of a release only what says how it is asked."""
+
+    def build(out: Path) -> dict[str, Any]:
+        interface.of_usecase(config.load(usecase)).write(out)
+        return {}
+
+    return artifacts.publish(usecase="small", kind="release", inputs={}, build=build)
 
 
 def _everything(home: Path) -> dict[str, str]:

@@ -105,16 +105,6 @@ def test_the_counts_add_up(checked: tuple[ArtifactRef, str]) -> None:
     assert sum(ref["meta"]["reasons"].values()) == len(FAULTS) + 1
 
 
-def test_data_docs_are_one_page_with_every_rule_that_asks_no_server_for_anything(
-    checked: tuple[ArtifactRef, str],
-) -> None:
-    docs = artifacts.fetch(checked[0]) / "data_docs"
-    assert [path.name for path in docs.iterdir()] == ["index.html"]
-    page = (docs / "index.html").read_text(encoding="utf-8")
-    assert "values must be unique" in _text(page) and "values must belong to this set: female male" in _text(page)
-    assert not re.findall(r"https?://|<script|<link|<img|@import|url\(", page)
-
-
 def _text(page: str) -> str:
     return " ".join(re.sub(r"<style.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split())
 
