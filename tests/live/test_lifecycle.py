@@ -107,7 +107,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterato
         _other_hospital(cases, notes, tiny_model)
         watched = {"uri": f"{notes.as_uri()}/watched/*.csv", "null_values": ["", "NA"], "watch_seconds": 5}
         search = {"space": {"rank": {"choices": [4, 8]}, "learning_rate": {"low": 1e-4, "high": 1e-2}}, "trials": 2}
-        tiny.usecase(cases, tiny_model, "", name="watched", data={"source": watched}, search=search)
+        tiny.usecase(cases, tiny_model, "", name="watched", data={"source": watched}, search=search, gate=LENIENT)
         try:
             yield World(home)
         finally:
@@ -235,15 +235,14 @@ def test_a_training_that_is_cancelled_leaves_no_process_and_its_checkpoints(worl
     assert _checkpoints(world)  # what was done is not lost: the run of the next test goes on from there
 
 
-def test_a_rejected_control_run_is_recorded_and_changes_nothing(world: World) -> None:
+def test_a_control_run_is_refused_by_the_gate_and_nobody_is_asked(world: World) -> None:
     run = world.api.trigger("tiny.train", {"control": "shuffled_labels"})
     assert world.finished("tiny.train", run)["announce_candidate"] == "success"
     assert "resuming after step" in world.api.log("tiny.train", run, "finetune", 1)
-    evaluate = world.started_by_asset("tiny.evaluate", 1)
-    world.answer("tiny.evaluate", "Reject")
-    states = world.finished("tiny.evaluate", evaluate)
-    assert (states["approve"], states["record_approval"], states["promote"]) == ("success", "success", "skipped")
-    assert ledger.read_ledger(usecase="tiny", kind="approval")[-1]["body"]["choice"] == "Reject"
+    states = world.finished("tiny.evaluate", world.started_by_asset("tiny.evaluate", 1))
+    assert (states["gate"], states["approve"], states["promote"]) == ("success", "skipped", "skipped")
+    verdict = ledger.read_ledger(usecase="tiny", kind="gate")[-1]["body"]["verdict"]
+    assert verdict["verdict"] == "fail" and any("a control run" in reason for reason in verdict["reasons"])
     assert registry.find_champion(usecase="tiny")["version"] == "1"
 
 
@@ -297,9 +296,6 @@ def test_another_hospitals_export_becomes_a_judged_candidate_by_yaml_alone(world
 
 def test_a_file_that_lands_starts_prepare_data_by_itself(world: World) -> None:
     """Through the asset's watcher in the triggerer; what lies there at its first look would be no event."""
-    world.api.call(
-        "PATCH", "/dags/watched.evaluate", {"is_paused": True}
-    )  # what becomes of candidates is shown by others
     world.wait(lambda: world.seen_by_watcher("watched.landing") or None, 120, "the watcher's first look")
     assert world.api.runs("watched.prepare_data") == []
     (world.home / "demo" / "watched").mkdir()
@@ -317,6 +313,15 @@ def test_every_trial_of_a_search_is_a_task_and_what_won_is_trained(world: World)
     assert (artifacts.fetch(won["report"]) / "report.md").read_text().count("| complete |") >= 1
     adapter = artifacts.fetch(world.api.xcom("watched.train", run, "finetune"))
     assert objects.read_json((adapter / "adapter_config.json").as_uri())["r"] == won["settings"]["rank"]
+
+
+def test_a_rejected_candidate_is_recorded_and_changes_nothing(world: World) -> None:
+    evaluate = world.started_by_asset("watched.evaluate", 0)
+    world.answer("watched.evaluate", "Reject")
+    states = world.finished("watched.evaluate", evaluate)
+    assert (states["approve"], states["record_approval"], states["promote"]) == ("success", "success", "skipped")
+    assert ledger.read_ledger(usecase="watched", kind="approval")[-1]["body"]["choice"] == "Reject"
+    assert registry.find_champion(usecase="watched")["version"] is None
 
 
 def test_reviewed_notes_correct_what_was_answered_and_the_champion_learns_from_it(world: World) -> None:
