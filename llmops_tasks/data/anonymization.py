@@ -45,7 +45,7 @@ def anonymize(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
     inputs = {
         "records": records["sha256"],
         "data": case.data.model_dump(mode="json", include={"columns", "mask", "completion"}),
-        "key": hashlib.sha256(b"id:" + key).hexdigest(),  # which key, not the key
+        "key": _name_of(key),
         "code": code_digest(__name__),
     }
     build = partial(_build, case.data, records, key)
@@ -65,6 +65,11 @@ def _pseudonym_key() -> bytes:
     return path.read_bytes()
 
 
+def _name_of(key: bytes) -> str:
+    """Which key, not the key."""
+    return hashlib.sha256(b"id:" + key).hexdigest()
+
+
 def pseudonym(value: str, key: bytes) -> str:
     """The same pseudonym for the same value and key; without the key neither guessed nor linked."""
     return hmac.new(key, value.encode(), "sha256").hexdigest()[:16]
@@ -76,7 +81,8 @@ def _build(data: Data, records: ArtifactRef, key: bytes, out: Path) -> dict[str,
         for batch in tables.read(artifacts.fetch(records) / "records.parquet"):
             writer.add(_anonymous(data, batch, key, counts))
     log.info("anonymized %d records, masked %s", writer.rows, dict(counts))
-    return {"rows": writer.rows, "masked": dict(counts), "parents": [artifacts.parent(records)]}
+    made = {"rows": writer.rows, "masked": dict(counts), "key": _name_of(key)}
+    return {**made, "parents": [artifacts.parent(records)]}
 
 
 def _anonymous(data: Data, batch: pa.Table, key: bytes, counts: Counter[str]) -> pa.Table:

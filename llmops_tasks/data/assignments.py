@@ -20,7 +20,7 @@ from typing import Any, TypedDict
 from llmops_tasks.config import Split
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import splits, tables
-from llmops_tasks.errors import ConflictError, IntegrityError
+from llmops_tasks.errors import ConflictError, DataError, IntegrityError
 from llmops_tasks.store import artifacts, digests, objects
 from llmops_tasks.store.sources import code_digest
 
@@ -39,6 +39,7 @@ class Journal(TypedDict):
 
     parts: list[ArtifactRef]
     counts: list[int]  # groups by split
+    key: str | None  # name of the key that made the groups' pseudonyms
 
 
 def assigned(*, usecase: str, rule: Split, records: ArtifactRef, group: str, time: str) -> list[ArtifactRef]:
@@ -53,10 +54,12 @@ def assigned(*, usecase: str, rule: Split, records: ArtifactRef, group: str, tim
 
     Raises:
         ConflictError: if other runs keep writing the journal.
+        DataError: if another key made the pseudonyms: everybody would be new, and tested on whom earlier releases know.
         IntegrityError: if a part or an entry is damaged or missing.
     """
     for _ in range(_ATTEMPTS):
         number, journal = _last(usecase, rule)
+        _check_key(journal, records)
         grown = _grown(usecase, rule, journal, records, (group, time))
         if grown == journal:
             return journal["parts"]
@@ -67,6 +70,15 @@ def assigned(*, usecase: str, rule: Split, records: ArtifactRef, group: str, tim
             continue
         return grown["parts"]
     raise ConflictError(f"Other runs keep assigning groups of '{usecase}'. Let one run at a time prepare data.")
+
+
+def _check_key(journal: Journal, records: ArtifactRef) -> None:
+    if journal["parts"] and journal["key"] != records["meta"].get("key"):
+        raise DataError(
+            "The patients' pseudonyms were made with another key than those that were assigned to splits before, so "
+            "nobody could be found again. Restore LLMOPS_PSEUDONYM_KEY (or the key under LLMOPS_HOME); to begin anew, "
+            "remove the use case's folder `splits` by hand."
+        )
 
 
 def load(db: Any, parts: list[ArtifactRef]) -> None:
@@ -93,7 +105,7 @@ def _last(usecase: str, rule: Split) -> tuple[int, Journal]:
     """The journal's newest entry, and its number."""
     found = objects.find(f"{_folder(usecase, rule)}/*.json")
     if not found:
-        return 0, {"parts": [], "counts": [0] * len(splits.SPLITS)}
+        return 0, {"parts": [], "counts": [0] * len(splits.SPLITS), "key": None}
     journal: Journal = objects.read_json(found[-1])
     if len(journal["parts"]) != len(found):
         raise IntegrityError(f"Entries are missing among the {len(found)} in '{_folder(usecase, rule)}'. Restore them.")
@@ -119,7 +131,7 @@ def _grown(usecase: str, rule: Split, journal: Journal, records: ArtifactRef, co
         part = artifacts.publish(usecase=usecase, kind="splits_part", inputs=inputs, build=build)
     counts = [have + part["meta"]["counts"][name] for name, have in zip(splits.SPLITS, journal["counts"], strict=True)]
     log.info("assigned %d new groups: %s", part["rows"], part["meta"]["counts"])
-    return {"parts": [*journal["parts"], part], "counts": counts}
+    return {"parts": [*journal["parts"], part], "counts": counts, "key": records["meta"].get("key")}
 
 
 def _candidates(records: ArtifactRef, columns: tuple[str, str], path: Path) -> None:

@@ -26,7 +26,7 @@ def card(usecase: str, case: UseCase, rows: int, meta: dict[str, Any]) -> str:
         "",
         f"Split by {rule.by}, ordered by {rule.order}"
         + (
-            f", in cohorts of {rule.cohort} groups: within each the past trains for the future."
+            f", in cohorts of {rule.cohort} groups: in each, whoever was first seen earliest trains, and latest is tested."
             if rule.order == "time"
             else "."
         )

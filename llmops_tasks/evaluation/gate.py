@@ -21,9 +21,9 @@ def judge_candidate(
 
     Args:
         usecase: name or YAML path.
-        evidence: from `quality.compare_all`.
-        candidate: from `registry.register`; its stamps `smoke` and `control` are looked at.
-        champion: from `registry.champion`, as it is now.
+        evidence: from `compare_subjects`.
+        candidate: from `register_release`; its stamps `smoke` and `control` are looked at.
+        champion: from `find_champion`, as it is now.
     """
     verdict = apply_policy(
         policy=config.load(usecase).gate,

@@ -257,15 +257,21 @@ def _link(temporary: Path, path: Path) -> None:
 
 
 def _write_file(path: Path, data: bytes, place: Callable[[Path, Path], None]) -> None:
-    """Write a file aside, make it durable, and give it its name; whatever fails, nothing half written has that name."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        private_folder(path.parent)
+    with _aside(path) as temporary:
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         place(temporary, path)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A name beside a file's to write under, and be renamed from; whatever fails, nothing half written has the file's."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        private_folder(path.parent)
+        yield temporary
         fsync_path(path.parent)
     except OSError as exc:
         raise _full(path, exc) from exc
@@ -297,19 +303,11 @@ def download_file(uri: str, path: Path, sha256: str | None = None) -> None:
     Raises:
         IntegrityError: if they are others. There is no file then.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        private_folder(path.parent)
+    with _aside(path) as temporary:
         found = _save(uri, temporary, IntegrityError if sha256 else StorageError)
         if sha256 not in (None, found):
             raise IntegrityError(f"'{uri}' is damaged or absent. Restore it, or make the artifact again.")
         temporary.rename(path)
-        fsync_path(path.parent)
-    except OSError as exc:
-        raise _full(path, exc) from exc
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _save(uri: str, path: Path, replaced: type[StorageError]) -> str:

@@ -42,12 +42,12 @@ def finetune(
 
     Args:
         usecase: name or YAML path.
-        dataset: from `versions`.
-        start: weights to start from: from `base_model`, or a release, as `registry.starting_point` says.
+        dataset: from `build_dataset`.
+        start: weights to start from: from `fetch_base_model`, or a release, as `find_starting_point` says.
         control: "shuffled_labels" trains on labels that mean nothing, to show that the gate notices.
         max_steps: a smoke run; its result is marked and can never be promoted.
         settings: in place of those of the use case's `finetune`, as a search found them.
-        others: datasets of the use cases in `mix` and `domain`, from `curriculum.others`; by default the newest.
+        others: datasets of the use cases in `mix` and `domain`, from `find_mixed_datasets`; by default the newest.
 
     Returns:
         A reference of kind "adapter" (LoRA) or "weights" (full), safetensors; with several members, a folder each.

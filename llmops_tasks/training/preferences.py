@@ -41,7 +41,7 @@ def tune_preferences(
 
     Args:
         usecase: name or YAML path, with `finetune.preferences`.
-        pairs: from `corrections`, or made otherwise in that shape.
+        pairs: from `collect_corrections`, or made otherwise in that shape.
         start: the champion's release.
         control: "shuffled_labels" prefers either answer of a pair by chance, to show that the gate notices.
         max_steps: a smoke run; its result is marked and can never be promoted.

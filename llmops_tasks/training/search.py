@@ -54,7 +54,7 @@ def run_trial(
 
     Args:
         usecase: name or YAML path, with a `search`.
-        dataset: from `versions`.
+        dataset: from `build_dataset`.
         start: weights to start from.
         number: of the trial; one that is finished is not made again.
         max_steps: a smoke run; it has a study of its own.

@@ -65,7 +65,7 @@ def measure_base_model(*, usecase: str, sample: ArtifactRef, candidate: str = se
 
     Args:
         usecase: name or YAML path.
-        sample: from `sample`.
+        sample: from `draw_sample`.
         candidate: `current`, or a name in `selection.candidates`.
 
     Raises:

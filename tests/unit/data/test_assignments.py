@@ -12,21 +12,21 @@ import pytest
 from llmops_tasks.config import Split
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import assignments, tables
-from llmops_tasks.errors import ConflictError, IntegrityError
+from llmops_tasks.errors import ConflictError, DataError, IntegrityError
 from llmops_tasks.store import artifacts, objects
 
 RULE = Split()  # as shipped
 Visits = list[tuple[str, int]]  # patient, time
 
 
-def _records(visits: Visits) -> ArtifactRef:
+def _records(visits: Visits, key: str = "k") -> ArtifactRef:
     def build(out: Path) -> dict[str, Any]:
         with tables.Writer(out / "records.parquet", {"patient": "string", "seen": "int64"}) as writer:
             for patient, seen in visits:
                 writer.add_row({"patient": patient, "seen": seen})
-        return {"rows": len(visits)}
+        return {"rows": len(visits), "key": key}
 
-    return artifacts.publish(usecase="demo", kind="records", inputs={"visits": visits}, build=build)
+    return artifacts.publish(usecase="demo", kind="records", inputs={"visits": visits, "key": key}, build=build)
 
 
 def _assign(visits: Visits, rule: Split = RULE) -> dict[str, str]:
@@ -145,6 +145,14 @@ def test_a_journal_that_never_rests_is_given_up_on(thousand: Visits, monkeypatch
     monkeypatch.setattr(objects, "create", taken)
     with pytest.raises(ConflictError, match="Other runs keep assigning groups of 'demo'"):
         _assign(thousand[:10])
+
+
+def test_pseudonyms_of_another_key_are_refused(thousand: Visits) -> None:
+    """Everybody would be new, and the overlap with what a release has learnt from could not be seen."""
+    _assign(thousand[:10])
+    other = _records(thousand[:10], key="another")
+    with pytest.raises(DataError, match="made with another key"):
+        assignments.assigned(usecase="demo", rule=RULE, records=other, group="patient", time="seen")
 
 
 def test_a_missing_entry_is_noticed(thousand: Visits) -> None:

@@ -267,3 +267,14 @@ def test_a_day_is_rendered_as_its_release_reads_it_whatever_the_use_case_says_to
 def test_nobody_s_day_is_rendered_before_the_first_promotion(world: Any) -> None:
     with pytest.raises(EvidenceError, match="No version was promoted yet"):
         render_day(usecase=world.usecase, records=world.dataset, date="2026-03-30", champion={"version": None})
+
+
+def test_a_lost_pseudonym_key_does_not_begin_the_splits_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [small.row(n) for n in range(10)]
+    monkeypatch.setenv("LLMOPS_PSEUDONYM_KEY", "first")
+    usecase, records = _dataset(tmp_path, lines)
+    build_dataset(usecase=usecase, records=records)
+    monkeypatch.setenv("LLMOPS_PSEUDONYM_KEY", "second")
+    usecase, records = _dataset(tmp_path, lines)
+    with pytest.raises(DataError, match="made with another key"):
+        build_dataset(usecase=usecase, records=records)
