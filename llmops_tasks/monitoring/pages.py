@@ -7,7 +7,7 @@ from typing import Any
 
 _STYLE = "body{font:16px system-ui;margin:3em}td,th{padding:.3em 1em;text-align:left}.bad{background:#fdd}.good{background:#efe}"
 _SAID = {"alarm": "alarm", "quiet": "none", "insufficient": "too few records to tell"}
-_LEGEND = "<tr><th>signal<th>effect<th>limit<th>p by chance<th>verdict"
+_LEGEND = "<tr><th>signal<th>effect<th>limit<th>p-value<th>verdict"
 
 
 def drift(report: dict[str, Any]) -> str:

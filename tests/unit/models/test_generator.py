@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,9 +104,25 @@ def test_no_prompts_get_no_answers(model: Generator) -> None:
     assert model.generate([], 4, 4) == []
 
 
-def test_free_text_does_not_depend_on_batches(model: Generator, prompts: list[str]) -> None:
+def test_free_text_does_not_depend_on_batches(
+    model: Generator, prompts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A random model writes alike whatever it is asked, so its first step is looked at: padding changes no logit."""
+    import torch
+
+    given: list[dict[str, Any]] = []
+    write = model._model.generate  # type: ignore[attr-defined]
+    monkeypatch.setattr(model._model, "generate", lambda **asked: given.append(asked) or write(**asked))  # type: ignore[attr-defined]
     alone = model.generate(prompts[:4], max_new_tokens=3, batch_size=1)
     assert model.generate(prompts[:4], max_new_tokens=3, batch_size=4) == alone
+    *singles, together = ({name: asked[name] for name in ("input_ids", "attention_mask")} for asked in given)
+    assert len({one["input_ids"].shape[1] for one in singles}) > 1  # so that something is padded
+    with torch.inference_mode():
+        wanted = torch.cat([model._model(**one).logits[:, -1] for one in singles])  # type: ignore[attr-defined]
+        found = model._model(**together).logits[:, -1]  # type: ignore[attr-defined]
+        blind = model._model(input_ids=together["input_ids"]).logits[:, -1]  # type: ignore[attr-defined]
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert not torch.allclose(blind, wanted, atol=1e-4)  # without the mask it would be noticed
 
 
 def test_the_double_keeps_the_same_protocol(tmp_path: Path, prompts: list[str]) -> None:
