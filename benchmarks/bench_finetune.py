@@ -78,7 +78,7 @@ class Ours:
         self.train, self.held_out = world.encoded(tokenizer)
         self.settings = world.case.finetune.model_copy(update={"seed": repetition, "batch_size": BATCH})
         torch.manual_seed(repetition)
-        self.state, self.number, self.spent = prepare(model, self.settings), 0, 0.0
+        self.state, self.number, self.spent = prepare(model, self.settings, self.settings.max_length), 0, 0.0
         started = time.perf_counter()
         self.hidden = self._trunk(self.train)
         self.spent += time.perf_counter() - started

@@ -17,7 +17,7 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef, Report
 from llmops_tasks.errors import EvidenceError, InputError
 from llmops_tasks.evaluation import exposure, texts
-from llmops_tasks.models import trunk
+from llmops_tasks.models import layers, trunk
 from llmops_tasks.models.generator import Generator, open_generator
 from llmops_tasks.prompts import interface
 from llmops_tasks.prompts.interface import Interface
@@ -167,8 +167,8 @@ def _open(case: UseCase, usecase: str, model: ArtifactRef) -> Generator:
     """What candidate, champion and base model have in common is run once for all of them."""
     folder, shared = artifacts.fetch(model), None
     if case.finetune.method == "lora":
-        layers = json.loads(next(folder.rglob("config.json")).read_bytes())["num_hidden_layers"]
-        shared = trunk.Shared(usecase, max(0, layers - case.finetune.top_layers))
+        count = layers.count(next(folder.rglob("config.json")).parent)
+        shared = trunk.Shared(usecase, max(0, count - case.finetune.top_layers))
     return open_generator("transformers", folder, shared)
 
 

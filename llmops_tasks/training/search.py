@@ -9,6 +9,7 @@ Source: Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimizatio
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, TrainingError
 from llmops_tasks.store import artifacts, digests, objects
 from llmops_tasks.store.sources import code_digest
-from llmops_tasks.training import curriculum, loop, preflight, prepared
+from llmops_tasks.training import curriculum, loop, preflight, prepared, processes
 from llmops_tasks.training.curriculum import Sources
 from llmops_tasks.training.prepared import Prepared, prepare_run, with_settings
 
@@ -77,9 +78,13 @@ def run_trial(
     tried = _proposed(study, search, number)
     try:
         changed = with_settings(case, {**tried.params, "epochs": search.epochs})
-        ready = prepare_run(changed, name, sources, start, max_steps=max_steps)
-        preflight.check(preflight.estimate(ready.state, ready.settings, ready.taught, name), ready.settings.budget)
-        loss = _train(ready, tried, f"{study.study_name}/{number}")
+        prepare = partial(prepare_run, changed, name, sources, start, max_steps=max_steps)
+        with tracking.run(usecase=name, name=f"trial {number}", key=f"{study.study_name}/{number}") as run:
+            run.params(tried.params)
+            work = partial(_train, prepare, tried, run.id)
+            loss = processes.together(changed.finetune.processes, work)
+            if loss is None:  # cut short, which is no failure of the run
+                run.tags({"llmops.trial": "pruned"})
         study.tell(tried, loss, state=optuna.trial.TrialState.PRUNED if loss is None else None)
     except TrainingError as exc:  # settings that do not train, or not within the budget, are a result, too
         log.warning("trial %d failed: %s", number, exc)
@@ -189,40 +194,40 @@ def _suggest(tried: optuna.Trial, name: str, found: Range) -> None:
         tried.suggest_float(name, low, high, log=found.log)
 
 
-def _train(ready: Prepared, tried: optuna.Trial, key: str) -> float | None:
-    """Four times on the way, at the end too, the held-out loss is looked at, told and the pruner is asked.
-
-    Returns:
-        The last loss, or None for a trial that was cut short.
-    """
+def _train(prepare: Callable[[], Prepared], tried: optuna.Trial, run_id: str) -> float | None:
+    """Four times on the way, at the end too, the held-out loss is looked at, told and the pruner is asked."""
     import optuna
 
+    ready = prepare()
+    preflight.admit(ready.state, ready.settings, ready.taught, ready.usecase)
     total = len(ready.taught.plan)
     looks, losses = {-(-total * look // LOOKS): look for look in range(1, LOOKS + 1)}, [float("inf")]
-    with tracking.run(usecase=ready.usecase, name=f"trial {tried.number}", key=key) as run:
-        run.params(tried.params)
 
-        def after_step(made: int, speed: float, left: float) -> None:
-            if made in looks:
-                losses.append(loss := ready.held_out_loss())
+    def after_step(made: int, speed: float, left: float) -> None:
+        if made in looks:
+            losses.append(loss := ready.held_out_loss())
+            if not processes.rank():
                 told = (tried.number, made, total, loss, speed, left)
                 log.info("trial %d: step %d/%d held-out loss %.4f %.0f tokens/s, %.0f s left", *told)
-                run.metrics({"held_out_loss": loss, "tokens_per_second": speed}, step=made)
-                _ask(tried, loss, looks[made])
+                tracking.Run(run_id).metrics({"held_out_loss": loss, "tokens_per_second": speed}, step=made)
+            _ask(tried, loss, looks[made])
 
-        try:
-            loop.run(ready.state, ready.settings, ready.lesson(), 0, after_step)
-        except optuna.TrialPruned:  # no failure of the run
-            run.tags({"llmops.trial": "pruned"})
-            return None
+    try:
+        loop.run(ready.state, ready.settings, ready.lesson(), 0, after_step)
+    except optuna.TrialPruned:
+        return None
     return losses[-1]
 
 
 def _ask(tried: optuna.Trial, loss: float, look: int) -> None:
+    """The first process reports and asks; all of them heed the answer."""
     import optuna
 
-    tried.report(loss, look)
-    if tried.should_prune():
+    prune = False
+    if not processes.rank():
+        tried.report(loss, look)
+        prune = tried.should_prune()
+    if processes.total(float(prune)):
         raise optuna.TrialPruned
 
 

@@ -89,14 +89,13 @@ def test_bits_are_those_of_the_plain_model(tiny_model: Path, model: Generator) -
     chances = torch.softmax(logits.double(), -1)
     at = range(len(start) - 1, len(start) + len(text) - 1)
     wanted = -sum(float(torch.log2(chances[place, token])) for place, token in zip(at, text, strict=True))
-    assert model.bits("Note:", [" chest pain and sweating"], 1) == [pytest.approx(wanted, rel=1e-5)]
+    assert model.bits("Note:", [" chest pain and sweating"]) == [pytest.approx(wanted, rel=1e-5)]
 
 
-def test_bits_depend_neither_on_batches_nor_on_order(model: Generator, prompts: list[str]) -> None:
-    alone = model.bits("\n", prompts, batch_size=1)
-    together = model.bits("\n", prompts[::-1], batch_size=8)[::-1]
-    assert together == [pytest.approx(bits, rel=1e-5) for bits in alone]
-    assert model.bits("\n", [], 4) == []
+def test_bits_of_a_text_do_not_depend_on_the_others(model: Generator, prompts: list[str]) -> None:
+    alone = [model.bits("\n", [prompt])[0] for prompt in prompts]
+    assert model.bits("\n", prompts[::-1])[::-1] == [pytest.approx(bits, rel=1e-5) for bits in alone]
+    assert model.bits("\n", []) == []
 
 
 def test_no_prompts_get_no_answers(model: Generator) -> None:
@@ -131,7 +130,7 @@ def test_the_double_keeps_the_same_protocol(tmp_path: Path, prompts: list[str]) 
     assert scores == stub.scores(prompts, ANSWERS, 1)
     assert all(sum(row) == pytest.approx(1) for row in scores)
     assert [len(text) for text in stub.generate(prompts, 5, 2)] == [5] * len(prompts)
-    assert stub.bits("", ["abc", ""], 2) == [24.0, 0.0]
+    assert stub.bits("", ["abc", ""]) == [24.0, 0.0]
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest(tmp_path: Path) -> None:

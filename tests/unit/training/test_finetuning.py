@@ -18,7 +18,7 @@ from llmops_tasks import tracking
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, ModelError, TrainingError
 from llmops_tasks.store import artifacts, objects
-from llmops_tasks.training import curriculum
+from llmops_tasks.training import curriculum, finetuning
 from llmops_tasks.training.base_model import fetch_base_model
 from llmops_tasks.training.finetuning import finetune
 from llmops_tasks.training.progress import Progress
@@ -100,6 +100,37 @@ def _check_one_run(ref: ArtifactRef) -> None:
     assert runs[0].data.metrics["held_out_loss"] == pytest.approx(ref["meta"]["held_out_loss"])
 
 
+def test_a_deployment_in_mid_run_costs_no_step_and_is_told(
+    training: Make, expected: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = training()
+    with monkeypatch.context() as patch:
+        _cut_at(patch, 5)
+        with pytest.raises(PowerCut):
+            finetune(**arguments)
+    monkeypatch.setattr(finetuning, "code_digest", lambda *_: "deployed")
+    ref = finetune(**arguments)
+    assert ref["key"] != expected["key"]
+    assert (ref["meta"]["resumed_after"], ref["meta"]["code_changed_after"]) == (4, [4])
+    assert expected["meta"]["code_changed_after"] == []
+    assert _store("checkpoints") == []  # no orphans
+    _check_one_run(ref)
+
+
+def test_newer_code_that_would_take_other_steps_begins_anew(
+    training: Make, expected: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, plan = training(), curriculum._plan
+    with monkeypatch.context() as patch:
+        patch.setattr(curriculum, "_plan", lambda *given: plan(*given)[::-1])
+        _cut_at(patch, 5)
+        with pytest.raises(PowerCut):
+            finetune(**arguments)
+    ref = finetune(**arguments)
+    assert ref["meta"]["resumed_after"] == 0
+    assert ref["sha256"] == expected["sha256"]
+
+
 def test_a_torn_newest_checkpoint_is_passed_over_to_the_same_bytes(
     training: Make, expected: ArtifactRef, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -127,6 +158,7 @@ def test_an_adapter_holds_safetensors_of_the_top_layers_only(expected: ArtifactR
         "adapter_model.safetensors",
         "training.json",
         "training_groups.parquet",
+        "training_records.parquet",
         "release.json",
         artifacts.MANIFEST,
     }

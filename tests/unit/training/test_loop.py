@@ -36,7 +36,7 @@ def state(tiny_model: Path) -> trainable.State:
     import torch
 
     torch.manual_seed(0)
-    made = trainable.prepare(loading.load_model(tiny_model)[0], PLAIN)
+    made = trainable.prepare(loading.load_model(tiny_model)[0], PLAIN, 32)
     with torch.no_grad():
         for value in made.trained.values():
             value.add_(torch.randn_like(value) * 0.02)
@@ -63,12 +63,12 @@ def _largest(one: dict[str, Any], two: dict[str, Any]) -> float:
 def _hidden(state: trainable.State, cut: int) -> list[Any]:
     import torch
 
-    from llmops_tasks.models import trunk
+    from llmops_tasks.models import layers
 
     decoder = state.base.model
     with torch.inference_mode():
         rows = [decoder.embed_tokens(torch.tensor([example.tokens])) for example in _examples()]
-        return [trunk.run_layers(decoder, row, decoder.layers[:cut])[0].clone() for row in rows]
+        return [layers.run_layers(decoder, row, decoder.layers[:cut])[0].clone() for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,9 @@ def test_an_ensemble_averages_its_members(training: Make) -> None:
     for prompt in range(2):
         means = [sum(row[prompt][answer] for row in rows) / 3 for answer in range(4)]
         assert found[prompt] == pytest.approx(means, abs=1e-12)
-    bits = [open_generator("transformers", folder / "members" / str(n)).bits("Note:", PROMPTS, 2) for n in range(3)]
+    bits = [open_generator("transformers", folder / "members" / str(n)).bits("Note:", PROMPTS) for n in range(3)]
     mean = [-math.log2(sum(2 ** -row[text] for row in bits) / 3) for text in range(2)]
-    assert open_generator("transformers", folder).bits("Note:", PROMPTS, 2) == pytest.approx(mean, rel=1e-9)
+    assert open_generator("transformers", folder).bits("Note:", PROMPTS) == pytest.approx(mean, rel=1e-9)
     with pytest.raises(InputError, match="cannot write"):
         open_generator("transformers", folder).generate(PROMPTS, 2, 2)
 
@@ -205,7 +205,7 @@ def test_gradients_over_four_bits_are_those_over_the_same_weights_in_fp32(traini
     found = []
     for model in (four, plain):
         torch.manual_seed(0)
-        state = trainable.prepare(model, settings)
+        state = trainable.prepare(model, settings, 8)
         with torch.no_grad():
             for value in state.trained.values():
                 value.normal_(std=0.02)
