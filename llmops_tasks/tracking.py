@@ -57,7 +57,11 @@ def client() -> Any:
 
 
 def initialize() -> dict[str, str]:
-    """Create or upgrade MLflow's database once, before anything uses it in parallel."""
+    """Create or upgrade MLflow's database once, before anything uses it in parallel.
+
+    Example:
+        >>> initialize()
+    """
     uri = tracking_uri()
     client().search_experiments(max_results=1)
     return {"tracking_uri": uri.split("@")[-1]}  # without credentials

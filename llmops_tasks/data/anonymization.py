@@ -39,6 +39,9 @@ def anonymize(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
     Returns:
         A reference of kind "anonymized": `records.parquet` without identifier and leakage columns.
         `meta.masked` counts what was masked, by kind.
+
+    Example:
+        >>> anonymized = anonymize(usecase="triage", records=checked)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     key = _pseudonym_key()

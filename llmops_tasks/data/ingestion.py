@@ -45,6 +45,9 @@ def ingest(*, usecase: str, date: str | None = None) -> ArtifactRef:
     Raises:
         SourceError: if nothing is there, or the columns are not those of the use case.
         StorageError: if the source or the store fails, or a file changes while it is read.
+
+    Example:
+        >>> records = ingest(usecase="triage")
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     source = _source(case, date)

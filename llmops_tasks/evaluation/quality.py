@@ -38,7 +38,11 @@ Predict = Callable[
 def list_subjects(
     *, usecase: str, candidate: dict[str, Any], champion: dict[str, Any], base: ArtifactRef
 ) -> list[dict[str, Any]]:
-    """Who is to be measured: arguments for `evaluate`, the candidate first."""
+    """Who is to be measured: arguments for `evaluate`, the candidate first.
+
+    Example:
+        >>> list_subjects(usecase="triage", candidate=candidate, champion=champion, base=base)
+    """
     release = candidate["release"]
     models = {"candidate": release, "base": base, "tfidf": None}
     names = ["candidate", *config.load(usecase).evaluation.baselines]
@@ -70,6 +74,9 @@ def evaluate(
     Raises:
         EvidenceError: if the split has no records, or labels that the release does not know.
         DataError: if the records no longer have what the release's text template reads.
+
+    Example:
+        >>> report = evaluate(usecase="triage", dataset=dataset, subject="candidate", asked_as=release, model=release)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     asked = interface.of_release(asked_as)

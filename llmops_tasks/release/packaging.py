@@ -28,6 +28,9 @@ def package_release(*, usecase: str, trained: ArtifactRef, base: ArtifactRef, da
     Returns:
         A reference of kind "release": safetensors (fp32), tokenizer, `release.json`, `README.md` (model card).
         `meta` carries the stamps `control` and `smoke` of the training run.
+
+    Example:
+        >>> release = package_release(usecase="triage", trained=adapter, base=base, dataset=dataset)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     inputs = {

@@ -12,7 +12,11 @@ from llmops_tasks.store import digests
 
 
 def record_verdict(*, usecase: str, verdict: Verdict) -> LedgerEntry:
-    """Record what the gate said; the same verdict on the same evidence once."""
+    """Record what the gate said; the same verdict on the same evidence once.
+
+    Example:
+        >>> record_verdict(usecase="triage", verdict=verdict)
+    """
     once = digests.digest([verdict["evidence_sha256"], verdict["policy_sha256"], verdict.get("candidate_version")])
     return ledger.record_entry(usecase=usecase, kind="gate", body={"verdict": verdict}, once=once)
 
@@ -31,6 +35,9 @@ def record_approval(
 
     Returns:
         The entry's body, as `promote` takes it.
+
+    Example:
+        >>> approval = record_approval(usecase="triage", candidate=candidate, verdict=verdict, champion=champion, response=response)
     """
     user = response.get("responded_by_user") or {}
     body = {
@@ -46,14 +53,22 @@ def record_approval(
 
 
 def record_decisions(*, usecase: str, decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Record retraining decisions, yes or no; returns them."""
+    """Record retraining decisions, yes or no; returns them.
+
+    Example:
+        >>> record_decisions(usecase="triage", decisions=[decision])
+    """
     for decision in decisions:
         ledger.record_entry(usecase=usecase, kind="retrain", body=decision, once=decision["once"])
     return decisions
 
 
 def record_selection(*, usecase: str, decision: Selected) -> LedgerEntry:
-    """Record which base model was chosen; the same choice on the same evidence once."""
+    """Record which base model was chosen; the same choice on the same evidence once.
+
+    Example:
+        >>> record_selection(usecase="triage", decision=decision)
+    """
     once = digests.digest([decision["evidence_sha256"], decision["policy_sha256"]])
     return ledger.record_entry(usecase=usecase, kind="base_model_selection", body={"decision": decision}, once=once)
 
@@ -64,6 +79,9 @@ def find_retrainings(*, usecase: str, drifts: list[dict[str, Any]]) -> list[Ledg
     Args:
         usecase: name or YAML path.
         drifts: of days that are to be decided, each with its `date`.
+
+    Example:
+        >>> find_retrainings(usecase="triage", drifts=[drift])
     """
     if not drifts:
         return []

@@ -46,6 +46,9 @@ def predict_batch(
     Raises:
         EvidenceError: if nothing was promoted yet, or the day was rendered for a release that reads another text.
         ConflictError: if records were answered by another version than requested, or other runs keep answering.
+
+    Example:
+        >>> partition = predict_batch(usecase="triage", day=day, champion=champion)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     if champion["version"] is None:
@@ -71,6 +74,9 @@ def answered(*, usecase: str, date: str) -> list[ArtifactRef]:
     Args:
         usecase: name or YAML path.
         date: YYYY-MM-DD.
+
+    Example:
+        >>> answered(usecase="triage", date="2026-03-02")
     """
     pattern = f"{_folder(config.usecase_name(usecase), config.checked_date(date))}/part-*/{artifacts.MANIFEST}"
     found = (artifacts.at(uri.rsplit("/", 1)[0]) for uri in objects.find(pattern))

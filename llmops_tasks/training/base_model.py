@@ -62,6 +62,9 @@ def fetch_base_model(*, usecase: str, candidate: str = CURRENT) -> ArtifactRef:
     Raises:
         ModelError: if there is no model at the address, or it is of a kind that is not allowed.
         IntegrityError: if the file's SHA-256 is not the one in the use case.
+
+    Example:
+        >>> base = fetch_base_model(usecase="triage")
     """
     choice = config.load(usecase).candidate(candidate)
     uri = config.expand(choice.uri)

@@ -71,6 +71,9 @@ def find_mixed_datasets(*, usecase: str) -> dict[str, ArtifactRef]:
     Raises:
         InputError: if a use case is mixed with itself.
         DataError: if one of them has no dataset yet.
+
+    Example:
+        >>> find_mixed_datasets(usecase="triage")
     """
     return _others(config.load(usecase).finetune, config.usecase_name(usecase))
 

@@ -67,6 +67,9 @@ def finetune(
         DataError: if the dataset's text is not what the use case's template makes today.
         TrainingError: if loss or gradient are out of bounds, or nothing can be learnt from the data.
         BudgetError: if it would cost more than `finetune.budget` allows.
+
+    Example:
+        >>> adapter = finetune(usecase="triage", dataset=dataset, start=base)
     """
     check_options(control, max_steps)
     case, name = with_settings(config.load(usecase), settings), config.usecase_name(usecase)

@@ -63,6 +63,9 @@ def tune_preferences(
     Raises:
         TrainingError: if loss or gradient are out of bounds.
         BudgetError: if it would cost more than `finetune.budget` allows.
+
+    Example:
+        >>> adapter = tune_preferences(usecase="triage", pairs=pairs, start=champion["release"])
     """
     prepared.check_options(control, max_steps)
     case, name = config.load(usecase), config.usecase_name(usecase)

@@ -37,7 +37,11 @@ LOOKS = 4  # at the held-out loss of a trial
 
 
 def plan_trials(*, usecase: str, max_steps: int | None = None) -> list[int]:
-    """The numbers of the trials: one mapped task each; none without a `search`, two at most in a smoke run."""
+    """The numbers of the trials: one mapped task each; none without a `search`, two at most in a smoke run.
+
+    Example:
+        >>> plan_trials(usecase="triage")
+    """
     search = config.load(usecase).search
     return list(range(search.trials))[: SMOKE if max_steps else None] if search else []
 
@@ -63,6 +67,9 @@ def run_trial(
 
     Returns:
         {number, state, loss, settings}; state is "complete", "pruned" (worse than others), "failed" or "over budget".
+
+    Example:
+        >>> run_trial(usecase="triage", dataset=dataset, start=base, number=0)
     """
     import optuna
 
@@ -116,6 +123,9 @@ def choose_trial(
 
     Raises:
         TrainingError: if no trial came to an end.
+
+    Example:
+        >>> choose_trial(usecase="triage", dataset=dataset, start=base, tried=[trial])
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     if case.search is None:
