@@ -39,6 +39,7 @@ class Partition(TypedDict):
     sha256: str  # over its parts' digests
     rows: int
     added: int  # by this run
+    changed: int  # answered before, and given again with another text: the answer to the first one is kept
     release_version: str  # that wrote the last part
     parts: list[ArtifactRef]
 

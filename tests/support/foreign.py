@@ -14,6 +14,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "glm": ("GlmConfig", {**_SMALL, "head_dim": 8}),  # turns half of every head
     "phi3": ("Phi3Config", _SMALL),  # fuses queries, keys and values
     "mixtral": ("MixtralConfig", {**_SMALL, "num_local_experts": 4}),  # experts that are no linear layers
+    "gemma3": ("Gemma3TextConfig", {**_SMALL, "head_dim": 8, "sliding_window": 16}),  # scales what it is given
     "granite": ("GraniteConfig", {**_SMALL, "embedding_multiplier": 12.0, "logits_scaling": 2.0}),
     "mistral": ("MistralConfig", {**_SMALL, "sliding_window": 16}),  # looks back 16 tokens
     "phi3-window": ("Phi3Config", {**_SMALL, "sliding_window": 16}),

@@ -19,7 +19,7 @@ from tests.support import foreign, pairs, tiny
 from tests.unit.training.conftest import small_dataset
 
 pytestmark = pytest.mark.usefixtures("mlflow")
-KINDS = ["glm", "gpt2", "granite", "mistral", "mixtral", "phi3-window"]
+KINDS = ["gemma3", "glm", "gpt2", "granite", "mistral", "mixtral", "phi3-window"]
 PROMPTS = [
     "Note: with pain\nPriority:",
     "Note: number 3, and much more of this than sixteen tokens hold, with pain\nPriority:",

@@ -175,8 +175,16 @@ def test_no_trial_begins_when_the_time_is_spent(searching: Make, monkeypatch: py
     assert search.run_trial(**arguments, number=1)["state"] == "over budget"
 
 
-def test_a_trial_takes_as_many_processes_as_the_training(searching: Make) -> None:
+def test_a_trial_takes_as_many_processes_as_the_training(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, taken = search.processes.together, []
+
+    def count(processes: int, work: Any) -> Any:
+        taken.append(processes)
+        return together(processes, work)
+
+    monkeypatch.setattr(search.processes, "together", count)
     one, two = (_first_loss(searching, processes) for processes in (1, 2))
+    assert taken == [1, 2]
     assert two == pytest.approx(one, abs=2e-3)  # additions in another order
     assert len(_mlflow_runs()) == 2
 
