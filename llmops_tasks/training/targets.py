@@ -28,14 +28,13 @@ def with_lora(model: Any, settings: Finetune) -> Any:
     from llmops_tasks.models import onednn
     from llmops_tasks.training.lora import Linear
 
-    prefix, count = _layers(model)
+    _, count = _layers(model)
     lora = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=chosen(model, settings),
         layers_to_transform=list(range(first_layer(model, settings), count)),
-        layers_pattern=prefix.rsplit(".", 1)[-1],  # else an expert's number would be taken for a layer's
         task_type="CAUSAL_LM",
     )
     lora._register_custom_module({onednn.Linear: Linear})  # peft's way to bring a layer of one's own

@@ -68,6 +68,13 @@ def test_a_window_is_noticed_beyond_its_length(kind: str, named: bool, monkeypat
     assert [layers.can_cut(model, length) for length in (8, 16, 24, 40)] == [True, True, False, False]
 
 
+def test_beyond_a_named_window_no_trial_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One key more among thousands changes too little to be told from rounding."""
+    monkeypatch.setattr(layers, "_same_alone", lambda *_: True)
+    model = foreign.make("mistral")
+    assert [layers.can_cut(model, length) for length in (16, 17)] == [True, False]
+
+
 def test_the_smallest_window_that_the_settings_name_is_found() -> None:
     from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig, Qwen2Config
 

@@ -63,7 +63,6 @@ def test_a_folder_is_checked_by_its_settings_alone(tmp_path: Path) -> None:
 
 
 def test_an_experts_number_is_not_taken_for_a_layers() -> None:
-    """As peft does where nobody says which list has the layers."""
     import torch
 
     model = foreign.make("phi3", num_hidden_layers=3)
