@@ -16,7 +16,7 @@ from llmops_tasks.config.training import Budget
 from llmops_tasks.errors import BudgetError
 from llmops_tasks.models import layers, trunk
 from llmops_tasks.models.loading import device
-from llmops_tasks.training import loop, processes
+from llmops_tasks.training import checkpoints, loop, processes
 from llmops_tasks.training.batches import assemble
 from llmops_tasks.training.curriculum import Curriculum
 from llmops_tasks.training.trainable import State
@@ -215,9 +215,12 @@ def _inner_width(model: Any) -> int:
 
 
 def _disk(state: State, once: int) -> Any:
-    """MiB that are written: the trunk's output, two checkpoints and one being written, the result."""
+    """MiB that are written: the trunk's output, the checkpoints that are kept and one being written, the result."""
     trained = sum(value.numel() for value in state.trained.values()) * 4
-    return (once * state.base.config.get_text_config().hidden_size * 4 + 3 * 3 * trained + trained) / MIB
+    checkpoint = 3 * trained  # with AdamW's two moments
+    return (
+        once * state.base.config.get_text_config().hidden_size * 4 + checkpoint * (checkpoints.KEEP + 1) + trained
+    ) / MIB
 
 
 def _once(state: State, taught: Curriculum, usecase: str) -> int:

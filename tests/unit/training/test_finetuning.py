@@ -16,7 +16,7 @@ import pytest
 
 from llmops_tasks import tracking
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import InputError, ModelError, TrainingError
+from llmops_tasks.errors import TrainingError
 from llmops_tasks.store import artifacts, objects
 from llmops_tasks.training import curriculum, finetuning
 from llmops_tasks.training.base_model import fetch_base_model
@@ -252,18 +252,3 @@ def test_all_weights_can_be_trained_and_resumed(training: Make, monkeypatch: pyt
         patch.setenv("LLMOPS_STORE", f"{objects.store_uri()}-other")
         again = finetune(**training(method="full", learning_rate=5e-3))
     assert again["sha256"] == ref["sha256"]
-
-
-def test_labels_that_cannot_be_told_apart_stop_it_before_anything_is_spent(training: Make, tmp_path: Path) -> None:
-    arguments = training()
-    text = Path(arguments["usecase"]).read_text(encoding="utf-8").replace("text: ' less'", "text: ' urgent too'")
-    Path(arguments["usecase"]).write_text(text, encoding="utf-8")
-    with pytest.raises(ModelError, match="begin with the same token"):
-        finetune(**arguments)
-    assert _store("activations") == []
-
-
-@pytest.mark.parametrize("arguments", [{"control": "shuffled"}, {"max_steps": 0}, {"max_steps": -1}])
-def test_arguments_that_make_no_sense_are_refused(training: Make, arguments: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="Allowed"):
-        finetune(**training(), **arguments)

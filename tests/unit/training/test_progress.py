@@ -11,7 +11,6 @@ from llmops_tasks.config import Finetune
 from llmops_tasks.models import loading
 from llmops_tasks.training import trainable
 from llmops_tasks.training.progress import Progress
-from llmops_tasks.training.stopwatch import Stopwatch
 
 PROGRESS = Progress(
     usecase="tiny", run="r" * 64, mlflow_run="", total=9, checkpoint_every=2, fits="these steps", code="old", began="k"
@@ -71,16 +70,3 @@ def test_a_run_that_was_not_begun_begins_as_it_was_prepared(tiny_model: Path) ->
     state = _state(tiny_model)
     assert PROGRESS.resume(state) == 0
     assert (state.losses, state.parts) == ([], 1)
-
-
-def test_a_meter_counts_from_when_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmops_tasks.training import stopwatch
-
-    now = [50.0, 7.0]
-    monkeypatch.setattr(stopwatch.time, "monotonic", lambda: now[0])
-    found = Stopwatch(_clock=50.0, _processor=7.0)
-    monkeypatch.setattr(stopwatch, "_processor_seconds", lambda: now[1])
-    now[:] = [53.0, 11.0]
-    assert found.spent() == {"seconds": 3.0, "cpu_seconds": 4.0}
-    found.go_on_from({"seconds": 10.0, "cpu_seconds": 20.0})
-    assert found.spent() == {"seconds": 13.0, "cpu_seconds": 24.0}
