@@ -46,7 +46,7 @@ MORE = {
 # Which tests are about a module: the quickest first, as the first that fails ends a run.
 TESTS = {
     "release.evidence": "release/evidence release/registry",
-    "release.ledger": "release/ledger release/registry release/promotion_faults",
+    "release.ledger": "release/ledger_form release/records release/ledger release/registry release/promotion_faults",
     "release.witnesses": "release/ledger release/projection",
     "release.registry": "release/registry release/projection release/promotion_faults",
     "release.records": "release/records release/registry monitoring/retrain",
@@ -54,7 +54,7 @@ TESTS = {
     "release.rebuild": "release/rebuild",
     "release.packaging": "release/packaging",
     "evaluation.gate": "evaluation/gate evaluation/gate_rows",
-    "evaluation.comparison": "evaluation/gate evaluation/quality",
+    "evaluation.comparison": "evaluation/comparison",
     "evaluation.exposure": "evaluation/exposure",
     "evaluation.quality": "evaluation/quality",
     "evaluation.texts": "evaluation/quality",

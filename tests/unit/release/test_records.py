@@ -56,3 +56,13 @@ def test_only_retrainings_that_can_still_hold_a_day_back_are_read() -> None:
     assert [entry["body"]["date"] for entry in found] == ["2026-03-25"]
     assert records.find_retrainings(usecase="triage", drifts=[{"date": "2026-02-01"}]) == []
     assert records.find_retrainings(usecase="triage", drifts=[]) == []
+
+
+def test_a_choice_of_a_base_model_is_recorded_once_for_its_evidence_and_policy() -> None:
+    chosen: Any = {"chosen": "small", "evidence_sha256": "e", "policy_sha256": "p"}
+    first = records.record_selection(usecase="triage", decision=chosen)
+    assert (first["kind"], first["body"]["decision"]) == ("base_model_selection", chosen)
+    assert records.record_selection(usecase="triage", decision=chosen) == first
+    for changed in ({"evidence_sha256": "f"}, {"policy_sha256": "q"}):
+        assert records.record_selection(usecase="triage", decision=chosen | changed)["seq"] > first["seq"]
+    assert len(ledger.read_ledger(usecase="triage", kind="base_model_selection")) == 3
