@@ -100,3 +100,15 @@ def test_a_writer_whose_twin_looked_later_goes_on_from_the_twins_mark() -> None:
     entry = ledger.append(usecase="triage", kind="approval", once="x", body=body)
     assert (entry["seq"], entry["body"]["after"]) == (3, 2)
     assert ledger.verify_ledger(usecase="triage")["entries"] == 3
+
+
+def test_a_ledger_where_others_are_always_quicker_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_TRIES", 3)
+
+    def body(end: ledger.Head) -> dict[str, Any]:
+        _record("gate", f"after {end.seq}")
+        return {}
+
+    with pytest.raises(ledger.ConflictError, match="busy for 3 tries; nothing was written"):
+        ledger.append(usecase="triage", kind="approval", once="x", body=body)
+    assert [entry["seq"] for entry in ledger.read_ledger(usecase="triage", kind="gate")] == [1, 2, 3]
