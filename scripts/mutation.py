@@ -3,7 +3,7 @@
 The mutants are those of mutmut's operators. Its runner is not used: results are addressed by digests of the source files,
 which a file with all mutants in it would change. Here every mutant is a file of its own in a copy of the tree, and a
 fork that has all libraries loaded already runs the tests over it. Left out, as no test should pin them: docstrings,
-annotations, what is logged, and the words of errors. A mutant that runs into the time limit counts as killed.
+annotations, what is logged, the words of errors, and `strict=` of zip. A mutant that runs into the time limit counts as killed.
 
     make mutation                                      # all modules; minutes to hours
     make mutation ONLY="release.ledger metrics"        # some
@@ -29,7 +29,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import libcst as cst
 from mutmut.mutation.mutators import mutation_operators
@@ -82,7 +82,7 @@ class Mutant(NamedTuple):
     after: str
     source: str
 
-    def told(self) -> dict[str, object]:
+    def told(self) -> dict[str, Any]:
         """All but the source."""
         return {"line": self.line, "before": self.before, "after": self.after}
 
@@ -104,14 +104,26 @@ class Finder(cst.CSTVisitor):
             return False
         for kind, mutate in mutation_operators:
             if isinstance(node, kind):
-                mutations = list(mutate(node))  # of a string's, which differ in case alone, one is enough
+                mutations = [new for new in mutate(node) if _strict(new) == _strict(node)]
+                # of a string's mutations, which differ in case alone, one is enough
                 self.found += [(node, new) for new in mutations[: 1 if kind is cst.BaseString else None]]
         return True
+
+
+def _strict(node: cst.CSTNode) -> list[cst.Arg]:
+    """The argument by which `zip` guards against what does not happen."""
+    return (
+        [arg for arg in node.args if arg.keyword and arg.keyword.value == "strict"]
+        if isinstance(node, cst.Call)
+        else []
+    )
 
 
 def _is_left_out(node: cst.CSTNode) -> bool:
     if isinstance(node, cst.Annotation | cst.Decorator | cst.Import | cst.ImportFrom):
         return True
+    if isinstance(node, cst.Arg):
+        return bool(node.keyword and node.keyword.value == "strict")
     if isinstance(node, cst.Raise):
         return node.exc is not None  # the words of an error
     if isinstance(node, cst.Expr) and isinstance(node.value, cst.SimpleString | cst.ConcatenatedString):
@@ -232,18 +244,19 @@ def _copy() -> Iterator[Path]:
         yield tree
 
 
-def examine(module: str, tree: Path, last: dict[str, object] | None) -> dict[str, object]:
+def examine(module: str, tree: Path, last: dict[str, Any] | None) -> dict[str, Any]:
     """Try a sample of a module's mutants, or those that survived the last time."""
     path = tree / "llmops_tasks" / f"{module.replace('.', '/')}.py"
     source, tests = path.read_text(encoding="utf-8"), _tests(module)
     chosen = list(islice(mutants(source), MORE.get(module, SAMPLE)))
+    tried = len(chosen)
     if last:
-        before = [(old["before"], old["after"]) for old in last["survivors"]]  # type: ignore[attr-defined]
+        before = [(old["before"], old["after"]) for old in last["survivors"]]
         chosen = [mutant for mutant in mutants(source) if (mutant.before, mutant.after) in before]
+        tried = last["tried"] - len(before) + len(chosen)  # what stands there no more is not counted
     _warm(tests)
     survivors = [mutant.told() for mutant in sorted(chosen) if _survives(mutant, path, tests)]
     path.write_text(source, encoding="utf-8")
-    tried = last["tried"] if last else len(chosen)
     return {"module": module, "seed": SEED, "tried": tried, "survivors": survivors}
 
 
@@ -275,7 +288,7 @@ def main() -> None:
         for module in asked.modules or TESTS:
             started = time.monotonic()
             known[module] = line = examine(module, tree, known.get(module) if asked.again else None)
-            killed = int(line["tried"]) - len(line["survivors"])  # type: ignore[call-overload, arg-type]
+            killed = int(line["tried"]) - len(line["survivors"])
             print(
                 f"{module}: {killed} of {line['tried']} killed, seed {SEED}, {time.monotonic() - started:.0f} s",
                 flush=True,
