@@ -41,7 +41,7 @@ SAMPLE = 40  # mutants a module, unless MORE says otherwise
 LIMIT = 90  # seconds a mutant may take
 MORE = {
     "release.evidence": 90, "release.ledger": 120, "release.registry": 80, "evaluation.gate": 150,
-    "store.attempts": 90, "store.journal": 90, "data.splits": 80, "data.assignments": 60,
+    "store.attempts": 60, "store.journal": 90, "data.splits": 80, "data.assignments": 60,
 }  # fmt: skip
 # Which tests are about a module: the quickest first, as the first that fails ends a run.
 TESTS = {
@@ -60,9 +60,9 @@ TESTS = {
     "evaluation.texts": "evaluation/quality",
     "data.splits": "data/splits data/assignments",
     "data.assignments": "data/assignments",
-    "store.digests": "store/sources store/cache store/artifacts",
+    "store.digests": "store/digests store/sources",
     "store.journal": "store/journal store/outbox",
-    "store.attempts": "store/artifacts store/s3",
+    "store.attempts": "store/artifacts",
     "store.scratch": "store/scratch store/artifacts",
     "store.outbox": "store/outbox",
     "store.sources": "store/sources",
@@ -193,6 +193,7 @@ def _tested(tests: list[str], heard: Path | None) -> int:
             "--basetemp",
             str(Path("../tests").resolve()),
         ]
+        options += ["-k", "not endpoint_that_refuses"]  # these wait for seconds, and find nothing that others do not
         code = int(pytest.main([*tests, *options]))
     if heard:
         heard.write_text("\n".join(sys.modules))
