@@ -13,6 +13,7 @@ annotations, what is logged, the words of errors, and `strict=` of zip. A mutant
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import difflib
 import gc
@@ -25,13 +26,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import libcst as cst
+import pytest
 from mutmut.mutation.mutators import mutation_operators
 
 ROOT = Path(__file__).parents[1]
@@ -165,65 +169,96 @@ def _mutant(source: str, changed: str) -> Mutant:
 # ---------------------------------------------------------------- runs
 
 
-def _run(tests: list[str], heard: Path | None = None) -> bool:
-    """Whether the tests pass, in a fork; `heard` is told which modules were loaded."""
+class Watch:
+    """A pytest plugin that notes which functions of a file each test runs."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.found: dict[str, list[int]] = {}  # by test: the functions' first lines; what fixtures ran, by ""
+
+    def _watched(self, name: str) -> Iterator[None]:
+        found = self.found.setdefault(name, [])
+
+        def trace(frame: Any, *_: Any) -> None:
+            if frame.f_code.co_filename.endswith(self.file):
+                found.append(frame.f_code.co_firstlineno)
+
+        threading.settrace(trace)
+        sys.settrace(trace)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self) -> Iterator[None]:
+        return (yield from self._watched(""))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        return (yield from self._watched(item.nodeid))
+
+
+def _forked(do: Callable[[], int], limit: float = LIMIT) -> bool:
+    """Whether something ends well, in a process of its own."""
     if (child := os.fork()) == 0:
         os.setsid()
-        sys.dont_write_bytecode = heard is None
-        os.environ |= {"PYTHONDONTWRITEBYTECODE": "1"} if heard is None else {}
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        if not os.environ.get("SHOW"):
-            os.dup2(nowhere, 1), os.dup2(nowhere, 2)
-        os._exit(_tested(tests, heard))
-    return _waited(child)
-
-
-def _tested(tests: list[str], heard: Path | None) -> int:
-    import pytest
-
-    code = 1
-    with contextlib.suppress(BaseException):
-        options = [
-            "-x",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "--timeout",
-            "60",
-            "--basetemp",
-            str(Path("../tests").resolve()),
-        ]
-        options += ["-k", "not endpoint_that_refuses"]  # these wait for seconds, and find nothing that others do not
-        code = int(pytest.main([*tests, *options]))
-    if heard:
-        heard.write_text("\n".join(sys.modules))
-    return code
-
-
-def _waited(child: int) -> bool:
-    end = time.monotonic() + LIMIT
-    while time.monotonic() < end or os.killpg(child, signal.SIGKILL):
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)  # what the tests started
-            return status == 0
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        code = 1
+        with contextlib.suppress(BaseException):
+            code = do()
+        os._exit(code)
+    end, done, status = time.monotonic() + limit, 0, 1
+    while not done and time.monotonic() < end:
         time.sleep(0.02)
-    os.waitpid(child, 0)
-    return False
+        done, status = os.waitpid(child, os.WNOHANG)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # what the tests started, too
+    return status == 0 if done else bool(os.waitpid(child, 0) and False)
 
 
-def _warm(tests: list[str]) -> None:
-    """Run the tests over the code as it is, and load all libraries that they load: forks have them then."""
-    heard = Path("../modules")
-    if not _run(tests, heard):
+def _test(tests: list[str], *plugins: object) -> int:
+    """Those that wait for seconds are left out: they find nothing that others do not."""
+    sys.dont_write_bytecode = not plugins
+    base = str(Path("../tests").resolve())
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout", "60", "--basetemp", base]
+    return int(pytest.main([*tests, *options, "-k", "not endpoint_that_refuses"], list(plugins)))
+
+
+def _warm(tests: list[str], file: str) -> dict[str, list[int]]:
+    """Run the tests over the code as it is, load all libraries that they load, and return what each of them runs."""
+    told = Path("../told")
+
+    def do() -> int:
+        code = _test(tests, watch := Watch(file))
+        told.write_text(json.dumps([watch.found, list(sys.modules)]))
+        return code
+
+    if not _forked(do, 10 * LIMIT):
         raise SystemExit(f"The tests fail without a mutant: {tests}")
+    found, modules = json.loads(told.read_text())
     ours = {"llmops_tasks", "tests", "conftest", "benchmarks", "scripts", "dags", "plugins", "__main__", "__mp_main__"}
-    for name in heard.read_text().split("\n"):
+    for name in modules:
         if name.split(".")[0] not in ours:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
     gc.freeze()  # pytest collects garbage at its end: not that of the libraries, every time
+    return dict(found)
+
+
+def _about(line: int, source: str, runs: dict[str, list[int]], tests: list[str]) -> list[str]:
+    """The tests that run the function of a line; all of them where that does not tell."""
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    for node in [*ast.parse(source).body, *(inner for found in classes for inner in found.body)]:
+        if isinstance(node, ast.FunctionDef):
+            first = min([node.lineno, *(mark.lineno for mark in node.decorator_list)])
+            inside = range(first, (node.end_lineno or first) + 1)
+            if line in inside and not any(at in inside for at in runs.get("", [])):
+                return [test for test, found in runs.items() if any(at in inside for at in found)] or tests
+    return tests
 
 
 @contextlib.contextmanager
@@ -237,7 +272,7 @@ def _copy() -> Iterator[Path]:
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, tree / name)
         os.chdir(tree)
-        os.environ["PYTHONPATH"] = str(tree)
+        os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
         sys.path[:] = [path for path in sys.path if Path(path).resolve() not in (ROOT, ROOT / "scripts")]
         # by content, not by time: a mutant may be as old as the source before it, and as long
         command = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "llmops_tasks"]
@@ -255,8 +290,13 @@ def examine(module: str, tree: Path, last: dict[str, Any] | None) -> dict[str, A
         before = [(old["before"], old["after"]) for old in last["survivors"]]
         chosen = [mutant for mutant in mutants(source) if (mutant.before, mutant.after) in before]
         tried = last["tried"] - len(before) + len(chosen)  # what stands there no more is not counted
-    _warm(tests)
-    survivors = [mutant.told() for mutant in sorted(chosen) if _survives(mutant, path, tests)]
+    runs = _warm(tests, str(path.relative_to(tree)))
+    survivors = []
+    for mutant in sorted(chosen):
+        path.write_text(mutant.source, encoding="utf-8")
+        if _forked(partial(_test, _about(mutant.line, source, runs, tests))):
+            survivors.append(mutant.told())
+            print(f"  {path.name}:{mutant.line}\n    - {mutant.before}\n    + {mutant.after}", flush=True)
     path.write_text(source, encoding="utf-8")
     return {"module": module, "seed": SEED, "tried": tried, "survivors": survivors}
 
@@ -266,14 +306,6 @@ def _tests(module: str) -> list[str]:
         f"tests/unit/{'/'.join([*path.split('/')[:-1], 'test_' + path.split('/')[-1]])}.py"
         for path in TESTS[module].split()
     ]
-
-
-def _survives(mutant: Mutant, path: Path, tests: list[str]) -> bool:
-    path.write_text(mutant.source, encoding="utf-8")
-    survives = _run(tests)
-    if survives:
-        print(f"  {path.name}:{mutant.line}\n    - {mutant.before}\n    + {mutant.after}", flush=True)
-    return survives
 
 
 def main() -> None:
