@@ -16,16 +16,6 @@ from llmops_tasks.errors import ConflictError, InputError, IntegrityError, Stora
 from llmops_tasks.store import artifacts, digests, objects
 
 
-def test_equal_values_have_equal_bytes_whatever_their_order() -> None:
-    assert digests.canonical({"b": 1, "a": [True, None]}) == digests.canonical({"a": [True, None], "b": 1})
-    assert digests.digest({"a": 1}) != digests.digest({"a": 2})
-
-
-def test_nan_has_no_canonical_form() -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        digests.canonical({"loss": float("nan")})
-
-
 @pytest.mark.parametrize("uri", ["/etc/passwd", "http://host/x", "ftp://host/x", "", "s3:bucket"])
 def test_only_file_and_s3_addresses_are_allowed(uri: str) -> None:
     if uri == "s3:bucket":
