@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,11 @@ import pytest
 
 from llmops_tasks.data import synthetic
 from tests.support import tiny
+from tests.support.once import once
+
+# Before torch is imported: a tiny model has no use for more threads, and those of two test processes would wait for
+# each other. `OMP_NUM_THREADS=2 pytest` runs the same tests with more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -43,15 +49,18 @@ def _loopback_only() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer random Llama with the real tokenizer."""
-    return tiny.make_model(tmp_path_factory.mktemp("model"))
+    return Path(once(tmp_path_factory, "model", lambda folder: str(tiny.make_model(folder))))
 
 
 @pytest.fixture(scope="session")
 def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic world: 300 labelled notes, two days of 60."""
-    folder = tmp_path_factory.mktemp("notes")
-    synthetic.write_triage(out=folder.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
-    return folder
+
+    def build(folder: Path) -> str:
+        synthetic.write_triage(out=folder.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
+        return str(folder)
+
+    return Path(once(tmp_path_factory, "notes", build))
 
 
 @pytest.fixture
