@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from llmops_tasks.data import synthetic
-from tests.support import tiny
+from tests.support import offline, tiny
 from tests.support.once import once
 
 # Before torch is imported: a tiny model has no use for more threads, and those of two test processes would wait for
@@ -31,19 +30,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _loopback_only() -> Iterator[None]:
-    """Fail any connection to another machine: tests work offline."""
-    connect = socket.socket.connect
+def _offline(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests work offline, and so does every process that they start."""
+    offline.begin(tmp_path_factory.mktemp("network"))
 
-    def guarded(self: socket.socket, address: object) -> None:
-        host = str(address[0]) if isinstance(address, tuple) else "local"
-        if host not in ("127.0.0.1", "::1", "localhost", "local"):
-            raise AssertionError(f"a test tried to reach {host}")
-        connect(self, address)  # type: ignore[arg-type]
 
-    socket.socket.connect = guarded  # type: ignore[method-assign]
+@pytest.fixture(autouse=True)
+def _nothing_was_refused(_offline: None) -> Iterator[None]:
+    """An attempt to reach another machine fails the test, also if nobody minded that it was refused."""
+    before = len(offline.refused())
     yield
-    socket.socket.connect = connect  # type: ignore[method-assign]
+    assert offline.refused()[before:] == []
 
 
 @pytest.fixture(scope="session")
