@@ -3,6 +3,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+PROCESSES ?= 2
 STAMP := $(VENV)/.installed
 export PYTHONPATH := $(CURDIR)
 
@@ -43,8 +44,8 @@ format: $(STAMP) ## put the code into shape
 types: $(STAMP)  ## mypy, strict on llmops_tasks
 	$(BIN)/mypy
 
-unit: $(STAMP)   ## everything but the live life cycle
-	$(BIN)/python -m pytest -m "not live"
+unit: $(STAMP)   ## everything but the live life cycle, [PROCESSES=2]
+	$(BIN)/python -m pytest -m "not live" -n $(PROCESSES) --dist worksteal
 
 live: $(STAMP)   ## one life cycle through a running Airflow, with a tiny model
 	$(BIN)/python -m pytest -m live

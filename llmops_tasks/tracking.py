@@ -13,6 +13,7 @@ import logging
 import os
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,8 +109,11 @@ def _probe(uri: str) -> None:
     """Ask a server whether it is there: in a second, where MLflow's own client would wait for minutes."""
     if not uri.startswith("http"):
         return
+    parts = urllib.parse.urlsplit(uri)
+    # without name and password, which urllib would take for a part of the host and ask the network for
+    address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE):  # noqa: S310  (http by the check above)
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=PROBE):  # noqa: S310  (http by the check above)
             return
     except urllib.error.HTTPError as exc:
         if exc.code >= 500:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from llmops_tasks.data import synthetic
-from tests.support import tiny
+from tests.support import offline, tiny
+from tests.support.once import once
+
+# Before torch is imported: a tiny model has no use for more threads, and those of two test processes would wait for
+# each other. `OMP_NUM_THREADS=2 pytest` runs the same tests with more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -25,33 +30,34 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _loopback_only() -> Iterator[None]:
-    """Fail any connection to another machine: tests work offline."""
-    connect = socket.socket.connect
+def _offline(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests work offline, and so does every process that they start."""
+    offline.begin(tmp_path_factory.mktemp("network"))
 
-    def guarded(self: socket.socket, address: object) -> None:
-        host = str(address[0]) if isinstance(address, tuple) else "local"
-        if host not in ("127.0.0.1", "::1", "localhost", "local"):
-            raise AssertionError(f"a test tried to reach {host}")
-        connect(self, address)  # type: ignore[arg-type]
 
-    socket.socket.connect = guarded  # type: ignore[method-assign]
+@pytest.fixture(autouse=True)
+def _nothing_was_refused(_offline: None) -> Iterator[None]:
+    """An attempt to reach another machine fails the test, also if nobody minded that it was refused."""
+    before = len(offline.refused())
     yield
-    socket.socket.connect = connect  # type: ignore[method-assign]
+    assert offline.refused()[before:] == []
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer random Llama with the real tokenizer."""
-    return tiny.make_model(tmp_path_factory.mktemp("model"))
+    return Path(once(tmp_path_factory, "model", lambda folder: str(tiny.make_model(folder))))
 
 
 @pytest.fixture(scope="session")
 def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic world: 300 labelled notes, two days of 60."""
-    folder = tmp_path_factory.mktemp("notes")
-    synthetic.write_triage(out=folder.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
-    return folder
+
+    def build(folder: Path) -> str:
+        synthetic.write_triage(out=folder.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
+        return str(folder)
+
+    return Path(once(tmp_path_factory, "notes", build))
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def policy(usecase: str) -> Policy:
 def _parsed(path: Path, shape: type[_Shape]) -> _Shape:
     """A YAML file as what it must be."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = _read(path)
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
         where = getattr(exc, "problem_mark", None)
         raise ConfigError(f"{path.name} is not valid YAML{f', line {where.line + 1}' if where else ''}.") from exc
@@ -113,6 +113,38 @@ def _parsed(path: Path, shape: type[_Shape]) -> _Shape:
         return shape.model_validate(raw)
     except ValidationError as exc:
         raise _mistaken(path, checks.explain(exc, shape)) from None
+
+
+def _read(path: Path) -> Any:
+    loader = _Loader(path.read_text(encoding="utf-8"))
+    try:
+        raw = loader.get_single_data()
+    finally:
+        loader.dispose()
+    if loader.repeated:
+        raise _mistaken(path, loader.repeated)
+    return raw
+
+
+class _Loader(yaml.SafeLoader):
+    """Of a key that a mapping holds twice, YAML's own loader keeps the last and says nothing."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeated: list[str] = []
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Look at the keys as they are written: later, those of a merge (`<<`) stand among them."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[Any, int] = {}
+        for key, _ in node.value:
+            line, known = key.start_mark.line + 1, (key.tag, str(key.value))
+            if known in lines:
+                self.repeated.append(
+                    f"line {line}: '{key.value}' stands on line {lines[known]} already; keep one of them"
+                )
+            lines[known] = line
+        return node
 
 
 def _mistaken(path: Path, problems: list[str]) -> ConfigError:

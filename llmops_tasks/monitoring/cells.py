@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmops_tasks.errors import DataError
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -45,11 +47,21 @@ def numbers(both: Both, name: str) -> Any:
     """Quantile bins of the reference, and one more cell for missing values: (patients, cells)."""
     import numpy as np
 
-    values = both.frame[name].astype(float).to_numpy()
+    values = _floats(both.frame[name])
     known = values[: both.reference][~np.isnan(values[: both.reference])]
     edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1])) if len(known) else np.array([])
     codes = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right"))
     return _summed(both, both.owners, codes, len(edges) + 2)
+
+
+def _floats(column: pd.Series) -> Any:
+    try:
+        return column.astype(float).to_numpy()
+    except (ValueError, TypeError):  # its words name the cell
+        raise DataError(
+            f"The watched column '{column.name}' holds what is no number. Give it the type 'number' in data.columns, or "
+            "take it out of monitoring.columns."
+        ) from None
 
 
 def labels(both: Both, names: list[str]) -> Any:

@@ -45,6 +45,7 @@ def _made(_process: int, _settings: tuple[tuple[str, str], ...], timeouts: tuple
     import boto3
     from botocore.config import Config
 
+    logging.getLogger("botocore").setLevel(logging.INFO)  # its debug lines hold the session token
     retries = {"total_max_attempts": attempts, "mode": "standard"}
     return boto3.client("s3", config=Config(retries=retries, connect_timeout=timeouts[0], read_timeout=timeouts[1]))
 

@@ -6,144 +6,28 @@ The tests of this file build on each other and run in order.
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 import yaml
 
-from llmops_tasks.data import synthetic
 from llmops_tasks.release import ledger, registry
 from llmops_tasks.serving import answered
 from llmops_tasks.store import artifacts, objects
-from tests.support import tiny
-
-sys.path.insert(0, str(tiny.ROOT / "scripts"))
-import stack
-from api import Api
+from tests.support import offline
+from tests.support.running import World
 
 pytestmark = [pytest.mark.airflow, pytest.mark.live, pytest.mark.timeout(900)]
-LENIENT = {
-    "limits": [{"metric": "accuracy", "at_least": 0.0}],
-    "beats": [],
-    "champion_margin": 2.0,
-    "min_n": 30,
-}
 DAYS = ("2026-03-30", "2026-03-31")
 
 
-class World:
-    """A running stack with three use cases."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        state = stack.up()
-        self.api, self.approver = (Api(state["airflow"], user, stack.password(user)) for user in ("admin", "approver"))
-        self.base = state["airflow"]
-
-    def wait(self, ready: Callable[[], Any], seconds: float, what: str, every: float = 1) -> Any:
-        """Poll until something is there."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if (found := ready()) is not None and found is not False:
-                return found
-            time.sleep(every)
-        raise AssertionError(f"waited {seconds:.0f} s for {what}")
-
-    def finished(self, dag: str, run: str, seconds: float = 400) -> dict[str, str]:
-        """Wait for a run's end; the states of its tasks."""
-
-        def done() -> bool:
-            return next(r["state"] for r in self.api.runs(dag) if r["dag_run_id"] == run) in ("success", "failed")
-
-        self.wait(done, seconds, f"{dag} {run}")
-        return {task["task_id"]: task["state"] for task in self.api.tasks(dag, run)}
-
-    def started_by_asset(self, dag: str, known: int) -> str:
-        """Wait for a run number `known` + 1 of a DAG."""
-        return str(self.wait(lambda: (self.api.runs(dag)[known:] or [None])[0], 90, f"a run of {dag}")["dag_run_id"])
-
-    def seen_by_watcher(self, asset: str) -> list[dict[str, Any]]:
-        """What the triggerer remembers of a watched place."""
-        (found,) = self.api.call("GET", f"/assets?name_pattern={asset}")["assets"]
-        return list(self.api.call("GET", f"/assets/{found['id']}/state-store")["asset_state_store"])
-
-    def answer(self, dag: str, choice: str) -> str:
-        """Wait for the question, let it settle, answer it; returns what was asked."""
-        waiting = lambda: next((q for q in self.approver.approvals() if q["task_instance"]["dag_id"] == dag), None)  # noqa: E731
-        question = self.wait(waiting, 400, f"a question of {dag}")
-        time.sleep(6)
-        self.approver.answer(dag, question["task_instance"]["dag_run_id"], "approve", choice)
-        return str(question["body"])
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[World]:
-    home = tmp_path_factory.mktemp("live")
-    cases, notes = home / "usecases", home / "demo"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LLMOPS_HOME", str(home))
-        patch.setenv("LLMOPS_USECASES", str(cases))
-        patch.setenv("LLMOPS_PORT", "8180")
-        patch.setenv("OMP_NUM_THREADS", "1")  # a tiny model has no use for more, and neighbours suffer
-        patch.setenv("LLMOPS_MLFLOW_PORT", "5100")
-        for name in ("LLMOPS_STORE", "MLFLOW_TRACKING_URI"):
-            patch.delenv(name, raising=False)
-        synthetic.write_triage(out=notes.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
-        batch = {"source": {"uri": f"{notes.as_uri()}/inbox/date={{date}}/*.csv", "format": "csv", "null_values": [""]}}
-        training = {"epochs": 12, "batch_size": 8, "checkpoint_every": 20}
-        tiny.usecase(cases, tiny_model, f"{notes.as_uri()}/landing/*.csv", batch=batch, gate=LENIENT, finetune=training)
-        _other_hospital(cases, notes, tiny_model)
-        watched = {"uri": f"{notes.as_uri()}/watched/*.csv", "null_values": ["", "NA"], "watch_seconds": 5}
-        search = {"space": {"rank": {"choices": [4, 8]}, "learning_rate": {"low": 1e-4, "high": 1e-2}}, "trials": 2}
-        tiny.usecase(cases, tiny_model, "", name="watched", data={"source": watched}, search=search, gate=LENIENT)
-        try:
-            yield World(home)
-        finally:
-            stack.down()
-
-
-def _other_hospital(cases: Path, notes: Path, model: Path) -> None:
-    """The same notes as another hospital exports them: semicolons, decimal commas, other column names."""
-    with (notes / "landing" / "history.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    renamed = {"visit_id": "Fall", "note": "Notiz", "temperature": "Temp"}
-    (notes / "other").mkdir()
-    with (notes / "other" / "export.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream, delimiter=";")
-        writer.writerow([renamed.get(name, name) for name in rows[0]])
-        writer.writerows([[v.replace(".", ",") if k == "temperature" else v for k, v in row.items()] for row in rows])
-    path = tiny.usecase(cases, model, f"{notes.as_uri()}/other/*.csv", name="other")
-    raw = yaml.safe_load(path.read_text())
-    raw["data"]["source"] |= {"delimiter": ";", "decimal": ","}
-    for name, source in renamed.items():
-        raw["data"]["columns"][name]["source"] = source
-    path.write_text(yaml.safe_dump(raw, sort_keys=False))
-
-
-@pytest.fixture(autouse=True)
-def _live_home(home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests look at the stack's own home, not at a private one."""
-    live = request.getfixturevalue("world").home
-    monkeypatch.setenv("LLMOPS_HOME", str(live))
-    monkeypatch.setenv("LLMOPS_USECASES", str(live / "usecases"))
-
-
-def test_all_dags_appear_without_import_errors(world: World) -> None:
-    stages = ("prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback", "select_base_model")
-    wanted = {f"{name}.{stage}" for name in ("tiny", "other", "watched") for stage in stages}
-    world.wait(lambda: wanted <= set(world.api.dags()), 180, "the DAGs")
+def test_all_dags_appear_without_import_errors(world: World, begun: dict[str, str]) -> None:
+    assert len(world.api.dags()) == 3 * 7
     assert world.api.import_errors() == []
 
 
@@ -164,11 +48,10 @@ def test_a_form_with_a_path_in_it_is_refused_by_rest(world: World) -> None:
         assert refusal.value.code == 400
 
 
-def test_notes_become_an_approved_champion_even_if_training_is_killed_once(world: World) -> None:
-    run = world.api.trigger("tiny.prepare_data")
-    assert set(world.finished("tiny.prepare_data", run).values()) == {"success"}
+def test_notes_become_an_approved_champion_even_if_training_is_killed_once(world: World, begun: dict[str, str]) -> None:
+    assert set(world.finished("tiny.prepare_data", begun["tiny"]).values()) == {"success"}
     train = world.started_by_asset("tiny.train", 0)
-    _signal_training_after_a_checkpoint(world, signal.SIGKILL)
+    world.stop_training("tiny", signal.SIGKILL)
     assert set(world.finished("tiny.train", train).values()) == {"success"}
     attempts = next(
         task["try_number"] for task in world.api.tasks("tiny.train", train) if task["task_id"] == "finetune"
@@ -183,32 +66,6 @@ def test_notes_become_an_approved_champion_even_if_training_is_killed_once(world
     assert [event["extra"]["sha256"] for event in told] == [registry.find_champion(usecase="tiny")["release"]["sha256"]]
     (approval,) = ledger.read_ledger(usecase="tiny", kind="approval")
     assert (approval["body"]["by"], approval["body"]["choice"]) == ("approver", "Approve")
-
-
-def _signal_training_after_a_checkpoint(world: World, sign: signal.Signals) -> None:
-    world.wait(lambda: _checkpoints(world), 300, "a checkpoint", every=0.1)
-    processes = _training(world)
-    assert processes, "the training ended before it could be stopped"
-    for pid in processes:
-        os.kill(pid, sign)
-
-
-def _checkpoints(world: World) -> list[Path] | None:
-    return list((world.home / "store" / "tiny" / "checkpoints").glob("*/step-*/_manifest.json")) or None
-
-
-def _training(world: World) -> list[int]:
-    """The processes of this world in which a model is trained; there may be others on the machine."""
-    command = ["pgrep", "-f", "llmops_tasks training.finetune"]
-    found = map(int, subprocess.run(command, capture_output=True, text=True, check=False).stdout.split())
-    return [pid for pid in found if f"LLMOPS_HOME={world.home}\0" in _environment(pid)]
-
-
-def _environment(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/environ").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # it has ended meanwhile
-        return ""
 
 
 def test_clearing_the_finished_training_does_no_work_twice(world: World) -> None:
@@ -227,15 +84,21 @@ def test_clearing_the_finished_training_does_no_work_twice(world: World) -> None
 
 def test_a_training_that_is_cancelled_leaves_no_process_and_its_checkpoints(world: World) -> None:
     run = world.api.trigger("tiny.train", {"control": "shuffled_labels"})
-    _signal_training_after_a_checkpoint(world, signal.SIGSTOP)  # so it cannot end before it is cancelled
+    world.stop_training("tiny", signal.SIGSTOP)  # so it cannot end before it is cancelled
     task = f"/dags/tiny.train/dagRuns/{quote(run, safe='')}/taskInstances/finetune"
     world.api.call("PATCH", task, {"new_state": "failed"})
-    world.wait(lambda: not _training(world) or None, 60, "the training's process to end")
+    world.wait(lambda: not world.trainings("tiny"), 60, "the training's process to end")
     assert world.finished("tiny.train", run)["package_release"] == "upstream_failed"
-    assert _checkpoints(world)  # what was done is not lost: the run of the next test goes on from there
+    assert world.checkpoints("tiny")  # what was done is not lost: the run of the next test goes on from there
 
 
-def test_a_control_run_is_refused_by_the_gate_and_nobody_is_asked(world: World) -> None:
+@pytest.fixture(scope="module")
+def selection(world: World) -> str:
+    """A run that goes on beside those of other stages."""
+    return world.api.trigger("tiny.select_base_model")
+
+
+def test_a_control_run_is_refused_by_the_gate_and_nobody_is_asked(world: World, selection: str) -> None:
     run = world.api.trigger("tiny.train", {"control": "shuffled_labels"})
     assert world.finished("tiny.train", run)["announce_candidate"] == "success"
     assert "resuming after step" in world.api.log("tiny.train", run, "finetune", 1)
@@ -246,11 +109,21 @@ def test_a_control_run_is_refused_by_the_gate_and_nobody_is_asked(world: World) 
     assert registry.find_champion(usecase="tiny")["version"] == "1"
 
 
+def _edit_to_learn_from_corrections(world: World) -> None:
+    path = world.home / "usecases" / "tiny.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw["finetune"] |= {"start": "champion", "preferences": {"min_pairs": 4, "epochs": 2}}
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+
+
 def test_two_days_are_answered_and_the_drifting_one_starts_a_retraining(world: World) -> None:
+    _edit_to_learn_from_corrections(world)  # it shows within two minutes; these days are answered meanwhile
+    monitors = []
     for number, day in enumerate(DAYS):
         run = world.api.trigger("tiny.batch_inference", {"date": day})
         assert set(world.finished("tiny.batch_inference", run).values()) == {"success"}
-        monitor = world.started_by_asset("tiny.monitor", number)
+        monitors.append(world.started_by_asset("tiny.monitor", number))
+    for monitor in monitors:
         world.finished("tiny.monitor", monitor)
     decisions = {
         entry["body"]["date"]: entry["body"]["retrain"] for entry in ledger.read_ledger(usecase="tiny", kind="retrain")
@@ -269,10 +142,9 @@ def test_answering_a_day_again_changes_nothing(world: World) -> None:
     assert ledger.verify_ledger(usecase="tiny") == chain
 
 
-def test_base_models_are_measured_in_turn_and_one_is_refused_by_name(world: World) -> None:
-    run = world.api.trigger("tiny.select_base_model")
-    assert set(world.finished("tiny.select_base_model", run).values()) == {"success"}
-    page = world.api.log("tiny.select_base_model", run, "report_selection")
+def test_base_models_are_measured_in_turn_and_one_is_refused_by_name(world: World, selection: str) -> None:
+    assert set(world.finished("tiny.select_base_model", selection).values()) == {"success"}
+    page = world.api.log("tiny.select_base_model", selection, "report_selection")
     assert "| current (" in page and "| chosen |" in page and "licence 'gemma' is refused" in page
     assert len(ledger.read_ledger(usecase="tiny", kind="base_model_selection")) == 1
 
@@ -283,9 +155,8 @@ def test_rolling_back_the_first_champion_is_refused_with_a_reason(world: World) 
     assert "first champion" in world.api.log("tiny.rollback", run, "rollback")
 
 
-def test_another_hospitals_export_becomes_a_judged_candidate_by_yaml_alone(world: World) -> None:
-    run = world.api.trigger("other.prepare_data")
-    assert set(world.finished("other.prepare_data", run).values()) == {"success"}
+def test_another_hospitals_export_becomes_a_judged_candidate_by_yaml_alone(world: World, begun: dict[str, str]) -> None:
+    assert set(world.finished("other.prepare_data", begun["other"]).values()) == {"success"}
     train = world.started_by_asset("other.train", 0)
     assert set(world.finished("other.train", train).values()) == {"success"}
     evaluate = world.started_by_asset("other.evaluate", 0)
@@ -294,14 +165,9 @@ def test_another_hospitals_export_becomes_a_judged_candidate_by_yaml_alone(world
     assert ledger.read_ledger(usecase="other", kind="gate")[0]["body"]["verdict"]["verdict"] == "fail"
 
 
-def test_a_file_that_lands_starts_prepare_data_by_itself(world: World) -> None:
-    """Through the asset's watcher in the triggerer; what lies there at its first look would be no event."""
-    world.wait(lambda: world.seen_by_watcher("watched.landing") or None, 120, "the watcher's first look")
-    assert world.api.runs("watched.prepare_data") == []
-    (world.home / "demo" / "watched").mkdir()
-    shutil.copy(world.home / "demo" / "landing" / "history.csv", world.home / "demo" / "watched")
-    run = world.started_by_asset("watched.prepare_data", 0)
-    assert set(world.finished("watched.prepare_data", run).values()) == {"success"}
+def test_a_file_that_lands_starts_prepare_data_by_itself(world: World, begun: dict[str, str]) -> None:
+    """Through the asset's watcher in the triggerer."""
+    assert set(world.finished("watched.prepare_data", begun["watched"]).values()) == {"success"}
 
 
 def test_every_trial_of_a_search_is_a_task_and_what_won_is_trained(world: World) -> None:
@@ -325,11 +191,7 @@ def test_a_rejected_candidate_is_recorded_and_changes_nothing(world: World) -> N
 
 
 def test_reviewed_notes_correct_what_was_answered_and_the_champion_learns_from_it(world: World) -> None:
-    """The use case is edited while Airflow runs; of the notes that land, some were answered on the second day."""
-    path = world.home / "usecases" / "tiny.yaml"
-    raw = yaml.safe_load(path.read_text())
-    raw["finetune"] |= {"start": "champion", "preferences": {"min_pairs": 4, "epochs": 2}}
-    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    """The use case was edited while Airflow ran; of the notes that land, some were answered on the second day."""
     known = len(world.api.runs("tiny.train"))
     world.api.call("PATCH", "/dags/tiny.evaluate", {"is_paused": True})
     tasks = lambda: {task["task_id"] for task in world.api.call("GET", "/dags/tiny.train/tasks")["tasks"]}  # noqa: E731
@@ -379,3 +241,19 @@ def test_no_identifier_is_in_any_log_or_database(world: World) -> None:
     for path, content in haystacks.items():
         found = [needle for needle in needles if needle in content]
         assert not found, f"{len(found)} identifiers in {path.name}"
+
+
+def test_no_part_of_the_stack_reached_beyond_this_machine(world: World) -> None:
+    """The guard of tests/support/guard was in every process, and had nothing to refuse."""
+    started = offline.started()
+    parts = (
+        "airflow standalone",
+        "airflow api-server",
+        "airflow scheduler",
+        "airflow dag-processor",
+        "airflow triggerer",
+    )
+    verbs = ("training.finetune", "training.tune_preferences", "evaluation.evaluate", "serving.predict_batch")
+    for command in (*parts, "mlflow ui", *(f"llmops_tasks {verb}" for verb in verbs)):
+        assert [line for line in started if command in line], command
+    assert offline.refused() == []

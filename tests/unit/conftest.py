@@ -6,13 +6,16 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from llmops_tasks import chain, tracking
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.store import s3 as s3_client
 from tests.support import tiny
+from tests.support.once import once
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,28 @@ class World:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, notes: Path) -> World:
     """Ingest, validate, anonymize, version and base model, run once."""
-    folder = tmp_path_factory.mktemp("world")
-    batch = {"source": {"uri": f"{notes.as_uri()}/inbox/date={{date}}/*.csv", "format": "csv", "null_values": [""]}}
-    path = str(tiny.usecase(folder / "usecases", tiny_model, f"{notes.as_uri()}/landing/*.csv", batch=batch))
-    with _at_home(folder / "home"):
-        done = chain.chain(usecase=path, until="base")
-    return World(path, folder / "home", done["version"], done["base"])
+
+    def build(folder: Path) -> list[Any]:
+        batch = {"source": {"uri": f"{notes.as_uri()}/inbox/date={{date}}/*.csv", "format": "csv", "null_values": [""]}}
+        path = str(tiny.usecase(folder / "usecases", tiny_model, f"{notes.as_uri()}/landing/*.csv", batch=batch))
+        with _at_home(folder / "home"):
+            done = chain.chain(usecase=path, until="base")
+        return [path, str(folder / "home"), done["version"], done["base"]]
+
+    usecase, home, dataset, base = once(tmp_path_factory, "world", build)
+    return World(usecase, Path(home), dataset, base)
 
 
 @pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's empty database after its migrations, which take seconds."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with _at_home(folder):
-        tracking.initialize()
-    return folder / "mlflow.db"
+
+    def build(folder: Path) -> str:
+        with _at_home(folder):
+            tracking.initialize()
+        return str(folder / "mlflow.db")
+
+    return Path(once(tmp_path_factory, "mlflow", build))
 
 
 @pytest.fixture
@@ -56,21 +66,30 @@ def mlflow(home: Path, mlflow_template: Path) -> Path:
 @pytest.fixture(scope="session")
 def trained(world: World, mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> ArtifactRef:
     """A LoRA adapter of the tiny model, one epoch."""
-    from llmops_tasks.training.finetuning import finetune
 
-    folder = tmp_path_factory.mktemp("trained")
-    shutil.copyfile(mlflow_template, folder / "mlflow.db")
-    with _at_home(folder):
-        return finetune(usecase=world.usecase, dataset=world.dataset, start=world.base)
+    def build(folder: Path) -> ArtifactRef:
+        from llmops_tasks.training.finetuning import finetune
+
+        shutil.copyfile(mlflow_template, folder / "mlflow.db")
+        with _at_home(folder):
+            return finetune(usecase=world.usecase, dataset=world.dataset, start=world.base)
+
+    found: ArtifactRef = once(tmp_path_factory, "trained", build)
+    return found
 
 
 @pytest.fixture(scope="session")
 def released(world: World, trained: ArtifactRef, tmp_path_factory: pytest.TempPathFactory) -> ArtifactRef:
     """That adapter, merged and packaged."""
-    from llmops_tasks.release.packaging import package_release
 
-    with _at_home(tmp_path_factory.mktemp("released")):
-        return package_release(usecase=world.usecase, trained=trained, base=world.base, dataset=world.dataset)
+    def build(folder: Path) -> ArtifactRef:
+        from llmops_tasks.release.packaging import package_release
+
+        with _at_home(folder):
+            return package_release(usecase=world.usecase, trained=trained, base=world.base, dataset=world.dataset)
+
+    found: ArtifactRef = once(tmp_path_factory, "released", build)
+    return found
 
 
 class _at_home:
@@ -124,7 +143,15 @@ def s3(_s3_server: str, s3_settings: None, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 @pytest.fixture
-def closed_endpoint(s3_settings: None, monkeypatch: pytest.MonkeyPatch) -> str:
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds between two attempts to reach S3; they are noted, and nobody waits."""
+    noted: list[float] = []
+    monkeypatch.setattr(s3_client, "time", SimpleNamespace(sleep=noted.append))
+    return noted
+
+
+@pytest.fixture
+def closed_endpoint(s3_settings: None, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> str:
     """An S3 endpoint where nobody listens."""
     import socket
 

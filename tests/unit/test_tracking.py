@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,12 @@ def test_an_address_with_credentials_is_not_logged(
     _work()
     assert "out of reach" in caplog.text and "secret" not in caplog.text
     tracking._resting.clear()
+
+
+def test_a_server_whose_address_holds_a_password_is_reached_without_telling_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """urllib would take it for a part of the host's name, and ask the network for that."""
+    asked: list[str] = []
+    monkeypatch.setattr(tracking.urllib.request, "urlopen", lambda url, **_: asked.append(url) or nullcontext())
+    for address in ("http://me:secret@127.0.0.1:9/mlflow/", "http://127.0.0.1:9/mlflow"):
+        tracking._probe(address)
+    assert asked == ["http://127.0.0.1:9/mlflow/health"] * 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import cycle
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,8 +53,21 @@ def test_seconds_are_tokens_by_the_probed_speeds(state: trainable.State, monkeyp
     assert two.seconds == pytest.approx(2 * one.seconds, abs=0.2)
 
 
-def test_the_probe_measures_both_speeds(state: trainable.State) -> None:
-    assert min(preflight._probe(state, SETTINGS, _taught())) > 0
+def test_the_probe_measures_both_speeds_at_the_second_pass_of_a_batch(
+    state: trainable.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of the test's own: the trunk takes 2 s and a step 5, a hundred more where kernels are made."""
+    now, taught = [0.0], _taught()
+
+    def lasting(seconds: float) -> Callable[..., None]:
+        first = cycle([100.0, 0.0])
+        return lambda *_: now.append(now[-1] + seconds + next(first))
+
+    monkeypatch.setattr(preflight, "_hidden", lasting(2))
+    monkeypatch.setattr(preflight.loop, "step", lasting(5))
+    monkeypatch.setattr(preflight, "time", SimpleNamespace(perf_counter=lambda: now[-1]))
+    tokens = sum(len(taught.examples[index].tokens) for batch in preflight._typical(taught) for index in batch)
+    assert preflight._probe(state, SETTINGS, taught) == (tokens / (3 * 2), tokens / (3 * 5))
 
 
 def test_batches_of_all_sizes_are_probed() -> None:

@@ -1,0 +1,97 @@
+"""A running Airflow, as the live tests look at it: by REST, by its home, and by its processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.support import tiny
+
+sys.path.insert(0, str(tiny.ROOT / "scripts"))
+import stack
+from api import Api
+
+
+class World:
+    """A running stack, seen by an administrator and by one who approves."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        state = stack.up()
+        self.api, self.approver = (Api(state["airflow"], user, stack.password(user)) for user in ("admin", "approver"))
+        self.base = state["airflow"]
+        # models that have one thread each: two of them keep two cores busy
+        pool = {"pool": "compute", "slots": 2, "description": "two", "include_deferred": False}
+        self.api.call("PATCH", "/pools/compute", pool)
+
+    def wait(self, ready: Callable[[], Any], seconds: float, what: str, every: float = 0.5) -> Any:
+        """Poll until something is there."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := ready():
+                return found
+            time.sleep(every)
+        raise AssertionError(f"waited {seconds:.0f} s for {what}")
+
+    def finished(self, dag: str, run: str, seconds: float = 400) -> dict[str, str]:
+        """Wait for a run's end; the states of its tasks."""
+
+        def done() -> bool:
+            return next(r["state"] for r in self.api.runs(dag) if r["dag_run_id"] == run) in ("success", "failed")
+
+        self.wait(done, seconds, f"{dag} {run}")
+        return {task["task_id"]: task["state"] for task in self.api.tasks(dag, run)}
+
+    def started_by_asset(self, dag: str, known: int) -> str:
+        """Wait for a run number `known` + 1 of a DAG."""
+        return str(self.wait(lambda: (self.api.runs(dag)[known:] or [None])[0], 90, f"a run of {dag}")["dag_run_id"])
+
+    def seen_by_watcher(self, asset: str) -> list[dict[str, Any]]:
+        """What the triggerer remembers of a watched place."""
+        (found,) = self.api.call("GET", f"/assets?name_pattern={asset}")["assets"]
+        return list(self.api.call("GET", f"/assets/{found['id']}/state-store")["asset_state_store"])
+
+    def answer(self, dag: str, choice: str) -> str:
+        """Wait until the question is put and its task has given up its slot; answer it; returns what was asked."""
+
+        def waiting() -> Any:
+            asked = [found for found in self.approver.approvals() if found["task_instance"]["dag_id"] == dag]
+            return next(
+                (found for found in asked if found["task_instance"]["state"] in ("awaiting_input", "deferred")), None
+            )
+
+        question = self.wait(waiting, 400, f"a question of {dag}")
+        self.approver.answer(dag, question["task_instance"]["dag_run_id"], "approve", choice)
+        return str(question["body"])
+
+    def stop_training(self, usecase: str, sign: signal.Signals) -> None:
+        """Send a signal to a use case's fine-tuning as soon as there is a checkpoint."""
+        self.wait(lambda: self.checkpoints(usecase), 300, "a checkpoint", every=0.1)
+        processes = self.trainings(usecase)
+        assert processes, "the training ended before it could be stopped"
+        for pid in processes:
+            os.kill(pid, sign)
+
+    def checkpoints(self, usecase: str) -> list[Path]:
+        """All that are whole."""
+        return list((self.home / "store" / usecase / "checkpoints").glob("*/step-*/_manifest.json"))
+
+    def trainings(self, usecase: str) -> list[int]:
+        """The processes that fine-tune this world's use case; there may be others on the machine."""
+        command = ["pgrep", "-f", "llmops_tasks training.finetune"]
+        found = map(int, subprocess.run(command, capture_output=True, text=True, check=False).stdout.split())
+        mine = {f"LLMOPS_HOME={self.home}", f"AIRFLOW_CTX_DAG_ID={usecase}.train"}
+        return [pid for pid in found if mine <= set(_environment(pid))]
+
+
+def _environment(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_text(encoding="utf-8", errors="replace").split("\0")
+    except OSError:  # it has ended meanwhile
+        return []

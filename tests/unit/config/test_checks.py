@@ -1,0 +1,68 @@
+"""What a use case's parts must be to each other, and how mistakes are put into words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks import config
+from llmops_tasks.errors import ConfigError
+from tests.support.edited import Mistakes, check_mistake, write
+
+
+def test_three_mistakes_are_reported_at_once_each_with_its_place(tmp_path: Path) -> None:
+    changes = {"finetune/ranks": 8, "gate/min_n": 0, "data/columns/age/rol": "input"}
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, changes))
+    problems = caught.value.problems
+    assert len(problems) == 3
+    assert any(p.startswith("finetune.ranks: unknown key. Did you mean 'rank'?") for p in problems)
+    assert any(p.startswith("gate.min_n: input should be greater than 0; given: 0") for p in problems)
+    assert any(p.startswith("data.columns.age.rol: unknown key. Did you mean 'role'?") for p in problems)
+    assert "demo.yaml has 3 mistake(s)" in str(caught.value)
+
+
+def test_problems_between_columns_are_reported_at_once(tmp_path: Path) -> None:
+    changes = {"data/text": "{{ nurse_level }} {{ notes }}", "monitoring/columns": ["heartrate"]}
+    with pytest.raises(ConfigError) as caught:
+        config.load(write(tmp_path, changes))
+    assert len(caught.value.problems) == 3
+    assert "data.text: 'nurse_level' is a leakage column" in str(caught.value)
+    assert "data.text: no column 'notes'. Did you mean 'note'?" in str(caught.value)
+    assert "monitoring.columns: 'heartrate' is no number column. Did you mean 'heart_rate'?" in str(caught.value)
+
+
+MISTAKES: Mistakes = [
+    ("leakage in text", {"data/text": "{{ note }} {{ disposition }}"}, "data.text: 'disposition' is a leakage column"),
+    ("label in text", {"data/text": "{{ triage_level }}"}, "data.text: 'triage_level' has the role 'label'"),
+    ("identifier in text", {"data/text": "{{ phone }}"}, "data.text: 'phone' has the role 'identifier'"),
+    ("broken text", {"data/text": "{{ note "}, "data.text: not a valid template, line 1"),
+    ("broken prompt", {"prompt/template": "{% if %}"}, "prompt.template: not a valid template"),
+    ("prompt without text", {"prompt/template": "{{ labels }}"}, "prompt.template: uses ['labels']"),
+    ("prompt with a stranger", {"prompt/template": "{{ text }} {{ note }}"}, "prompt.template: uses ['note', 'text']"),
+    (
+        "no group",
+        {"data/columns/patient_id/role": "ignore"},
+        "exactly one column needs the role 'group' (or data.split.by: record); given: []",
+    ),
+    ("two ids", {"data/columns/hospital/role": "id"}, "exactly one column needs the role 'id'"),
+    ("no label", {"data/columns/triage_level/role": "ignore"}, "exactly one column needs the role 'label'"),
+    ("time as text", {"data/columns/arrival_time/type": "string"}, "a column with the role 'time' is a timestamp"),
+    ("a cap on words", {"data/columns/sex/cap": 3}, "data.columns.sex: min, max and cap are for numbers"),
+    ("encoding", {"data/source/encoding": "utf-99"}, "data.source.encoding: 'utf-99' is no known encoding"),
+    ("unknown section", {"finetuning": {}}, "finetuning: unknown key. Did you mean 'finetune'?"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES])
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    check_mistake(tmp_path, changes, message)
+
+
+def test_a_generation_task_names_its_answer_column(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"task": {"type": "generation"}, "data/columns/triage_level/role": "ignore"}
+    with pytest.raises(ConfigError, match=r"data.completion: a generation task names its answer column; given: None"):
+        config.load(write(tmp_path, changes))
+    assert config.load(write(tmp_path, changes | {"data/completion": "triage_level"})).task.labels == []
