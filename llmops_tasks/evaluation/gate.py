@@ -88,7 +88,7 @@ def apply_policy(
         "candidate_sha256": candidate["subject_sha256"] if candidate else "",
         "dataset_sha256": candidate["dataset_sha256"] if candidate else "",
         "policy_sha256": digests.digest(policy.model_dump(mode="json")),
-        "evidence_sha256": digests.digest([reports, comparisons, stamps]),
+        "evidence_sha256": digests.evidence_digest(reports, comparisons, stamps),
     }
 
 
