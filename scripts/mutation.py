@@ -1,11 +1,10 @@
 """Do the tests notice when the code is wrong? A sample of mutants of the modules that decide, each run against their tests.
 
-The mutants are those of mutmut's operators. Its runner is not used: results are addressed by digests of the source files,
-which a file with all mutants in it would change. Here every mutant is a file of its own in a copy of the tree, and a
-fork that has all libraries loaded already runs the tests over it. Left out, as no test should pin them: docstrings,
-annotations, what is logged, the words of errors, and `strict=` of zip. A mutant that runs into the time limit counts as killed.
+mutmut's runner is not used: results are addressed by digests of the source files, which a file with all mutants in it
+would change. Here every mutant is a file of its own in a copy of the tree. A fork that has all libraries loaded already
+runs those tests over it that run its function. A mutant that runs into the time limit counts as killed.
 
-    make mutation                                      # all modules; minutes to hours
+    make mutation                                      # all modules; an hour or two
     make mutation ONLY="release.ledger metrics"        # some
     make mutation ONLY=release.ledger AGAIN=1          # only those that survived the last time
 """
@@ -15,12 +14,10 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import difflib
 import gc
 import importlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -32,15 +29,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import libcst as cst
 import pytest
-from mutmut.mutation.mutators import mutation_operators
+from mutants import SEED, Mutant, mutants
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results/mutation.jsonl"
-SEED = 20_261_125
 SAMPLE = 40  # mutants a module, unless MORE says otherwise
 LIMIT = 90  # seconds a mutant may take
 MORE = {
@@ -49,124 +44,32 @@ MORE = {
 }  # fmt: skip
 # Which tests are about a module: the quickest first, as the first that fails ends a run.
 TESTS = {
-    "release.evidence": "release/evidence release/registry",
-    "release.ledger": "release/ledger_form release/records release/ledger release/registry release/promotion_faults",
-    "release.witnesses": "release/witnesses release/ledger release/projection",
-    "release.registry": "release/registry release/projection release/promotion_faults",
-    "release.records": "release/records release/registry monitoring/retrain",
-    "release.projection": "release/projection release/rebuild",
-    "release.rebuild": "release/rebuild",
-    "release.packaging": "release/packaging",
-    "evaluation.gate": "evaluation/gate evaluation/gate_rows",
-    "evaluation.comparison": "evaluation/comparison",
-    "evaluation.exposure": "evaluation/exposure",
-    "evaluation.quality": "evaluation/quality",
-    "evaluation.texts": "evaluation/quality",
-    "data.splits": "data/splits data/assignments",
-    "data.assignments": "data/assignments",
-    "store.digests": "store/digests store/sources",
-    "store.journal": "store/journal store/outbox",
-    "store.attempts": "store/artifacts",
-    "store.scratch": "store/scratch",
-    "store.outbox": "store/outbox",
-    "store.sources": "store/sources",
-    "store.cache": "store/cache",
-    "store.artifacts": "store/artifacts store/cache",
-    "store.objects": "store/objects store/artifacts",
-    "store.s3": "store/s3 store/objects",
+    "release.evidence": "evidence registry",
+    "release.ledger": "ledger_form records ledger registry promotion_faults",
+    "release.witnesses": "witnesses ledger projection",
+    "release.registry": "registry projection promotion_faults",
+    "release.records": "records registry monitoring/retrain",
+    "release.projection": "projection rebuild",
+    "release.rebuild": "rebuild",
+    "release.packaging": "packaging",
+    "evaluation.gate": "gate gate_rows",
+    "evaluation.comparison": "comparison",
+    "evaluation.exposure": "exposure",
+    "evaluation.quality": "quality",
+    "data.splits": "splits assignments",
+    "data.assignments": "assignments",
+    "store.digests": "digests sources",
+    "store.journal": "journal outbox",
+    "store.outbox": "outbox",
+    "store.sources": "sources",
+    "store.scratch": "scratch",
+    "store.cache": "cache",
+    "store.artifacts": "artifacts cache",
+    "store.attempts": "artifacts",
+    "store.objects": "objects artifacts",
+    "store.s3": "s3 objects",
     "metrics": "metrics",
 }
-
-
-class Mutant(NamedTuple):
-    """A source with one thing changed."""
-
-    line: int
-    before: str
-    after: str
-    source: str
-
-    def told(self) -> dict[str, Any]:
-        """All but the source."""
-        return {"line": self.line, "before": self.before, "after": self.after}
-
-
-# ---------------------------------------------------------------- mutants
-
-
-class Finder(cst.CSTVisitor):
-    """Every node with each of its mutations, but what no test should pin."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[cst.CSTNode, cst.CSTNode]] = []
-
-    def on_visit(self, node: cst.CSTNode) -> bool:
-        if _is_left_out(node):
-            return False
-        if _is_cast(node):  # what it says is for mypy alone
-            node.args[1].visit(self)
-            return False
-        for kind, mutate in mutation_operators:
-            if isinstance(node, kind):
-                mutations = [new for new in mutate(node) if _strict(new) == _strict(node)]
-                # of a string's mutations, which differ in case alone, one is enough
-                self.found += [(node, new) for new in mutations[: 1 if kind is cst.BaseString else None]]
-        return True
-
-
-def _strict(node: cst.CSTNode) -> list[cst.Arg]:
-    """The argument by which `zip` guards against what does not happen."""
-    return (
-        [arg for arg in node.args if arg.keyword and arg.keyword.value == "strict"]
-        if isinstance(node, cst.Call)
-        else []
-    )
-
-
-def _is_left_out(node: cst.CSTNode) -> bool:
-    if isinstance(node, cst.Annotation | cst.Decorator | cst.Import | cst.ImportFrom):
-        return True
-    if isinstance(node, cst.Arg):
-        return bool(node.keyword and node.keyword.value == "strict")
-    if isinstance(node, cst.Raise):
-        return node.exc is not None  # the words of an error
-    if isinstance(node, cst.Expr) and isinstance(node.value, cst.SimpleString | cst.ConcatenatedString):
-        return True  # a docstring
-    if isinstance(node, cst.If):
-        return isinstance(node.test, cst.Name) and node.test.value == "TYPE_CHECKING"
-    code = cst.Module([]).code_for_node(node) if isinstance(node, cst.Call | cst.Assign) else ""
-    return code.startswith(("log.", "log = "))
-
-
-def _is_cast(node: cst.CSTNode) -> bool:
-    return isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value in ("cast", "TypeVar")
-
-
-def mutants(source: str) -> Iterator[Mutant]:
-    """All mutants of a source that compile, in an order that only the seed and the source decide."""
-    module = cst.parse_module(source)
-    module.visit(finder := Finder())
-    random.Random(SEED).shuffle(finder.found)  # noqa: S311  (which are tried is no secret)
-    made = (module.deep_replace(node, new).code for node, new in finder.found)
-    return (_mutant(source, code) for code in made if code != source and _compiles(code))
-
-
-def _compiles(source: str) -> bool:
-    with contextlib.suppress(SyntaxError):
-        compile(source, "mutant", "exec")
-        return True
-    return False
-
-
-def _mutant(source: str, changed: str) -> Mutant:
-    old, new = source.splitlines(), changed.splitlines()
-    spans = [op for op in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes() if op[0] != "equal"]
-    first, last = spans[0], spans[-1]
-    before, after = old[first[1] : last[2]], new[first[3] : last[4]]
-    return Mutant(first[1] + 1, *(" ".join(map(str.strip, lines)) for lines in (before, after)), changed)
-
-
-# ---------------------------------------------------------------- runs
 
 
 class Watch:
@@ -284,12 +187,7 @@ def examine(module: str, tree: Path, last: dict[str, Any] | None) -> dict[str, A
     """Try a sample of a module's mutants, or those that survived the last time."""
     path = tree / "llmops_tasks" / f"{module.replace('.', '/')}.py"
     source, tests = path.read_text(encoding="utf-8"), _tests(module)
-    chosen = list(islice(mutants(source), MORE.get(module, SAMPLE)))
-    tried = len(chosen)
-    if last:
-        before = [(old["before"], old["after"]) for old in last["survivors"]]
-        chosen = [mutant for mutant in mutants(source) if (mutant.before, mutant.after) in before]
-        tried = last["tried"] - len(before) + len(chosen)  # what stands there no more is not counted
+    chosen, tried = _chosen(source, module, last)
     runs = _warm(tests, str(path.relative_to(tree)))
     survivors = []
     for mutant in sorted(chosen):
@@ -301,11 +199,28 @@ def examine(module: str, tree: Path, last: dict[str, Any] | None) -> dict[str, A
     return {"module": module, "seed": SEED, "tried": tried, "survivors": survivors}
 
 
+def _chosen(source: str, module: str, last: dict[str, Any] | None) -> tuple[list[Mutant], int]:
+    """The mutants to try, and how many were in all: a survivor whose line was changed since is not counted."""
+    if last is None:
+        sample = list(islice(mutants(source), MORE.get(module, SAMPLE)))
+        return sample, len(sample)
+    waiting, found = [(old["before"], old["after"]) for old in last["survivors"]], []
+    for mutant in mutants(source):
+        if (mutant.before, mutant.after) in waiting:
+            waiting.remove((mutant.before, mutant.after))
+            found.append(mutant)
+    return found, last["tried"] - len(waiting)
+
+
 def _tests(module: str) -> list[str]:
-    return [
-        f"tests/unit/{'/'.join([*path.split('/')[:-1], 'test_' + path.split('/')[-1]])}.py"
-        for path in TESTS[module].split()
-    ]
+    room = module.rpartition(".")[0]
+    names = [Path(room) / name if "/" not in name else Path(name) for name in TESTS[module].split()]
+    return [f"tests/unit/{name.parent}/test_{name.name}.py" for name in names]
+
+
+def _known() -> dict[str, dict[str, Any]]:
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
+    return {line["module"]: line for line in map(json.loads, lines)}
 
 
 def main() -> None:
@@ -313,19 +228,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("modules", nargs="*", metavar="module", help=f"of {', '.join(TESTS)}")
     parser.add_argument("--again", action="store_true", help="only what survived the last time")
-    asked = parser.parse_args()
-    known = (
-        {line["module"]: line for line in map(json.loads, RESULTS.read_text().splitlines())} if RESULTS.exists() else {}
-    )
+    asked, known = parser.parse_args(), _known()
     with _copy() as tree:
         for module in asked.modules or TESTS:
             started = time.monotonic()
             known[module] = line = examine(module, tree, known.get(module) if asked.again else None)
-            killed = int(line["tried"]) - len(line["survivors"])
-            print(
-                f"{module}: {killed} of {line['tried']} killed, seed {SEED}, {time.monotonic() - started:.0f} s",
-                flush=True,
-            )
+            killed, seconds = line["tried"] - len(line["survivors"]), time.monotonic() - started
+            print(f"{module}: {killed} of {line['tried']} killed, seed {SEED}, {seconds:.0f} s", flush=True)
             RESULTS.write_text("".join(f"{json.dumps(known[name])}\n" for name in TESTS if name in known))
 
 
