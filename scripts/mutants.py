@@ -5,6 +5,7 @@ Left out, as no test should pin them: docstrings, annotations, what is logged, t
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
 import random
@@ -86,7 +87,7 @@ def mutants(source: str) -> Iterator[Mutant]:
 
 def _compiles(source: str) -> bool:
     with contextlib.suppress(SyntaxError):
-        compile(source, "mutant", "exec")
+        ast.parse(source)
         return True
     return False
 

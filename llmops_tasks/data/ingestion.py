@@ -76,7 +76,7 @@ def _files(pattern: str) -> dict[str, str]:
     Raises:
         SourceError: naming the link. Who may write into a landing area may not choose what is read elsewhere.
     """
-    marks = objects.stamps(pattern)
+    marks = objects.fingerprints(pattern)
     if not objects.is_s3(pattern):
         folder = Path(re.split(r"[*?\[]", str(objects.local_path(pattern)))[0] + "x").parent.resolve()
         for uri in marks:
@@ -185,7 +185,7 @@ class _Rejected:
 def _unchanged(marks: dict[str, str]) -> None:
     """An artifact's address holds its files' digests, so they must be the files that were read."""
     for uri, mark in marks.items():
-        if objects.stamps(uri).get(uri, mark) != mark:
+        if objects.fingerprints(uri).get(uri, mark) != mark:
             raise StorageError(f"'{uri}' was changed while it was read. Try again when it is complete.")
 
 

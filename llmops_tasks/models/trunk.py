@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.models.layers import run_layers
-from llmops_tasks.store import artifacts, digests
+from llmops_tasks.store import artifacts, digests, retention
 from llmops_tasks.store.sources import code_digest
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ def activations(
     result: list[torch.Tensor] = []
     shards = list(_shards(model, shared.cut, sequences))
     needed = [artifacts.address(shared.usecase, "activations", digests.digest(inputs)) for inputs, _ in shards]
-    artifacts.drop_unused(usecase=shared.usecase, kind="activations", days=KEEP_DAYS, needed=needed)
+    retention.drop_unused(usecase=shared.usecase, kind="activations", days=KEEP_DAYS, needed=needed)
     for inputs, shard in shards:
         build = partial(_run_shard, model, shared.cut, shard)
         ref = artifacts.publish(usecase=shared.usecase, kind="activations", inputs=inputs, build=build)
-        artifacts.mark_used(ref)
+        retention.mark_used(ref)
         result += _read_shard(artifacts.fetch(ref), shard)
         log.info("trunk: %d of %d records", len(result), len(sequences))
         after_shard()

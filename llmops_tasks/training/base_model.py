@@ -223,7 +223,7 @@ def _from_s3(uri: str) -> ArtifactRef:
 
 def _listed(uri: str) -> dict[str, str]:
     """The files of a model in S3 that may be wanted, each with a mark of its content."""
-    found = {name.removeprefix(f"{uri}/"): mark for name, mark in objects.stamps(f"{uri}/*").items()}
+    found = {name.removeprefix(f"{uri}/"): mark for name, mark in objects.fingerprints(f"{uri}/*").items()}
     files = {name: mark for name, mark in found.items() if name in _KEEP or _is_weights(name)}
     if not files:
         raise ModelError(f"No model at '{uri}'. Allowed: a folder with config.json and *.safetensors.")

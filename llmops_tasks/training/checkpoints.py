@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.errors import IntegrityError, StorageError
-from llmops_tasks.store import artifacts, objects
+from llmops_tasks.store import artifacts, files, objects, retention
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ def save(
             save_file(state, out / "state.safetensors")
         except SafetensorError as exc:  # its own kind of error, also for a full disk
             raise StorageError(
-                f"Cannot write a checkpoint below '{objects.home()}': {exc}. Free space, or set LLMOPS_HOME."
+                f"Cannot write a checkpoint below '{files.home()}': {exc}. Free space, or set LLMOPS_HOME."
             ) from exc
         return meta
 
@@ -90,7 +90,7 @@ def resume(
 def newest(*, usecase: str, run: str, fits: str | None = None) -> dict[str, Any]:
     """Meta of the newest checkpoint, of those that fit if that matters; {} if the run was not begun."""
     metas = (_meta(uri) for uri in reversed(_found(folder_of(usecase, run))))
-    return next((meta for meta in metas if meta and fits in (None, meta["fits"])), {})
+    return next((meta for meta in metas if meta and fits in (None, meta.get("fits"))), {})
 
 
 def _meta(uri: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _drop_others(usecase: str, run: str, fits: str) -> None:
     """They would be gone on from, or stand where those to come belong."""
     for uri in _found(folder_of(usecase, run)):
         meta = _meta(uri)
-        if meta and meta["fits"] != fits:
+        if meta and meta.get("fits") != fits:
             log.warning("dropped a checkpoint that was made of other steps: %s", uri.rsplit("/", 1)[1])
             objects.remove_folder(uri)
 
@@ -134,7 +134,7 @@ def clear(*, usecase: str, run: str) -> None:
         folder = manifest.rsplit("/", 2)[0]
         written[folder] = max(when, written.get(folder, 0.0))
     for folder, when in written.items():
-        if time.time() - when > ABANDONED_DAYS * artifacts.DAY:
+        if time.time() - when > ABANDONED_DAYS * retention.DAY:
             objects.remove_folder(folder)
 
 

@@ -19,7 +19,7 @@ from llmops_tasks.config import Search, UseCase
 from llmops_tasks.config.training import Range
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, TrainingError
-from llmops_tasks.store import artifacts, digests, objects
+from llmops_tasks.store import artifacts, digests, files
 from llmops_tasks.store.sources import code_digest
 from llmops_tasks.training import curriculum, loop, preflight, prepared, processes
 from llmops_tasks.training.curriculum import Sources
@@ -167,7 +167,7 @@ def _study(
         "max_steps": max_steps,
         "code": code_digest(__name__),
     }
-    folder = objects.home() / "search"
+    folder = files.home() / "search"
     folder.mkdir(mode=0o700, exist_ok=True)
     kept = optuna.storages.JournalStorage(JournalFileBackend(str(folder / f"{usecase}.journal")))
     return optuna.create_study(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmops_tasks.errors import InputError, IntegrityError
-from llmops_tasks.store import cache, digests, objects
+from llmops_tasks.store import cache, digests, files, objects
 
 MIB = 2**20
 
@@ -85,7 +85,7 @@ def test_other_bytes_in_the_store_are_an_error_and_leave_no_file(s3: Any) -> Non
     objects.replace("s3://bucket/x", b"ROWS")
     with pytest.raises(IntegrityError, match="is damaged or absent"):
         cache.local_copy("x", pieces)
-    assert not [path for path in (objects.home() / "cache").rglob("*") if path.name == "data" or ".tmp" in path.name]
+    assert not [path for path in (files.home() / "cache").rglob("*") if path.name == "data" or ".tmp" in path.name]
 
 
 def test_a_copy_is_durable_before_it_has_its_name(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

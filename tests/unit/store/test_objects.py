@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmops_tasks.errors import ConflictError, InputError, IntegrityError, StorageError
-from llmops_tasks.store import artifacts, digests, objects
+from llmops_tasks.store import digests, objects
 
 
 @pytest.mark.parametrize("uri", ["/etc/passwd", "http://host/x", "ftp://host/x", "", "s3:bucket"])
@@ -23,61 +21,6 @@ def test_only_file_and_s3_addresses_are_allowed(uri: str) -> None:
         return
     with pytest.raises(InputError, match="Allowed: file:///path and s3://bucket/key"):
         objects.is_s3(uri)
-
-
-def test_the_home_is_for_its_owner_only(home: Path) -> None:
-    assert stat.S_IMODE(objects.home().stat().st_mode) == 0o700
-
-
-@pytest.fixture
-def loose_umask() -> Iterator[None]:
-    """Nothing is taken away from the rights that a file is made with."""
-    before = os.umask(0)
-    yield
-    os.umask(before)
-
-
-def _open_to_others(root: Path) -> list[str]:
-    return [str(path.relative_to(root)) for path in [root, *root.rglob("*")] if path.stat().st_mode & 0o077]
-
-
-@pytest.mark.parametrize("store", ["in the home", "elsewhere"])
-def test_everything_written_is_for_its_owner_only_whatever_the_umask(
-    loose_umask: None, home: Path, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """T33. Databases and logs of libraries included, and folders on the way that were missing."""
-    if store == "elsewhere":
-        monkeypatch.setenv("LLMOPS_STORE", f"file://{tmp_path}/far/away/store")
-    from llmops_tasks import tracking
-    from llmops_tasks.release import ledger
-
-    ledger.record_entry(usecase="triage", kind="gate", body={}, once="x")
-    artifacts.publish(usecase="triage", kind="dataset", inputs={}, build=lambda out: {"rows": 0})
-    with tracking.run(usecase="triage", name="work", key="k") as run:
-        run.json("x.json", {})
-    (objects.home() / "some.log").write_text("a library's own")
-    assert (home / "mlflow.db").exists()
-    assert _open_to_others(home) == []
-    if store == "elsewhere":
-        assert _open_to_others(tmp_path / "far") == []
-
-
-def test_a_home_that_was_open_to_others_is_closed(home: Path) -> None:
-    home.mkdir(mode=0o755)
-    home.chmod(0o755)
-    assert stat.S_IMODE(objects.home().stat().st_mode) == 0o700
-
-
-def test_a_home_that_is_open_and_belongs_to_another_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home.mkdir()
-    home.chmod(0o755)
-
-    def denied(*_: Any) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(Path, "chmod", denied)
-    with pytest.raises(StorageError, match=r"open to others and not ours to close .*Run 'chmod 700' on it"):
-        objects.home()
 
 
 def test_a_mark_is_replaced_whole_on_both_kinds_of_store(tmp_path: Path, s3: Any) -> None:
@@ -204,9 +147,3 @@ def test_removing_a_folder_leaves_its_neighbours(tmp_path: Path, s3: Any) -> Non
     objects.remove_folder("s3://bucket/step-1")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("step")] == ["step-10"]
     assert objects.find("s3://bucket/*") == ["s3://bucket/step-10/state"]
-
-
-def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="Cannot write 'file:///"):
-        objects.create(f"file://{tmp_path}/file/deep/entry.json", b"x")
