@@ -58,6 +58,7 @@ def test_what_was_published_is_read_back(store: str) -> None:
     assert ref["uri"] == f"{store}/demo/records/{ref['key'][:32]}"
     assert (ref["rows"], ref["meta"]) == (3, {"figure": 0.5})
     assert artifacts.at(ref["uri"]) == ref
+    assert artifacts.parent(ref) == {"kind": "records", "uri": ref["uri"], "sha256": ref["sha256"]}
     assert json.loads(json.dumps(ref)) == ref
 
 
@@ -464,6 +465,7 @@ def test_what_nobody_used_for_so_long_is_dropped_and_nothing_else(store: str, mo
         )
         artifacts.mark_used(used)
     artifacts.drop_unused(usecase="demo", kind="records", days=30, needed=[needed["uri"]])
+    artifacts.drop_unused(usecase="demo", kind="records", days=30)  # the marks are there still
     assert artifacts.at(old["uri"]) is None
     assert artifacts.fetch(used) and artifacts.fetch(needed)  # what the work at hand needs is marked before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from llmops_tasks.errors import ConflictError, InputError, IntegrityError, StorageError
 from llmops_tasks.store import artifacts, digests, objects
+from llmops_tasks.store import s3 as speaking
 
 
 @pytest.mark.parametrize("uri", ["/etc/passwd", "http://host/x", "ftp://host/x", "", "s3:bucket"])
@@ -27,6 +29,13 @@ def test_only_file_and_s3_addresses_are_allowed(uri: str) -> None:
 
 def test_the_home_is_for_its_owner_only(home: Path) -> None:
     assert stat.S_IMODE(objects.home().stat().st_mode) == 0o700
+
+
+def test_the_home_is_var_here_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLMOPS_HOME")
+    monkeypatch.chdir(tmp_path)
+    assert objects.home() == tmp_path / "var"
+    assert objects.store_uri() == f"file://{tmp_path}/var/store"
 
 
 @pytest.fixture
@@ -78,6 +87,27 @@ def test_a_home_that_is_open_and_belongs_to_another_is_refused(home: Path, monke
     monkeypatch.setattr(Path, "chmod", denied)
     with pytest.raises(StorageError, match=r"open to others and not ours to close .*Run 'chmod 700' on it"):
         objects.home()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders to other groups")
+@pytest.mark.parametrize(("group", "mode", "stays"), [(0, 0o770, True), (0, 0o775, False), (1234, 0o770, False)])
+def test_a_home_of_another_may_be_open_to_root_s_group_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch, group: int, mode: int, stays: bool
+) -> None:
+    """Containers run as any user, in that group."""
+    home.mkdir()
+    os.chown(home, -1, group)
+    home.chmod(mode)
+
+    def denied(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", denied)
+    if stays:
+        assert objects.home() == home
+    else:
+        with pytest.raises(StorageError, match="open to others and not ours to close"):
+            objects.home()
 
 
 def test_a_mark_is_replaced_whole_on_both_kinds_of_store(tmp_path: Path, s3: Any) -> None:
@@ -148,6 +178,12 @@ def test_unusual_characters_in_a_name_survive(tmp_path: Path, name: str) -> None
     assert objects.read_bytes(f"file://{tmp_path}/{name}") == b"here"
 
 
+@pytest.mark.parametrize("key", ["odd://name", "Xray/XX", "?a#b"])
+def test_unusual_keys_are_kept_as_they_are(s3: Any, key: str) -> None:
+    objects.create(f"s3://bucket/{key}", b"here")
+    assert s3.get_object(Bucket="bucket", Key=key)["Body"].read() == b"here"
+
+
 def test_an_s3_object_exists_only_under_its_full_name(s3: Any) -> None:
     s3.put_object(Bucket="bucket", Key="folder/entry.json", Body=b"{}")
     assert objects.exists("s3://bucket/folder/entry.json")
@@ -205,6 +241,32 @@ def test_removing_a_folder_leaves_its_neighbours(tmp_path: Path, s3: Any) -> Non
     objects.remove_folder("s3://bucket/step-1")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("step")] == ["step-10"]
     assert objects.find("s3://bucket/*") == ["s3://bucket/step-10/state"]
+
+
+def test_the_manifest_goes_first_so_that_nobody_believes_the_rest(
+    tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for root in (f"file://{tmp_path}", "s3://bucket"):
+        for name in ("A", "_manifest.json", "z"):
+            objects.create(f"{root}/step/{name}", b"x")
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    asked: list[str] = []
+    again = speaking._again
+    monkeypatch.setattr(speaking, "_again", lambda uri, ask, *more: asked.append(uri) or again(uri, ask, *more))
+    objects.remove_folder("s3://bucket/step")
+    assert asked[1:] == [f"s3://bucket/step/{name}" for name in ("_manifest.json", "A", "z")]  # after the listing
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        objects.remove_folder(f"file://{tmp_path}/step")
+    assert sorted(path.name for path in (tmp_path / "step").iterdir()) == ["A", "z"]
+
+
+def test_removing_what_is_not_there_is_no_error(tmp_path: Path, s3: Any) -> None:
+    objects.remove_folder(f"file://{tmp_path}/absent")
+    objects.remove_folder("s3://bucket/absent")
 
 
 def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
