@@ -65,7 +65,7 @@ TESTS = {
     "store.scratch": "scratch",
     "store.cache": "cache",
     "store.artifacts": "artifacts cache",
-    "store.attempts": "artifacts",
+    "store.attempts": "attempts artifacts",
     "store.objects": "objects artifacts",
     "store.s3": "s3 objects",
     "metrics": "metrics",

@@ -236,6 +236,12 @@ def test_a_difference_of_what_is_not_defined_is_not_measured() -> None:
     assert metrics.difference(truth=same, ours=same, theirs=same, metric="quadratic_kappa", **given) is None
 
 
+def test_a_figure_that_a_third_of_all_resamples_cannot_have_is_not_measured() -> None:
+    """Without the one patient of another class there is no kappa, and (3 / 4) ** 4 of all resamples are without."""
+    assert "quadratic_kappa" not in _measure([2, 2, 2, 3], [2, 2, 2, 3])
+    assert "quadratic_kappa" in _measure([2, 2, 2, 3] * 9, [2, 2, 2, 3] * 9)
+
+
 def test_one_patient_is_no_sample() -> None:
     assert "quadratic_kappa" not in _measure(*_draw(7), groups=[1] * 300)
 

@@ -47,6 +47,7 @@ def test_what_was_published_is_read_back(store: str) -> None:
     assert ref["uri"] == f"{store}/demo/records/{ref['key'][:32]}"
     assert (ref["rows"], ref["meta"]) == (3, {"figure": 0.5})
     assert artifacts.at(ref["uri"]) == ref
+    assert artifacts.parent(ref) == {"kind": "records", "uri": ref["uri"], "sha256": ref["sha256"]}
     assert json.loads(json.dumps(ref)) == ref
 
 

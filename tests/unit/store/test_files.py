@@ -18,6 +18,13 @@ def test_the_home_is_for_its_owner_only(home: Path) -> None:
     assert stat.S_IMODE(files.home().stat().st_mode) == 0o700
 
 
+def test_the_home_is_var_here_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLMOPS_HOME")
+    monkeypatch.chdir(tmp_path)
+    assert files.home() == tmp_path / "var"
+    assert objects.store_uri() == f"file://{tmp_path}/var/store"
+
+
 @pytest.fixture
 def loose_umask() -> Iterator[None]:
     """Nothing is taken away from the rights that a file is made with."""
@@ -67,6 +74,27 @@ def test_a_home_that_is_open_and_belongs_to_another_is_refused(home: Path, monke
     monkeypatch.setattr(Path, "chmod", denied)
     with pytest.raises(StorageError, match=r"open to others and not ours to close .*Run 'chmod 700' on it"):
         files.home()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders to other groups")
+@pytest.mark.parametrize(("group", "mode", "stays"), [(0, 0o770, True), (0, 0o775, False), (1234, 0o770, False)])
+def test_a_home_of_another_may_be_open_to_root_s_group_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch, group: int, mode: int, stays: bool
+) -> None:
+    """Containers run as any user, in that group."""
+    home.mkdir()
+    os.chown(home, -1, group)
+    home.chmod(mode)
+
+    def denied(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", denied)
+    if stays:
+        assert files.home() == home
+    else:
+        with pytest.raises(StorageError, match="open to others and not ours to close"):
+            files.home()
 
 
 def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:

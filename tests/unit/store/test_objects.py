@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from llmops_tasks.errors import ConflictError, InputError, IntegrityError, StorageError
 from llmops_tasks.store import digests, objects
+from llmops_tasks.store import s3 as speaking
 
 
 @pytest.mark.parametrize("uri", ["/etc/passwd", "http://host/x", "ftp://host/x", "", "s3:bucket"])
@@ -91,6 +93,12 @@ def test_unusual_characters_in_a_name_survive(tmp_path: Path, name: str) -> None
     assert objects.read_bytes(f"file://{tmp_path}/{name}") == b"here"
 
 
+@pytest.mark.parametrize("key", ["odd://name", "Xray/XX", "?a#b"])
+def test_unusual_keys_are_kept_as_they_are(s3: Any, key: str) -> None:
+    objects.create(f"s3://bucket/{key}", b"here")
+    assert s3.get_object(Bucket="bucket", Key=key)["Body"].read() == b"here"
+
+
 def test_an_s3_object_exists_only_under_its_full_name(s3: Any) -> None:
     s3.put_object(Bucket="bucket", Key="folder/entry.json", Body=b"{}")
     assert objects.exists("s3://bucket/folder/entry.json")
@@ -147,3 +155,29 @@ def test_removing_a_folder_leaves_its_neighbours(tmp_path: Path, s3: Any) -> Non
     objects.remove_folder("s3://bucket/step-1")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("step")] == ["step-10"]
     assert objects.find("s3://bucket/*") == ["s3://bucket/step-10/state"]
+
+
+def test_the_manifest_goes_first_so_that_nobody_believes_the_rest(
+    tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for root in (f"file://{tmp_path}", "s3://bucket"):
+        for name in ("A", "_manifest.json", "z"):
+            objects.create(f"{root}/step/{name}", b"x")
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    asked: list[str] = []
+    again = speaking._again
+    monkeypatch.setattr(speaking, "_again", lambda uri, ask, *more: asked.append(uri) or again(uri, ask, *more))
+    objects.remove_folder("s3://bucket/step")
+    assert asked[1:] == [f"s3://bucket/step/{name}" for name in ("_manifest.json", "A", "z")]  # after the listing
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        objects.remove_folder(f"file://{tmp_path}/step")
+    assert sorted(path.name for path in (tmp_path / "step").iterdir()) == ["A", "z"]
+
+
+def test_removing_what_is_not_there_is_no_error(tmp_path: Path, s3: Any) -> None:
+    objects.remove_folder(f"file://{tmp_path}/absent")
+    objects.remove_folder("s3://bucket/absent")
