@@ -23,7 +23,7 @@ from importlib import import_module
 from typing import Any
 
 from llmops_tasks.errors import InputError, LLMOpsError, did_you_mean
-from llmops_tasks.process import LOG_FORMAT, die_with_parent
+from llmops_tasks.process import LOG_FORMAT, SETTINGS, die_with_parent
 
 ROOMS = ("data", "prompts", "training", "evaluation", "release", "serving", "monitoring")
 # What is no room's: name -> module, function.
@@ -95,6 +95,8 @@ def _value(word: str, annotation: str) -> Any:
 def main(words: list[str]) -> int:
     """Run one verb; returns the exit code."""
     os.umask(0o077)
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     die_with_parent()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it advises to install what downloads kernels

@@ -23,7 +23,7 @@ from llmops_tasks import errors
 
 log = logging.getLogger(__name__)
 LOG_FORMAT = "%(name)s: %(message)s"
-_SETTINGS = {
+SETTINGS = {  # of whatever runs a verb: quiet, and nobody is told of it
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -55,7 +55,7 @@ def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     root = str(Path(__file__).parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    settings = {name: os.environ.get(name, value) for name, value in _SETTINGS.items()}
+    settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
     child = subprocess.Popen(  # it dies with us: see die_with_parent in __main__
         [sys.executable, "-m", "llmops_tasks", name, "--json", "-"],
         stdin=subprocess.PIPE,

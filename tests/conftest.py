@@ -15,6 +15,7 @@ from tests.support.once import once
 # Before torch is imported: a tiny model has no use for more threads, and those of two test processes would wait for
 # each other. `OMP_NUM_THREADS=2 pytest` runs the same tests with more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which reads it once
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ PLAIN = {
 }
 # Tested by files of other names so far; whoever gives one a file of its own takes it out of here.
 ELSEWHERE = {
-    "evaluation/comparison", "models/loading", "models/local", "models/precision", "release/witnesses", "store/digests",
+    "evaluation/comparison", "models/loading", "models/local", "models/precision", "release/witnesses", "store/attempts", "store/digests",
     "training/batches", "training/corrections", "training/groups", "training/preferences_trl", "training/prepared",
     "training/processes", "training/selection_figures", "training/stopwatch",
 }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from llmops_tasks import __main__ as shell
 from llmops_tasks.errors import InputError
+from llmops_tasks.process import SETTINGS
 from tests.support import small
 
 
@@ -118,3 +120,15 @@ def test_values_are_read_by_what_the_verb_wants() -> None:
 def test_the_list_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert shell.main(["list"]) == 0
     assert set(shell.verbs()) <= set(capsys.readouterr().out.split())
+
+
+def test_a_verb_from_the_shell_sends_no_telemetry_unless_somebody_wants_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hugging Face's client reads this once, when it is imported; TRL tells of every trainer that is made."""
+    for name in SETTINGS:
+        monkeypatch.setenv(name, "set, so that it is put back")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DO_NOT_TRACK", "false")
+    shell.main(["list"])
+    assert {name: os.environ[name] for name in SETTINGS} == {**SETTINGS, "DO_NOT_TRACK": "false"}

@@ -44,7 +44,7 @@ def test_a_child_that_tries_is_refused_and_written_down(record: Path, code: str,
 def test_this_process_is_refused_too(record: Path) -> None:
     with pytest.raises(PermissionError, match="offline"):
         socket.socket().connect(("192.0.2.1", 80))
-    assert offline.refused()[0].startswith("socket.connect '192.0.2.1' by")
+    assert offline.refused()[0].startswith("socket.connect '192.0.2.1' at unit/test_offline.py:")
 
 
 def test_what_stays_on_this_machine_is_let_through(record: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import traceback
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,16 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if not is_near(host):
         told = f"{event} {host!r}"
-        _write("refused", f"{told} by {' '.join(sys.orig_argv)}")
+        _write("refused", f"{told} at {_places()} by {' '.join(sys.orig_argv)}")
         raise PermissionError(f"tests work offline: {told}")
+
+
+def _places() -> str:
+    """The lines that led there, the nearest first, without those of the standard library."""
+    library = str(Path(os.__file__).parent)
+    frames = traceback.extract_stack()[:-2]
+    mine = [frame for frame in frames if "site-packages" in frame.filename or not frame.filename.startswith(library)]
+    return " < ".join(f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}" for frame in reversed(mine[-6:]))
 
 
 def _write(name: str, line: str) -> None:

@@ -136,10 +136,10 @@ def test_a_cell_of_5_mb_costs_its_row_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("evil", ["a" * 200_000 + "!", '""' * 100_000, "(" * 200_000, "1" * 200_000, "\\" * 200_000])
 def test_a_row_made_to_slow_patterns_down_takes_no_longer(tmp_path: Path, evil: str) -> None:
     """T18."""
-    started = time.monotonic()
+    started = time.process_time()  # not the clock's: neighbours would count
     ref = _ingest(tmp_path, _csv(small.row(1, note=f'"{evil}"', age=evil.replace('"', "")), small.row(2)))
     assert len(_good(ref)) == 2
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize(

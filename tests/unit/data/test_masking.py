@@ -63,9 +63,9 @@ def test_a_missing_text_stays_missing() -> None:
     ids=lambda text: repr(text[:8]),
 )  # fmt: skip
 def test_no_text_makes_a_pattern_hang(poison: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()  # not the clock's: neighbours would count
     _masked(poison)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 # ---------------------------------------------------------------- Unicode before detectors
@@ -191,6 +191,6 @@ def test_whatever_a_name_is_none_of_its_forms_survives_and_nothing_else_goes(see
 @pytest.mark.parametrize("poison", ["ab " * 50_000, "a" * 100_000, "a\u200b" * 50_000, " \n" * 50_000, "1-" * 50_000])
 def test_no_text_makes_own_identifiers_slow(poison: str) -> None:
     own: list[tuple[str, str | None]] = [("name", "ab ab ab ab"), ("name", "a a a"), ("phone", "1111111111111")]
-    started = time.monotonic()
+    started = time.process_time()  # not the clock's: neighbours would count
     mask(poison, ALL, own, Counter())
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5

@@ -260,7 +260,7 @@ def test_a_line_without_end_costs_its_row_and_is_never_held_whole(
 def test_no_pattern_of_quotes_makes_reading_slow(line: str) -> None:
     from llmops_tasks.data.quoting import Records
 
-    started = time.monotonic()
+    started = time.process_time()  # not the clock's: neighbours would count
     for _ in Records(iter(["a,b\n", *[line] * 20_000]), ","):
         pass
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
