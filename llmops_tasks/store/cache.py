@@ -93,7 +93,7 @@ def _known(entry: Path) -> dict[str, Look]:
 def _note(entry: Path, looks: dict[str, Look | None], known: dict[str, Look]) -> None:
     """Remember what was found right; the mark's time is that of the entry's last use."""
     try:
-        if looks == known:
+        if looks and looks == known:
             os.utime(entry / _MARK)
             return
         temporary = entry / f".{secrets.token_hex(6)}.tmp"
