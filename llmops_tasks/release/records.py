@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import partial
 from typing import Any
 
 from llmops_tasks import config
@@ -53,14 +54,35 @@ def record_approval(
 
 
 def record_decisions(*, usecase: str, decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Record retraining decisions, yes or no; returns them.
+    """Record retraining decisions, yes or no; returns them as they were recorded.
+
+    A yes that another run has come before, for a day within the cooldown, is recorded as a no: of several runs at once
+    one retrains.
 
     Example:
         >>> record_decisions(usecase="triage", decisions=[decision])
     """
-    for decision in decisions:
-        ledger.record_entry(usecase=usecase, kind="retrain", body=decision, once=decision["once"])
-    return decisions
+    cooldown = config.load(usecase).monitoring.cooldown_days
+    return [
+        ledger.append(usecase=usecase, kind="retrain", once=one["once"], body=partial(_held_back, one, cooldown))[
+            "body"
+        ]
+        for one in decisions
+    ]
+
+
+def _held_back(decision: dict[str, Any], cooldown: int, end: ledger.Head) -> dict[str, Any]:
+    """The decision as it may stand at this end of the ledger."""
+    others = [entry["body"] for entry in end.walk(ledger.RETRAINING)] if decision["retrain"] else []
+    near = [other["date"] for other in others if _days_between(other["date"], decision["date"]) < cooldown]
+    if not near:
+        return decision
+    reason = f"retraining was decided on {max(near)} by another run meanwhile; cooldown {cooldown} days"
+    return {**decision, "retrain": False, "reasons": [*decision.get("reasons", []), reason]}
+
+
+def _days_between(one: str, two: str) -> int:
+    return abs((datetime.date.fromisoformat(one) - datetime.date.fromisoformat(two)).days)
 
 
 def record_selection(*, usecase: str, decision: Selected) -> LedgerEntry:

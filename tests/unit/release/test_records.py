@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from llmops_tasks.release import ledger, records
 from llmops_tasks.store import digests
 
@@ -47,9 +49,32 @@ def test_retraining_decisions_are_recorded_once_yes_or_no() -> None:
         {"retrain": False, "once": "x", "date": "2026-03-30"},
         {"retrain": True, "once": "y", "date": "2026-03-31"},
     ]
-    assert records.record_decisions(usecase="triage", decisions=decisions) == decisions
-    assert records.record_decisions(usecase="triage", decisions=decisions) == decisions
+    for _ in range(2):
+        assert records.record_decisions(usecase="triage", decisions=decisions) == decisions
     assert [entry["body"] for entry in ledger.read_ledger(usecase="triage", kind="retrain")] == decisions
+
+
+@pytest.mark.parametrize("day", ["2026-03-30", "2026-04-01"])
+def test_of_two_runs_that_decide_at_once_one_retrains(day: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T25. Both saw a history without a retraining; the other one writes just before ours."""
+    ours, theirs = ({"retrain": True, "once": once, "date": date, "reasons": ["drift"]} for once, date in (("a", "2026-03-31"), ("b", day)))  # fmt: skip
+    write = ledger._write
+
+    def late(*given: Any) -> Any:
+        monkeypatch.setattr(ledger, "_write", write)
+        assert records.record_decisions(usecase="triage", decisions=[theirs]) == [theirs]
+        return write(*given)
+
+    monkeypatch.setattr(ledger, "_write", late)
+    for _ in range(2):  # a retried task learns the same
+        (found,) = records.record_decisions(usecase="triage", decisions=[ours])
+        assert not found["retrain"] and f"decided on {day} by another run" in found["reasons"][-1]
+    assert [entry["body"]["once"] for entry in ledger.newest("triage").walk(ledger.RETRAINING)] == ["b"]
+
+
+def test_a_retraining_long_ago_holds_nobody_back() -> None:
+    decisions = [{"retrain": True, "once": date, "date": date, "reasons": []} for date in ("2026-01-05", "2026-03-31")]
+    assert records.record_decisions(usecase="triage", decisions=decisions) == decisions
 
 
 def test_only_retrainings_that_can_still_hold_a_day_back_are_read() -> None:
@@ -65,8 +90,9 @@ def test_only_retrainings_that_can_still_hold_a_day_back_are_read() -> None:
 
 def test_retrainings_come_in_the_order_they_were_decided() -> None:
     dates = [f"2026-03-{day}" for day in (25, 26, 27, 28)]
-    decisions = [{"retrain": True, "once": date, "date": date} for date in dates]
-    records.record_decisions(usecase="triage", decisions=decisions)
+    for date in dates:
+        body = {"retrain": True, "date": date}
+        ledger.record_entry(usecase="triage", kind="retrain", body=body, once=date)
     found = records.find_retrainings(usecase="triage", drifts=[{"date": "2026-03-28"}])
     assert [entry["body"]["date"] for entry in found] == dates
 
