@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _PARTS = ("embed_tokens", "layers", "norm", "rotary_emb")
 _FULL = {"full_attention", "sliding_attention"}  # within the window both look at all that came before
+_DROPOUT = re.compile(r"^(?!classifier|summary).*(dropout(_prob|_rate)?|pdrop|layerdrop)$")
 _WINDOW = re.compile(r"(window|chunk)(_size)?$")  # settings that say how far back a layer looks
 
 
@@ -156,6 +157,11 @@ def count(folder: Path) -> int:
     from transformers import AutoConfig
 
     return int(AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config().num_hidden_layers)
+
+
+def has_dropout(config: Any) -> bool:
+    """Do the settings ask for dropout within the model, beside that of LoRA's matrices?"""
+    return any(_DROPOUT.search(name) and value for name, value in config.to_dict().items())
 
 
 def window_of(config: Any) -> int | None:

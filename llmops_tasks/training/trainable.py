@@ -55,11 +55,11 @@ def prepare(model: Any, settings: Finetune, longest: int) -> State:
     """
     import torch
 
-    cut, layerwise, matrices = 0, layers.can_cut(model, longest), {}
+    # layers that draw masks of their own give no output to keep, and draw them where the model does
+    layerwise = not layers.has_dropout(model.config) and layers.can_cut(model, longest)
+    cut, matrices = 0, {}
     if settings.method != "full":
-        first = targets.first_layer(model, settings)
-        # a layer that draws masks gives no output to keep
-        cut = first if layerwise and not getattr(model.config, "attention_dropout", 0) else 0
+        cut = targets.first_layer(model, settings) if layerwise else 0
         model = targets.with_lora(model, settings)
         matrices = targets.adapted(model)
         log.info("LoRA matrices beside %s", ", ".join(f"{name} ({count})" for name, count in matrices.items()))

@@ -84,6 +84,16 @@ def test_the_smallest_window_that_the_settings_name_is_found() -> None:
     assert layers.window_of(Gemma3TextConfig(sliding_window=12)) == 12
 
 
+def test_dropout_of_the_models_own_is_found_by_its_settings() -> None:
+    from transformers import GPT2Config, LlamaConfig, Starcoder2Config
+
+    assert layers.has_dropout(GPT2Config()) and layers.has_dropout(LlamaConfig(attention_dropout=0.1))
+    assert layers.has_dropout(Starcoder2Config(residual_dropout=0.1))
+    assert not layers.has_dropout(LlamaConfig())
+    plain = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    assert not layers.has_dropout(GPT2Config(**plain))  # that of its classifier is not asked for
+
+
 @pytest.mark.parametrize("kind", sorted(foreign.KINDS))
 def test_logits_at_some_positions_are_the_models_own(kind: str) -> None:
     """Beside padding, and with whatever the model does to its logits."""

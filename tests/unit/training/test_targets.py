@@ -62,6 +62,13 @@ def test_a_folder_is_checked_by_its_settings_alone(tmp_path: Path) -> None:
         targets.check(tmp_path, Finetune())
 
 
+def test_a_model_with_dropout_of_its_own_is_trained_as_a_whole() -> None:
+    """Its frozen layers give something else at every step."""
+    plain, drawing = (trainable.prepare(foreign.make("phi3", attention_dropout=p), ALL, 8) for p in (0.0, 0.1))
+    assert (plain.cut, plain.layerwise) == (1, True)
+    assert (drawing.cut, drawing.layerwise) == (0, False)
+
+
 def test_an_experts_number_is_not_taken_for_a_layers() -> None:
     import torch
 
