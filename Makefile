@@ -54,7 +54,7 @@ bench: $(STAMP)  ## speed beside a peer, [ONLY=name]
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 mutation: $(STAMP) ## do the tests notice wrong code? hours, [ONLY="release.ledger metrics"] [AGAIN=1]
-	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps --target var/mutation "mutmut==3.8.1" "libcst==1.9.0"
+	@test -d var/mutation || $(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps --target var/mutation "mutmut==3.8.1" "libcst==1.9.0"
 	PYTHONPATH=$(CURDIR)/var/mutation OMP_NUM_THREADS=1 $(BIN)/python scripts/mutation.py $(ONLY) $(if $(AGAIN),--again)
 
 schema: $(STAMP) ## write the JSON Schema of use cases

@@ -33,7 +33,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
 def test_promotion_is_refused_when(part: str, change: dict[str, Any], message: str) -> None:
     candidate = registered(1)
     evidence = judged(candidate)
-    evidence[part] |= change
+    evidence[part] = evidence[part] | change  # not in place: the dataset is every test's
     if part == "verdict":  # an approval of that verdict, so that nothing else is wrong
         evidence["approval"]["verdict_sha256"] = digests.digest(evidence["verdict"])
     with pytest.raises(EvidenceError, match=message):

@@ -173,7 +173,9 @@ def test_an_entry_that_is_dropped_while_it_is_made_is_made_again(s3: Any, monkey
         made.append(path)
 
     monkeypatch.setattr(cache, "private_folder", dropped_once)
-    assert (cache.local_copy("x", _stored("x", b"rows")) / "deep" / "data").read_bytes() == b"rows"
+    folder = cache.local_copy("x", _stored("x", b"rows"))
+    assert (folder / "deep" / "data").read_bytes() == b"rows"
+    assert not cache._drop(folder.parent)  # it is held, like any other
 
 
 def test_an_entry_that_was_dropped_while_we_waited_is_made_anew(full: Path) -> None:
