@@ -7,7 +7,7 @@ PROCESSES ?= 2
 STAMP := $(VENV)/.installed
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help install demo up down test unit lint format types live bench schema init clean
+.PHONY: help install demo up down test unit lint format types live bench mutation schema init clean
 
 help:            ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,10 @@ live: $(STAMP)   ## one life cycle through a running Airflow, with a tiny model
 
 bench: $(STAMP)  ## speed beside a peer, [ONLY=name]
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+mutation: $(STAMP) ## do the tests notice wrong code? hours, [ONLY="release.ledger metrics"] [AGAIN=1]
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps --target var/mutation "mutmut==3.8.1" "libcst==1.9.0"
+	PYTHONPATH=$(CURDIR)/var/mutation OMP_NUM_THREADS=1 $(BIN)/python scripts/mutation.py $(ONLY) $(if $(AGAIN),--again)
 
 schema: $(STAMP) ## write the JSON Schema of use cases
 	$(BIN)/python -m llmops_tasks config.schema | $(BIN)/python -m json.tool > include/usecases/schema.json

@@ -27,7 +27,7 @@ from benchmarks.harness import calibrate, paired, report
 from llmops_tasks import chain, config
 from llmops_tasks.models import trunk
 from llmops_tasks.models.loading import load_model
-from llmops_tasks.store import artifacts, objects
+from llmops_tasks.store import artifacts, files
 from llmops_tasks.training.base_model import fetch_base_model
 from llmops_tasks.training.examples import Example, batch_plan, encode
 from llmops_tasks.training.loop import mean_loss, step
@@ -43,7 +43,7 @@ class World:
     def __init__(self) -> None:
         from llmops_tasks.data import synthetic
 
-        synthetic.write_triage(out=f"file://{objects.home()}/demo")
+        synthetic.write_triage(out=f"file://{files.home()}/demo")
         done = chain.chain(usecase="triage", until="version")
         self.case = config.load("triage")
         frame = pd.read_parquet(artifacts.fetch(done["version"]) / "data.parquet")
@@ -78,7 +78,7 @@ class Ours:
         self.train, self.held_out = world.encoded(tokenizer)
         self.settings = world.case.finetune.model_copy(update={"seed": repetition, "batch_size": BATCH})
         torch.manual_seed(repetition)
-        self.state, self.number, self.spent = prepare(model, self.settings), 0, 0.0
+        self.state, self.number, self.spent = prepare(model, self.settings, self.settings.max_length), 0, 0.0
         started = time.perf_counter()
         self.hidden = self._trunk(self.train)
         self.spent += time.perf_counter() - started

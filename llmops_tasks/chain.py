@@ -111,6 +111,9 @@ def chain(*, usecase: str, until: str = "gate", control: str = "none") -> Result
 
     Returns:
         Every step's result by its name.
+
+    Example:
+        >>> chain(usecase="triage")
     """
     if until not in STEPS:
         raise InputError(f"No step '{until}'.{did_you_mean(until, STEPS)} Steps: {list(STEPS)}.")

@@ -6,6 +6,7 @@ from typing import Any, NotRequired, TypedDict
 
 SCHEMA_VERSION = 1
 TRAINING_GROUPS = "training_groups.parquet"  # of a release: digests of the patients it has learnt from
+TRAINING_RECORDS = "training_records.parquet"  # likewise of the records
 CONTROLS = ("none", "shuffled_labels")  # training runs that show whether the gate notices
 # Figures of a classification, and which way is better. Those of single labels: under_triage_rate.<label>.
 METRICS = {
@@ -38,6 +39,7 @@ class Partition(TypedDict):
     sha256: str  # over its parts' digests
     rows: int
     added: int  # by this run
+    changed: int  # answered before, and given again with another text: the answer to the first one is kept
     release_version: str  # that wrote the last part
     parts: list[ArtifactRef]
 

@@ -53,10 +53,10 @@ def measure(
         under_triage_rate.<label> for each severe label. `n` counts a figure's own denominator.
     """
     patterns, times = _patterns(truth, [predicted], groups, len(labels))
-    result = _rates(patterns, times, labels, severe, confidence)
     found = figures(next(_resampled(patterns, times, 1, len(labels), resamples)))
     total = {"n": len(truth), "groups": int(times.sum())}
-    result |= {name: _interval(values, confidence, **total) for name, values in found.items()}
+    result = {name: _interval(values, confidence, **total) for name, values in found.items()}
+    result |= _rates(patterns, times, labels, severe, confidence)  # a bootstrap is certain of what it never saw
     return {name: figure for name, figure in sorted(result.items()) if figure is not None}
 
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llmops_tasks.store import objects, outbox
+from llmops_tasks.store import files, outbox
 
 log = logging.getLogger(__name__)
 TRIES = 2
@@ -37,7 +37,7 @@ _resting: dict[str, float] = {}  # by tracking URI, until when
 
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, default SQLite under `LLMOPS_HOME`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{objects.home() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{files.home() / 'mlflow.db'}"
 
 
 def client() -> Any:
@@ -50,7 +50,7 @@ def client() -> Any:
     }.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    objects.home()  # its database and files are for their owner only
+    files.home()  # its database and files are for their owner only
     import mlflow
 
     mlflow.set_tracking_uri(tracking_uri())  # the prompt registry reads the global one
@@ -58,7 +58,11 @@ def client() -> Any:
 
 
 def initialize() -> dict[str, str]:
-    """Create or upgrade MLflow's database once, before anything uses it in parallel."""
+    """Create or upgrade MLflow's database once, before anything uses it in parallel.
+
+    Example:
+        >>> initialize()
+    """
     uri = tracking_uri()
     client().search_experiments(max_results=1)
     return {"tracking_uri": uri.split("@")[-1]}  # without credentials
@@ -174,7 +178,7 @@ def _experiment(api: Any, usecase: str) -> str:
     found = api.get_experiment_by_name(usecase)
     if found:
         return str(found.experiment_id)
-    root = None if tracking_uri().startswith("http") else (objects.home() / "mlartifacts" / usecase).as_uri()
+    root = None if tracking_uri().startswith("http") else (files.home() / "mlartifacts" / usecase).as_uri()
     return str(api.create_experiment(usecase, artifact_location=root))
 
 

@@ -55,7 +55,7 @@ class LandingTrigger(BaseEventTrigger):
     async def _look(self) -> str | None:
         """A digest of the files that are there; None if that cannot be seen."""
         try:
-            return digests.digest(await asyncio.to_thread(objects.stamps, expand(self.uri)))
+            return digests.digest(await asyncio.to_thread(objects.fingerprints, expand(self.uri)))
         except StorageError as exc:
             log.warning("cannot look at %s: %s", self.uri, exc)
             return None

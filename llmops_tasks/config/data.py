@@ -8,7 +8,8 @@ from urllib.parse import unquote
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from llmops_tasks.errors import InputError
-from llmops_tasks.store.objects import home, is_s3, store_uri
+from llmops_tasks.store.files import home
+from llmops_tasks.store.objects import is_s3, store_uri
 
 
 class Section(BaseModel):

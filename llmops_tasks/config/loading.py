@@ -152,5 +152,9 @@ def _mistaken(path: Path, problems: list[str]) -> ConfigError:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema that editors complete and check use cases with."""
+    """The JSON Schema that editors complete and check use cases with.
+
+    Example:
+        >>> json_schema()
+    """
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **UseCase.model_json_schema()}

@@ -70,9 +70,10 @@ class Finetune(Section):
     top_layers: int = Field(
         default=12, gt=0, description="Layers trained, from the top. Those below run once a dataset."
     )
-    target_modules: list[str] = Field(
+    target_modules: list[str] | Literal["all-linear"] = Field(
         default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        description="Linear layers that get LoRA matrices.",
+        min_length=1,
+        description="Linear layers that get LoRA matrices, by the last part of their names, or 'all-linear'.",
     )
     epochs: int = Field(default=4, gt=0)
     batch_size: int = Field(default=16, gt=0)

@@ -24,7 +24,7 @@ from llmops_tasks.data import tables
 from llmops_tasks.data.masking import mask
 from llmops_tasks.data.tables import ORIGIN
 from llmops_tasks.errors import ConflictError
-from llmops_tasks.store import artifacts, objects
+from llmops_tasks.store import artifacts, files, objects
 from llmops_tasks.store.sources import code_digest
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ def anonymize(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
     Returns:
         A reference of kind "anonymized": `records.parquet` without identifier and leakage columns.
         `meta.masked` counts what was masked, by kind.
+
+    Example:
+        >>> anonymized = anonymize(usecase="triage", records=checked)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     key = _pseudonym_key()
@@ -56,7 +59,7 @@ def _pseudonym_key() -> bytes:
     """`LLMOPS_PSEUDONYM_KEY` (the same on every worker), else a key made once under `LLMOPS_HOME`."""
     if key := os.environ.get("LLMOPS_PSEUDONYM_KEY"):
         return key.encode()
-    path = objects.home() / "keys" / "pseudonym.key"
+    path = files.home() / "keys" / "pseudonym.key"
     if not path.exists():
         try:
             objects.create(f"file://{path}", secrets.token_hex(32).encode())

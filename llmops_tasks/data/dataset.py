@@ -78,6 +78,9 @@ def build_dataset(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
 
     Raises:
         DataError: if a split would be empty.
+
+    Example:
+        >>> dataset = build_dataset(usecase="triage", records=anonymized)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     parts = _assigned(name, case, records)
@@ -107,6 +110,9 @@ def render_day(*, usecase: str, records: ArtifactRef, date: str, champion: dict[
     Raises:
         EvidenceError: if nothing was promoted yet.
         DataError: if the records lack a column that the release's text template reads.
+
+    Example:
+        >>> day = render_day(usecase="triage", records=checked, date="2026-03-02", champion=champion)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     if champion["version"] is None:

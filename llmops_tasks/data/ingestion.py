@@ -45,6 +45,9 @@ def ingest(*, usecase: str, date: str | None = None) -> ArtifactRef:
     Raises:
         SourceError: if nothing is there, or the columns are not those of the use case.
         StorageError: if the source or the store fails, or a file changes while it is read.
+
+    Example:
+        >>> records = ingest(usecase="triage")
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     source = _source(case, date)
@@ -73,7 +76,7 @@ def _files(pattern: str) -> dict[str, str]:
     Raises:
         SourceError: naming the link. Who may write into a landing area may not choose what is read elsewhere.
     """
-    marks = objects.stamps(pattern)
+    marks = objects.fingerprints(pattern)
     if not objects.is_s3(pattern):
         folder = Path(re.split(r"[*?\[]", str(objects.local_path(pattern)))[0] + "x").parent.resolve()
         for uri in marks:
@@ -182,7 +185,7 @@ class _Rejected:
 def _unchanged(marks: dict[str, str]) -> None:
     """An artifact's address holds its files' digests, so they must be the files that were read."""
     for uri, mark in marks.items():
-        if objects.stamps(uri).get(uri, mark) != mark:
+        if objects.fingerprints(uri).get(uri, mark) != mark:
             raise StorageError(f"'{uri}' was changed while it was read. Try again when it is complete.")
 
 

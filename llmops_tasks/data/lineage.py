@@ -58,6 +58,9 @@ def trace_dataset(*, usecase: str, version: str) -> dict[str, Any]:
     Returns:
         {dataset, steps: [{kind, sha256, uri, rows}], sources: {file: rows in the dataset}, rows_of: reference}: the last
         is an artifact with record_id, source and row of every record.
+
+    Example:
+        >>> trace_dataset(usecase="triage", version="1a2b3c")
     """
     ref = dataset(usecase, version)
     steps = list(_ancestors(ref))
@@ -110,6 +113,9 @@ def find_record(*, usecase: str, record: str) -> list[dict[str, Any]]:
     Args:
         usecase: name or YAML path.
         record: the record's id.
+
+    Example:
+        >>> find_record(usecase="triage", record="V1017")
     """
     found = []
     for ref in datasets(usecase):
@@ -131,6 +137,9 @@ def compare_datasets(*, usecase: str, before: str, after: str) -> dict[str, Any]
 
     Returns:
         {before, after, words: [a sentence each], counts}.
+
+    Example:
+        >>> compare_datasets(usecase="triage", before="1a2b", after="3c4d")
     """
     old, new = dataset(usecase, before), dataset(usecase, after)
     with tables.database() as db:

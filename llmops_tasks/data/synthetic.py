@@ -56,6 +56,9 @@ def write_triage(
         day_notes: on each of the two days.
         reviewed_notes: the second day's, as many as there are, then those of the week after it.
         seed: of everything.
+
+    Example:
+        >>> write_triage(out="file:///var/inbox")
     """
     root, rng = folder(out, notes, day_notes, reviewed_notes), random.Random(seed)
     start = FIRST_DAY + timedelta(days=84)

@@ -28,6 +28,9 @@ def write_faq(*, out: str, questions: int = 800, chats: int = 80, seed: int = 3)
 
     Raises:
         InputError: if more questions are asked for than there are.
+
+    Example:
+        >>> write_faq(out="file:///var/inbox")
     """
     root, rng = folder(out, questions, chats), random.Random(seed)
     pairs = _all_pairs()

@@ -69,6 +69,9 @@ def write_reviews(
         week_reviews: in each of the two new weeks.
         reviewed: of the second new week, labelled.
         seed: of everything.
+
+    Example:
+        >>> write_reviews(out="file:///var/inbox")
     """
     root, rng = folder(out, reviews // WEEKS, week_reviews, reviewed), random.Random(seed)
     mondays = [FIRST_MONDAY + timedelta(weeks=number) for number in range(WEEKS + 2)]

@@ -15,7 +15,7 @@ from typing import Any
 
 from llmops_tasks.errors import StorageError
 from llmops_tasks.store import artifacts
-from llmops_tasks.store.objects import home
+from llmops_tasks.store.files import home
 
 BATCH = 10_000  # rows
 BATCH_BYTES = 1 << 25  # a batch of long texts ends earlier

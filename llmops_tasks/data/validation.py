@@ -49,6 +49,9 @@ def validate(*, usecase: str, records: ArtifactRef, labelled: bool = True) -> Ar
     Raises:
         DataError: if the source's columns have changed, too few good rows are left, too large a share is bad, or a
             hand-written expectation does not hold. The artifact is kept all the same.
+
+    Example:
+        >>> checked = validate(usecase="triage", records=records)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     if found := records["meta"].get("source_columns"):

@@ -20,6 +20,9 @@ def compare_subjects(*, usecase: str, reports: list[Report], champion: dict[str,
         usecase: name or YAML path; with `gate.max_forgetting`, the champion is met again on the records of its own exam.
         reports: from `evaluate`.
         champion: from `find_champion`.
+
+    Example:
+        >>> evidence = compare_subjects(usecase="triage", reports=[report])
     """
     # what a process cost is no evidence: only a report's own keys count
     reports = [cast(Report, {name: report[name] for name in Report.__annotations__}) for report in reports]  # type: ignore[literal-required]
@@ -52,6 +55,9 @@ def compare_pair(*, usecase: str, candidate: Report, reference: Report, only: se
 
     Raises:
         EvidenceError: if the two were not measured on the same records or scale, or none is left.
+
+    Example:
+        >>> compare_pair(usecase="triage", candidate=report, reference=baseline)
     """
     case = config.load(usecase)
     labels = candidate["predictions"]["meta"]["labels"]

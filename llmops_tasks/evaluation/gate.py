@@ -24,6 +24,9 @@ def judge_candidate(
         evidence: from `compare_subjects`.
         candidate: from `register_release`; its stamps `smoke` and `control` are looked at.
         champion: from `find_champion`, as it is now.
+
+    Example:
+        >>> verdict = judge_candidate(usecase="triage", evidence=evidence, candidate=candidate, champion=champion)
     """
     verdict = apply_policy(
         policy=config.load(usecase).gate,
@@ -37,12 +40,20 @@ def judge_candidate(
 
 
 def needs_verdict(*, candidate: dict[str, Any], champion: dict[str, Any]) -> bool:
-    """False for the version that serves already: there is nothing to decide."""
+    """False for the version that serves already: there is nothing to decide.
+
+    Example:
+        >>> needs_verdict(candidate=candidate, champion=champion)
+    """
     return bool(candidate["version"] != champion["version"])
 
 
 def has_passed(*, verdict: Verdict) -> bool:
-    """Whether a person is to be asked."""
+    """Whether a person is to be asked.
+
+    Example:
+        >>> has_passed(verdict=verdict)
+    """
     return verdict["verdict"] == "pass"
 
 
@@ -77,7 +88,7 @@ def apply_policy(
         "candidate_sha256": candidate["subject_sha256"] if candidate else "",
         "dataset_sha256": candidate["dataset_sha256"] if candidate else "",
         "policy_sha256": digests.digest(policy.model_dump(mode="json")),
-        "evidence_sha256": digests.digest([reports, comparisons, stamps]),
+        "evidence_sha256": digests.evidence_digest(reports, comparisons, stamps),
     }
 
 
@@ -139,7 +150,11 @@ def _row(name: str, observed: float | None, limit: float, rule: str, n: int, ver
 
 
 def render_gate_table(*, verdict: Verdict) -> dict[str, str]:
-    """The verdict as a Markdown table, for the approver."""
+    """The verdict as a Markdown table, for the approver.
+
+    Example:
+        >>> render_gate_table(verdict=verdict)
+    """
     lines = [
         f"**Candidate version {verdict.get('candidate_version', '?')}: {verdict['verdict']}**",
         "",

@@ -17,7 +17,7 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef, Report
 from llmops_tasks.errors import EvidenceError, InputError
 from llmops_tasks.evaluation import exposure, texts
-from llmops_tasks.models import trunk
+from llmops_tasks.models import layers, trunk
 from llmops_tasks.models.generator import Generator, open_generator
 from llmops_tasks.prompts import interface
 from llmops_tasks.prompts.interface import Interface
@@ -38,7 +38,11 @@ Predict = Callable[
 def list_subjects(
     *, usecase: str, candidate: dict[str, Any], champion: dict[str, Any], base: ArtifactRef
 ) -> list[dict[str, Any]]:
-    """Who is to be measured: arguments for `evaluate`, the candidate first."""
+    """Who is to be measured: arguments for `evaluate`, the candidate first.
+
+    Example:
+        >>> list_subjects(usecase="triage", candidate=candidate, champion=champion, base=base)
+    """
     release = candidate["release"]
     models = {"candidate": release, "base": base, "tfidf": None}
     names = ["candidate", *config.load(usecase).evaluation.baselines]
@@ -70,6 +74,9 @@ def evaluate(
     Raises:
         EvidenceError: if the split has no records, or labels that the release does not know.
         DataError: if the records no longer have what the release's text template reads.
+
+    Example:
+        >>> report = evaluate(usecase="triage", dataset=dataset, subject="candidate", asked_as=release, model=release)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     asked = interface.of_release(asked_as)
@@ -167,8 +174,8 @@ def _open(case: UseCase, usecase: str, model: ArtifactRef) -> Generator:
     """What candidate, champion and base model have in common is run once for all of them."""
     folder, shared = artifacts.fetch(model), None
     if case.finetune.method == "lora":
-        layers = json.loads(next(folder.rglob("config.json")).read_bytes())["num_hidden_layers"]
-        shared = trunk.Shared(usecase, max(0, layers - case.finetune.top_layers))
+        count = layers.count(next(folder.rglob("config.json")).parent)
+        shared = trunk.Shared(usecase, max(0, count - case.finetune.top_layers))
     return open_generator("transformers", folder, shared)
 
 

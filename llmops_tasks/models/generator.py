@@ -42,7 +42,7 @@ class Generator(Protocol):
     def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
         """Greedy continuations."""
 
-    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+    def bits(self, start: str, texts: list[str]) -> list[float]:
         """How unexpected each text is after `start`: -log2 of its probability."""
 
 
@@ -90,9 +90,9 @@ class Ensemble:
         self.cut += cut  # the members have one tokenizer
         return [[sum(scores) / len(found) for scores in zip(*rows, strict=True)] for rows in zip(*found, strict=True)]
 
-    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+    def bits(self, start: str, texts: list[str]) -> list[float]:
         """See Generator; of the averaged probability."""
-        found = [member().bits(start, texts, batch_size) for member in self._members]
+        found = [member().bits(start, texts) for member in self._members]
         return [
             min(row) - math.log2(sum(2 ** (min(row) - bits) for bits in row) / len(row))
             for row in zip(*found, strict=True)
@@ -123,6 +123,6 @@ class Stub:
         """See Generator."""
         return [hashlib.sha256(prompt.encode()).hexdigest()[:max_new_tokens] for prompt in prompts]
 
-    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+    def bits(self, start: str, texts: list[str]) -> list[float]:
         """See Generator."""
         return [8.0 * len(text.encode()) for text in texts]

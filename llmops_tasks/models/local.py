@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tasks.errors import ModelError
-from llmops_tasks.models import tokens, trunk
+from llmops_tasks.models import layers, tokens, trunk
 
 
 class LocalModel:
@@ -27,11 +27,7 @@ class LocalModel:
         ).eval()
         onednn.use(self._model)
         self.cut = 0
-        self._shared = shared if trunk.can_cut(self._model) else None
-
-    def check_training(self) -> None:
-        """Raise ModelError, with the reason, if fine-tuning cannot run its layers one by one."""
-        trunk.check_architecture(self._model)
+        self._shared, self._tried, self._layerwise = shared, 0, True
 
     def scores(
         self, prompts: list[str], answers: list[str], batch_size: int, max_length: int | None = None
@@ -41,6 +37,7 @@ class LocalModel:
 
         first = [ids[0] for ids in tokens.encode(self._tokenizer, answers)]
         asked = self._fitted(prompts, answers, max_length)
+        self._try_layers(max(map(len, asked), default=0))
         hidden = self._trunk(asked)
         order = sorted(range(len(asked)), key=lambda index: len(asked[index]))
         result: dict[int, list[float]] = {}
@@ -66,11 +63,16 @@ class LocalModel:
             )
         return whole
 
+    def _try_layers(self, longest: int) -> None:
+        """See whether layers may be run one by one over so many tokens."""
+        if self._layerwise and longest > self._tried:
+            self._layerwise, self._tried = layers.can_cut(self._model, longest), longest
+
     def _trunk(self, sequences: list[list[int]]) -> list[Any]:
         """What enters the first layer that is not shared: states (time, width), or the tokens if none is."""
         import torch
 
-        if self._shared is None:
+        if self._shared is None or not self._layerwise:
             return [torch.tensor(sequence) for sequence in sequences]
         return trunk.activations(model=self._model, shared=self._shared, sequences=sequences)
 
@@ -81,12 +83,12 @@ class LocalModel:
         from torch.nn.utils.rnn import pad_sequence
 
         padded, last = pad_sequence(batch, batch_first=True), torch.tensor([len(sequence) - 1 for sequence in batch])
-        if self._shared is None:
-            hidden = self._model.model(input_ids=padded, use_cache=False).last_hidden_state
-            return self._model.lm_head(hidden[torch.arange(len(batch)), last])
-        decoder = self._model.model
         counted = torch.arange(padded.shape[1]) == last.unsqueeze(1)
-        states = trunk.run_layers_at(decoder, padded, decoder.layers[self._shared.cut :], counted)
+        if not self._layerwise:
+            return layers.logits_at(self._model, padded, counted)
+        decoder = self._model.model
+        cut, states = (self._shared.cut, padded) if self._shared else (0, decoder.embed_tokens(padded))
+        states = layers.run_layers_at(decoder, states, decoder.layers[cut:], counted)
         return self._model.lm_head(decoder.norm(states))
 
     def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
@@ -107,28 +109,22 @@ class LocalModel:
                 )
         return answers
 
-    def bits(self, start: str, texts: list[str], batch_size: int) -> list[float]:
+    def bits(self, start: str, texts: list[str]) -> list[float]:
         """See Generator. Text and start are split into tokens apart, so that every model is asked for the same text."""
         import torch
-        from torch.nn.utils.rnn import pad_sequence
 
         (before,) = tokens.encode_with_bos(self._tokenizer, [start])
         whole = [torch.tensor(before + ids) for ids in tokens.encode(self._tokenizer, texts)]
-        order = sorted(range(len(whole)), key=lambda index: len(whole[index]))
-        result: dict[int, float] = {}
         with torch.inference_mode():
-            for at in range(0, len(order), batch_size):
-                chosen = order[at : at + batch_size]
-                padded = pad_sequence([whole[index] for index in chosen], batch_first=True)
-                hidden = self._model.model(input_ids=padded, use_cache=False).last_hidden_state
-                for row, index in enumerate(chosen):
-                    result[index] = self._bits(hidden[row], whole[index], len(before))
-        return [result[index] for index in range(len(texts))]
+            return [self._bits(text, len(before)) for text in whole]
 
-    def _bits(self, hidden: Any, text: Any, start: int) -> float:
-        """Of the tokens from `start` on, each foreseen from the position before it. One text at a time meets the
-        vocabulary head: with 260,000 words, a batch's logits would outweigh the model."""
+    def _bits(self, text: Any, start: int) -> float:
+        """Of the tokens from `start` on, each foreseen from the position before it. One text at a time: with 260,000
+        words in the vocabulary, a batch's logits would outweigh the model."""
+        import torch
         from torch.nn.functional import cross_entropy
 
-        logits = self._model.lm_head(hidden[start - 1 : len(text) - 1])
+        counted = torch.zeros(1, len(text), dtype=torch.bool)
+        counted[0, start - 1 : -1] = True
+        logits = layers.logits_at(self._model, text.unsqueeze(0), counted)
         return float(cross_entropy(logits.double(), text[start:], reduction="sum")) / math.log(2)

@@ -52,6 +52,9 @@ def measure_drift(
     Returns:
         {date, verdict, alarm, drifting, signals, n, report}: `verdict` is "alarm", "quiet" or, where the day has too few
         rows, "insufficient"; `report` refers to `report.json` and `report.html`.
+
+    Example:
+        >>> drift = measure_drift(usecase="triage", day=day, predictions=partition, champion=champion)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     inputs = {
@@ -69,7 +72,11 @@ def measure_drift(
 
 
 def measure_drift_of_days(*, usecase: str, days: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`measure_drift` for several days: {day, predictions, champion} each."""
+    """`measure_drift` for several days: {day, predictions, champion} each.
+
+    Example:
+        >>> measure_drift_of_days(usecase="triage", days=[{"day": day, "predictions": partition, "champion": champion}])
+    """
     return [measure_drift(usecase=usecase, **day) for day in days]
 
 

@@ -21,6 +21,9 @@ def decide_retraining(*, usecase: str, drift: dict[str, Any], history: list[dict
     Returns:
         {retrain, date, reasons, drift_sha256, once}. Days are compared with days, never with the clock, so
         a rerun decides alike.
+
+    Example:
+        >>> decide_retraining(usecase="triage", drift=drift, history=history)
     """
     settings = config.load(usecase).monitoring
     date, once = drift["date"], digest(["retrain", drift["date"], drift["report"]["sha256"]])
@@ -47,7 +50,11 @@ def decide_retraining(*, usecase: str, drift: dict[str, Any], history: list[dict
 
 
 def decide_for_days(*, usecase: str, drifts: list[dict[str, Any]], history: list[LedgerEntry]) -> list[dict[str, Any]]:
-    """Decide day by day, the earliest first; a yes counts for the cooldown of the days after it."""
+    """Decide day by day, the earliest first; a yes counts for the cooldown of the days after it.
+
+    Example:
+        >>> decide_for_days(usecase="triage", drifts=[drift], history=history)
+    """
     decisions: list[dict[str, Any]] = []
     for drift in sorted(drifts, key=lambda drift: str(drift["date"])):
         known = [*(entry["body"] for entry in history), *decisions]
@@ -56,7 +63,11 @@ def decide_for_days(*, usecase: str, drifts: list[dict[str, Any]], history: list
 
 
 def first_retraining(*, decisions: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The first decision that says yes, as the event that starts retraining; None if none does."""
+    """The first decision that says yes, as the event that starts retraining; None if none does.
+
+    Example:
+        >>> first_retraining(decisions=[decision])
+    """
     yes = [decision for decision in decisions if decision["retrain"]]
     return {"sha256": yes[0]["once"], "date": yes[0]["date"]} if yes else None
 

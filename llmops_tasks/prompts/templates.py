@@ -86,6 +86,9 @@ def register_prompt(*, usecase: str) -> dict[str, Any]:
 
     Returns:
         {name, version, sha256}.
+
+    Example:
+        >>> register_prompt(usecase="triage")
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     content = {"text": case.data.text, **case.prompt.model_dump(mode="json")}

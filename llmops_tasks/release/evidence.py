@@ -33,6 +33,8 @@ def check(
             f"The verdict is about dataset {verdict['dataset_sha256'][:12]}, not {dataset['sha256'][:12]}. "
             "Hand in what the candidate was evaluated on, or run the evaluation again."
         )
+    if digests.evidence_digest(**evidence, run=release["meta"]) != verdict["evidence_sha256"]:
+        raise EvidenceError(f"Version {version}'s verdict is about other evidence. Hand in what the gate was given.")
     report = evidence["reports"][0]
     if (report["subject_sha256"], report["dataset_sha256"]) != (release["sha256"], dataset["sha256"]):
         raise EvidenceError(f"The first report is about other bytes or rows than version {version}'s verdict.")

@@ -104,6 +104,9 @@ def read_ledger(*, usecase: str, kind: str | None = None) -> list[LedgerEntry]:
 
     Raises:
         IntegrityError: naming the first entry that is damaged, missing or out of order.
+
+    Example:
+        >>> read_ledger(usecase="triage")
     """
     name = config.usecase_name(usecase)
     end = Head(name, None)
@@ -125,6 +128,9 @@ def verify_ledger(*, usecase: str) -> dict[str, Any]:
 
     Raises:
         IntegrityError: naming the first bad entry, or the witness that saw one which is gone.
+
+    Example:
+        >>> verify_ledger(usecase="triage")
     """
     name, chain = config.usecase_name(usecase), read_ledger(usecase=usecase)
     heard = witnesses.heard(name)
@@ -282,5 +288,8 @@ def record_entry(*, usecase: str, kind: str, body: dict[str, Any], once: str) ->
         kind: one of KINDS.
         body: what was decided, on what evidence; digests and numbers, no record text.
         once: identifies the decision.
+
+    Example:
+        >>> record_entry(usecase="triage", kind="note", body={"text": "read by the board"}, once="board-2026-03")
     """
     return append(usecase=usecase, kind=kind, once=once, body=lambda end: body)

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmops_tasks import config
 from llmops_tasks.config import UseCase
-from llmops_tasks.contracts import TRAINING_GROUPS, ArtifactRef
+from llmops_tasks.contracts import TRAINING_GROUPS, TRAINING_RECORDS, ArtifactRef
 from llmops_tasks.models.generator import MEMBERS
 from llmops_tasks.prompts import interface
 from llmops_tasks.store import artifacts
@@ -28,6 +28,9 @@ def package_release(*, usecase: str, trained: ArtifactRef, base: ArtifactRef, da
     Returns:
         A reference of kind "release": safetensors (fp32), tokenizer, `release.json`, `README.md` (model card).
         `meta` carries the stamps `control` and `smoke` of the training run.
+
+    Example:
+        >>> release = package_release(usecase="triage", trained=adapter, base=base, dataset=dataset)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     inputs = {
@@ -49,7 +52,7 @@ def _build(
     for number, member in enumerate(members):
         folder = out if members == [weights] else out / MEMBERS / str(number)
         _write_model(source, member, trained["kind"], folder)
-    for carried in (TRAINING_GROUPS, interface.FILE):
+    for carried in (TRAINING_GROUPS, TRAINING_RECORDS, interface.FILE):
         shutil.copyfile(weights / carried, out / carried)
     (out / "README.md").write_text(_card(case, name, trained, base, dataset), encoding="utf-8")
     stamps = {key: trained["meta"][key] for key in ("control", "smoke", "mlflow_run")}
@@ -89,13 +92,19 @@ def _card(case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef, dat
 | base model | {case.base_model.uri} (`{base["sha256"][:12]}`), licence {case.base_model.licence} |
 | method | {case.finetune.method}, seed {case.finetune.seed}, {meta["members"]} member(s), from {base["kind"]} |
 | dataset | `{dataset["sha256"][:12]}`: {dataset["meta"]["splits"]} rows |
-| trained on | {trained["rows"]} records, {meta["steps"]} steps |
+| trained on | {trained["rows"]} records, {meta["steps"]} steps{_by_whom(meta)} |
 | learnt | {_learnt(meta)} |
 | answers | {", ".join(interface.of_release(trained).labels) or "free text"} |
 
 How good it is stands in its evaluation reports; who approved it, in the ledger.
 It supports a person's decision and does not replace it.
 """
+
+
+def _by_whom(meta: dict[str, Any]) -> str:
+    """Said where one version of the code began the steps and another went on."""
+    changed = meta["code_changed_after"]
+    return f"; the code changed after step {', '.join(map(str, changed))}" if changed else ""
 
 
 def _learnt(meta: dict[str, Any]) -> str:

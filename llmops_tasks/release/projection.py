@@ -19,7 +19,7 @@ from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import ReleaseError, StorageError
 from llmops_tasks.release import ledger, witnesses
 from llmops_tasks.release.ledger import Head
-from llmops_tasks.store import artifacts, digests, objects
+from llmops_tasks.store import artifacts, digests, files
 
 log = logging.getLogger(__name__)
 RELEASE = "release_sha256"  # tag of a version: which bytes it is
@@ -65,7 +65,7 @@ def show(api: Any, end: Head) -> dict[str, Any]:
 @contextmanager
 def _alone(name: str) -> Iterator[None]:
     """One process of this machine at a time: of two that make the same version, MLflow would number both."""
-    objects.private_folder(folder := objects.home() / "locks")
+    files.private_folder(folder := files.home() / "locks")
     with (folder / f"projection-{name}").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

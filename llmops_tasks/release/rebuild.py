@@ -22,6 +22,9 @@ def rebuild_registry(*, usecase: str) -> dict[str, Any]:
     Raises:
         IntegrityError: if the ledger is damaged: nothing is shown then.
         ReleaseError: if MLflow has other versions under these numbers, or is out of reach.
+
+    Example:
+        >>> rebuild_registry(usecase="triage")
     """
     chain = ledger.read_ledger(usecase=usecase)
     end = ledger.newest(usecase)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from functools import partial
 from typing import Any
 
 from llmops_tasks import config
@@ -12,7 +13,11 @@ from llmops_tasks.store import digests
 
 
 def record_verdict(*, usecase: str, verdict: Verdict) -> LedgerEntry:
-    """Record what the gate said; the same verdict on the same evidence once."""
+    """Record what the gate said; the same verdict on the same evidence once.
+
+    Example:
+        >>> record_verdict(usecase="triage", verdict=verdict)
+    """
     once = digests.digest([verdict["evidence_sha256"], verdict["policy_sha256"], verdict.get("candidate_version")])
     return ledger.record_entry(usecase=usecase, kind="gate", body={"verdict": verdict}, once=once)
 
@@ -31,6 +36,9 @@ def record_approval(
 
     Returns:
         The entry's body, as `promote` takes it.
+
+    Example:
+        >>> approval = record_approval(usecase="triage", candidate=candidate, verdict=verdict, champion=champion, response=response)
     """
     user = response.get("responded_by_user") or {}
     body = {
@@ -46,14 +54,43 @@ def record_approval(
 
 
 def record_decisions(*, usecase: str, decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Record retraining decisions, yes or no; returns them."""
-    for decision in decisions:
-        ledger.record_entry(usecase=usecase, kind="retrain", body=decision, once=decision["once"])
-    return decisions
+    """Record retraining decisions, yes or no; returns them as they were recorded.
+
+    A yes that another run has come before, for a day within the cooldown, is recorded as a no: of several runs at once
+    one retrains.
+
+    Example:
+        >>> record_decisions(usecase="triage", decisions=[decision])
+    """
+    cooldown = config.load(usecase).monitoring.cooldown_days
+    return [
+        ledger.append(usecase=usecase, kind="retrain", once=one["once"], body=partial(_held_back, one, cooldown))[
+            "body"
+        ]
+        for one in decisions
+    ]
+
+
+def _held_back(decision: dict[str, Any], cooldown: int, end: ledger.Head) -> dict[str, Any]:
+    """The decision as it may stand at this end of the ledger."""
+    others = [entry["body"] for entry in end.walk(ledger.RETRAINING)] if decision["retrain"] else []
+    near = [other["date"] for other in others if _days_between(other["date"], decision["date"]) < cooldown]
+    if not near:
+        return decision
+    reason = f"retraining was decided on {max(near)} by another run meanwhile; cooldown {cooldown} days"
+    return {**decision, "retrain": False, "reasons": [*decision.get("reasons", []), reason]}
+
+
+def _days_between(one: str, two: str) -> int:
+    return abs((datetime.date.fromisoformat(one) - datetime.date.fromisoformat(two)).days)
 
 
 def record_selection(*, usecase: str, decision: Selected) -> LedgerEntry:
-    """Record which base model was chosen; the same choice on the same evidence once."""
+    """Record which base model was chosen; the same choice on the same evidence once.
+
+    Example:
+        >>> record_selection(usecase="triage", decision=decision)
+    """
     once = digests.digest([decision["evidence_sha256"], decision["policy_sha256"]])
     return ledger.record_entry(usecase=usecase, kind="base_model_selection", body={"decision": decision}, once=once)
 
@@ -64,6 +101,9 @@ def find_retrainings(*, usecase: str, drifts: list[dict[str, Any]]) -> list[Ledg
     Args:
         usecase: name or YAML path.
         drifts: of days that are to be decided, each with its `date`.
+
+    Example:
+        >>> find_retrainings(usecase="triage", drifts=[drift])
     """
     if not drifts:
         return []

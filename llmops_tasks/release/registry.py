@@ -31,6 +31,9 @@ def register_release(*, usecase: str, release: ArtifactRef) -> dict[str, Any]:
 
     Raises:
         IntegrityError: if the release is damaged; it gets no number then.
+
+    Example:
+        >>> candidate = register_release(usecase="triage", release=release)
     """
     artifacts.fetch(release)
 
@@ -46,7 +49,11 @@ def register_release(*, usecase: str, release: ArtifactRef) -> dict[str, Any]:
 def annotate_version(
     *, usecase: str, candidate: dict[str, Any], evidence: Evidence, verdict: Verdict
 ) -> dict[str, str | None]:
-    """Write the figures with their intervals, and the verdict, to the candidate's MLflow run and version."""
+    """Write the figures with their intervals, and the verdict, to the candidate's MLflow run and version.
+
+    Example:
+        >>> annotate_version(usecase="triage", candidate=candidate, evidence=evidence, verdict=verdict)
+    """
     name, release = config.usecase_name(usecase), candidate["release"]
     figures: dict[str, float] = {}
     for report in evidence["reports"]:
@@ -78,6 +85,9 @@ def find_champion(*, usecase: str, version: str | None = None) -> dict[str, Any]
 
     Raises:
         ReleaseError: if that version was never promoted.
+
+    Example:
+        >>> champion = find_champion(usecase="triage")
     """
     return _champion(ledger.newest(usecase), usecase, version)
 
@@ -119,6 +129,9 @@ def find_starting_point(*, usecase: str, base: ArtifactRef) -> ArtifactRef:
 
     Raises:
         ModelError: if the champion is an ensemble, which is not one set of weights.
+
+    Example:
+        >>> find_starting_point(usecase="triage", base=base)
     """
     start = config.load(usecase).finetune.start
     if start == "base":
@@ -137,7 +150,11 @@ def find_starting_point(*, usecase: str, base: ArtifactRef) -> ArtifactRef:
 
 
 def add_champions(*, usecase: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For answered days: {day, predictions, champion}, the champion being the version that answered last."""
+    """For answered days: {day, predictions, champion}, the champion being the version that answered last.
+
+    Example:
+        >>> add_champions(usecase="triage", events=events)
+    """
     return [
         {
             "day": event["day"],
@@ -170,6 +187,9 @@ def promote(
     Raises:
         EvidenceError: if verdict or approval are missing, not in the ledger, negative, or about something else.
         ReleaseError: if another version was promoted after the verdict.
+
+    Example:
+        >>> promote(usecase="triage", candidate=candidate, verdict=verdict, approval=approval, evidence=evidence, dataset=dataset)
     """
     proof.check(candidate, verdict, approval, evidence, dataset)
     made = {
@@ -206,6 +226,9 @@ def rollback(*, usecase: str, reason: str, by: str, version: str | None = None) 
 
     Raises:
         ReleaseError: if there is nothing to return to.
+
+    Example:
+        >>> rollback(usecase="triage", reason="worse on the ward", by="Dr. Who")
     """
     last = ledger.newest(usecase).last(ledger.CHANGE)
     if last is None:

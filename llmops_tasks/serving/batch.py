@@ -41,11 +41,14 @@ def predict_batch(
 
     Returns:
         All parts of `<store>/<usecase>/predictions/date=YYYY-MM-DD/part-NNNN/`, each with `predictions.parquet`:
-        record_id, label, score, one `p_<label>` each, release_version, release_sha256.
+        record_id, label, score, one `p_<label>` each, read_sha256 (of the text), release_version, release_sha256.
 
     Raises:
         EvidenceError: if nothing was promoted yet, or the day was rendered for a release that reads another text.
         ConflictError: if records were answered by another version than requested, or other runs keep answering.
+
+    Example:
+        >>> partition = predict_batch(usecase="triage", day=day, champion=champion)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     if champion["version"] is None:
@@ -55,13 +58,13 @@ def predict_batch(
     for _ in range(_ATTEMPTS):
         parts = answered(usecase=usecase, date=day["meta"]["date"])
         _check_version(parts, requested)
-        rows = _unanswered(day, parts)
+        rows, changed = _unanswered(day, parts)
         if rows.empty and parts:
             log.info("%s: every record was answered: skipped", day["meta"]["date"])
-            return _partition(day, parts, 0)
+            return _partition(day, parts, 0, changed)
         made = _answer(case, asked, name, day, champion, rows, len(parts) + 1)
         if made is not None:
-            return _partition(day, [*parts, made], made["rows"])
+            return _partition(day, [*parts, made], made["rows"], changed)
     raise ConflictError(f"Other runs keep answering {day['meta']['date']} of '{name}'. Let one run at a time answer.")
 
 
@@ -71,6 +74,9 @@ def answered(*, usecase: str, date: str) -> list[ArtifactRef]:
     Args:
         usecase: name or YAML path.
         date: YYYY-MM-DD.
+
+    Example:
+        >>> answered(usecase="triage", date="2026-03-02")
     """
     pattern = f"{_folder(config.usecase_name(usecase), config.checked_date(date))}/part-*/{artifacts.MANIFEST}"
     found = (artifacts.at(uri.rsplit("/", 1)[0]) for uri in objects.find(pattern))
@@ -100,14 +106,28 @@ def _check_version(parts: list[ArtifactRef], requested: str | None) -> None:
         )
 
 
-def _unanswered(day: ArtifactRef, parts: list[ArtifactRef]) -> pd.DataFrame:
+def _unanswered(day: ArtifactRef, parts: list[ArtifactRef]) -> tuple[pd.DataFrame, int]:
+    """Records without an answer, and how many of the others had another text when they were answered."""
     import pandas as pd
 
     frame = pd.read_parquet(artifacts.fetch(day) / "data.parquet", columns=["record_id", "text"])
+    read = frame.set_index("record_id")["text"].map(_read_digest)
     known: set[str] = set()
+    changed = 0
     for part in parts:
-        known |= set(pd.read_parquet(artifacts.fetch(part) / "predictions.parquet", columns=["record_id"])["record_id"])
-    return frame[~frame["record_id"].isin(known)]
+        columns = ["record_id", "read_sha256"]
+        given = pd.read_parquet(artifacts.fetch(part) / "predictions.parquet", columns=columns).set_index("record_id")
+        known |= set(given.index)
+        if part["meta"]["text_sha256"] == day["meta"]["text_sha256"]:  # rendered by one template
+            both = given.join(read, how="inner")
+            changed += int((both["read_sha256"] != both["text"]).sum())
+    if changed:
+        log.warning("%s: %d answered records came again with another text: their answers are kept", day["meta"]["date"], changed)  # fmt: skip
+    return frame[~frame["record_id"].isin(known)], changed
+
+
+def _read_digest(text: str) -> str:
+    return digests.digest(text.encode())[:32]
 
 
 def _answer(
@@ -146,22 +166,25 @@ def _build(
     best = [max(range(len(row)), key=row.__getitem__) for row in scores]
     result = pd.DataFrame({"record_id": rows["record_id"].tolist(), "label": [asked.labels[code] for code in best]})
     result["score"] = [max(row) for row in scores]
+    result["read_sha256"] = [_read_digest(text) for text in rows["text"]]
     for code, name in enumerate(asked.labels):
         result[f"p_{name}"] = [row[code] for row in scores]
     result["release_version"], result["release_sha256"] = champion["version"], champion["release"]["sha256"]
     result.to_parquet(out / "predictions.parquet", index=False)
     mix = {name: int((result["label"] == name).sum()) for name in asked.labels}
-    stamp = {"date": day["meta"]["date"], "day_sha256": day["sha256"], "release_version": champion["version"]}
+    of_day = {"date": day["meta"]["date"], "day_sha256": day["sha256"], "text_sha256": day["meta"]["text_sha256"]}
+    of_day["release_version"] = champion["version"]
     witness = {"ledger_seq": champion["seq"], "ledger_head": champion.get("head")}
-    return {"rows": len(result), "labels": mix, "cut_prompts": generator.cut, **stamp, **witness}
+    return {"rows": len(result), "labels": mix, "cut_prompts": generator.cut, **of_day, **witness}
 
 
-def _partition(day: ArtifactRef, parts: list[ArtifactRef], added: int) -> Partition:
+def _partition(day: ArtifactRef, parts: list[ArtifactRef], added: int, changed: int) -> Partition:
     return {
         "date": day["meta"]["date"],
         "sha256": digests.digest([part["sha256"] for part in parts]),
         "rows": sum(part["rows"] for part in parts),
         "added": added,
+        "changed": changed,
         "release_version": parts[-1]["meta"]["release_version"],
         "parts": parts,
     }

@@ -11,8 +11,7 @@ import errno
 import logging
 import secrets
 import shutil
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -21,14 +20,14 @@ from llmops_tasks.errors import ConflictError, IntegrityError, StorageError
 from llmops_tasks.store import attempts, cache, journal, objects
 from llmops_tasks.store.attempts import MANIFEST as MANIFEST
 from llmops_tasks.store.digests import canonical, digest, file_digest
-from llmops_tasks.store.objects import fsync_path, home, is_s3, local_path, private_folder, read_if_there, store_uri
+from llmops_tasks.store.files import fsync_path, home, private_folder
+from llmops_tasks.store.objects import is_s3, local_path, read_if_there, store_uri
 from llmops_tasks.store.scratch import FULL as FULL
 from llmops_tasks.store.scratch import scratch as scratch
 from llmops_tasks.store.scratch import sweep
 
 log = logging.getLogger(__name__)
 ORDERED = ("dataset",)  # kinds of which the newest is asked for: their order is kept in a journal
-DAY = 86_400  # seconds
 
 
 def address(usecase: str, kind: str, key: str) -> str:
@@ -285,48 +284,3 @@ def is_damaged(uri: str) -> bool:
     except IntegrityError:
         return True
     return any(not objects.exists(place) or objects.stream_digest(place) != sha256 for place, sha256 in entries)
-
-
-# ---------------------------------------------------------------- what can be made again
-
-
-def drop_unused(*, usecase: str, kind: str, days: float, needed: Iterable[str] = ()) -> None:
-    """Remove what can be made again and was last used so many days ago.
-
-    Args:
-        usecase: whose artifacts.
-        kind: which of them.
-        days: since the last `mark_used`, or since it was made.
-        needed: addresses that the work at hand is about to use: marked first, so that nobody drops them.
-    """
-    for uri in needed:
-        _mark(uri)
-    used = objects.written(f"{_marks(usecase, kind)}/*")
-    for manifest, made in objects.written(f"{store_uri()}/{usecase}/{kind}/*/{MANIFEST}").items():
-        uri = manifest.rsplit("/", 1)[0]
-        if time.time() - max(made, used.get(_mark_of(uri), 0.0)) > days * DAY:
-            objects.remove_folder(uri)
-    for mark, marked in used.items():
-        if time.time() - marked > days * DAY:
-            objects.remove(mark)
-
-
-def mark_used(ref: ArtifactRef) -> None:
-    """Keep it for another while. One that is just being dropped stays so: to read it is an error then."""
-    _mark(ref["uri"])
-
-
-def _marks(usecase: str, kind: str) -> str:
-    return f"{store_uri()}/{usecase}/{kind}_used"
-
-
-def _mark_of(uri: str) -> str:
-    folder, key = uri.rsplit("/", 1)
-    return f"{folder}_used/{key}"
-
-
-def _mark(uri: str) -> None:
-    """Write the mark of an address, at most once a day."""
-    mark = _mark_of(uri)
-    if time.time() - objects.written(mark).get(mark, 0.0) > DAY:
-        objects.replace(mark, b"")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tasks.errors import StorageError
-from llmops_tasks.store import objects
+from llmops_tasks.store import files, objects
 from llmops_tasks.store.digests import digest
 from llmops_tasks.store.scratch import STALE
 
@@ -51,7 +51,7 @@ def discard(uri: str, attempt: str) -> None:
 
 def sweep(folder: str) -> None:
     """Remove attempts below a folder of artifacts that are a day old and that no manifest names; looks once a day."""
-    mark = objects.home() / "swept" / digest(folder)[:32]
+    mark = files.home() / "swept" / digest(folder)[:32]
     with suppress(FileNotFoundError):
         if time.time() - mark.stat().st_mtime < STALE:
             return

@@ -19,7 +19,8 @@ from typing import IO, NamedTuple
 
 from llmops_tasks.errors import InputError, StorageError
 from llmops_tasks.store.digests import canonical, file_digest
-from llmops_tasks.store.objects import download_file, home, private_folder
+from llmops_tasks.store.files import home, private_folder
+from llmops_tasks.store.objects import download_file
 
 log = logging.getLogger(__name__)
 LIMIT = 50.0  # GiB, unless LLMOPS_CACHE_GIB says otherwise
@@ -50,6 +51,7 @@ def local_copy(name: str, pieces: dict[str, Piece]) -> Path:
     entry = home() / "cache" / name
     _hold(entry)
     folder, known = entry / "files", _known(entry)
+    private_folder(folder)  # also where there is no file
     absent = [path for path, piece in pieces.items() if not _is_right(folder / path, piece, known.get(path))]
     if absent:
         _make_room(entry, sum(pieces[path].bytes for path in absent))
@@ -91,7 +93,7 @@ def _known(entry: Path) -> dict[str, Look]:
 def _note(entry: Path, looks: dict[str, Look | None], known: dict[str, Look]) -> None:
     """Remember what was found right; the mark's time is that of the entry's last use."""
     try:
-        if looks == known:
+        if looks and looks == known:
             os.utime(entry / _MARK)
             return
         temporary = entry / f".{secrets.token_hex(6)}.tmp"

@@ -18,6 +18,17 @@ def digest(value: Any) -> str:
     return hashlib.sha256(value if isinstance(value, bytes) else canonical(value)).hexdigest()
 
 
+def evidence_digest(reports: Any, comparisons: Any, run: dict[str, Any]) -> str:
+    """By what a verdict names its evidence, and a promotion finds it again.
+
+    Args:
+        reports: all that were judged.
+        comparisons: likewise.
+        run: of the candidate's training, `smoke` and `control`.
+    """
+    return digest([reports, comparisons, {name: run[name] for name in ("smoke", "control")}])
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, read in chunks."""
     with path.open("rb") as stream:

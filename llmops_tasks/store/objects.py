@@ -1,8 +1,7 @@
 """Bytes at `file://` and `s3://` addresses: read, list, publish once.
 
-Publishing is all or nothing. On a file system: write to a temporary name, fsync, link or rename.
-On S3: conditional `PUT` (`If-None-Match: *`), the manifest last. Readers believe only manifests.
-How S3 is spoken to, and asked again, stands in `s3`.
+Publishing is all or nothing: on a file system by a name beside its own (see `files`), on S3 by a conditional `PUT`
+(`If-None-Match: *`), the manifest last. Readers believe only manifests. How S3 is spoken to stands in `s3`.
 What this module does not do: overwrite anything but marks (`replace`), or follow any other scheme.
 """
 
@@ -12,11 +11,10 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
 from glob import glob
@@ -24,56 +22,13 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from llmops_tasks.errors import ConflictError, InputError, IntegrityError, StorageError
-from llmops_tasks.store import digests, s3
-
-
-def home() -> Path:
-    """The folder for everything local (`LLMOPS_HOME`, default `var/`), readable by the owner only.
-
-    Whatever this process writes from now on, databases and logs of libraries included, is for its owner only, too.
-
-    Raises:
-        StorageError: if it cannot be made, or others may read it and it is not ours to close.
-    """
-    path = Path(os.environ.get("LLMOPS_HOME", "var")).absolute()
-    os.umask(os.umask(0o077) | 0o077)
-    try:
-        private_folder(path)
-        _close(path)
-    except PermissionError as exc:
-        raise StorageError(
-            f"'{path}' cannot be made, or is open to others and not ours to close ({exc.strerror}). Run "
-            f"'chmod 700' on it as its owner, or set LLMOPS_HOME to a folder of this user."
-        ) from exc
-    except OSError as exc:
-        raise _full(path, exc) from exc
-    return path
-
-
-def _close(path: Path) -> None:
-    """Take a folder's rights from others; root's group may keep its own, by which containers run as any user."""
-    found = path.stat()
-    if found.st_mode & 0o077:
-        try:
-            path.chmod(0o700)
-        except PermissionError:
-            if found.st_mode & 0o007 or found.st_gid != 0:
-                raise
-
-
-def private_folder(path: Path) -> None:
-    """Make a folder and those above it that are missing, each for its owner only whatever the umask."""
-    try:
-        path.mkdir(mode=0o700, exist_ok=True)
-    except FileNotFoundError:
-        private_folder(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
+from llmops_tasks.errors import InputError, IntegrityError, StorageError
+from llmops_tasks.store import digests, files, s3
 
 
 def store_uri() -> str:
     """Where artifacts and the ledger live (`LLMOPS_STORE`, default `file://<home>/store`)."""
-    return os.environ.get("LLMOPS_STORE", f"file://{home() / 'store'}").rstrip("/")
+    return os.environ.get("LLMOPS_STORE", f"file://{files.home() / 'store'}").rstrip("/")
 
 
 # ---------------------------------------------------------------- addresses
@@ -109,19 +64,19 @@ def exists(uri: str) -> bool:
     return key in s3.listed(bucket, key, limit=1)
 
 
-def stamps(pattern: str) -> dict[str, str]:
-    """All objects that match a pattern with `*` and `?`, sorted by name, each with a mark of its content.
+def fingerprints(pattern: str) -> dict[str, str]:
+    """All objects that match a pattern with `*` and `?`, sorted by name, each with a fingerprint of its content.
 
-    The mark is cheap: size and time of the last change, on S3 the ETag. Nothing is read.
+    It is cheap: size and time of the last change, on S3 the ETag. Nothing is read.
     """
     if not is_s3(pattern):
-        return dict(_stamped(sorted(glob(str(local_path(pattern))))))
+        return dict(_fingerprinted(sorted(glob(str(local_path(pattern))))))
     bucket, key = _bucket_key(pattern)
     found = s3.listed(bucket, key.split("*")[0].split("?")[0])
     return {f"s3://{bucket}/{name}": found[name] for name in sorted(found) if fnmatch(name, key)}
 
 
-def _stamped(paths: list[str]) -> Iterator[tuple[str, str]]:
+def _fingerprinted(paths: list[str]) -> Iterator[tuple[str, str]]:
     for path in paths:  # from glob, not Path.glob: the pattern is absolute and may have wildcards in any part
         with suppress(FileNotFoundError):
             found = Path(path).stat()
@@ -131,7 +86,7 @@ def _stamped(paths: list[str]) -> Iterator[tuple[str, str]]:
 
 def find(pattern: str) -> list[str]:
     """All objects that match a pattern with `*` and `?`, sorted by name."""
-    return list(stamps(pattern))
+    return list(fingerprints(pattern))
 
 
 def first(folder: str, count: int) -> list[str]:
@@ -190,17 +145,13 @@ def open_stream(uri: str) -> Iterator[io.BufferedIOBase]:
 def _temporary(uri: str) -> Iterator[Any]:
     with ExitStack() as stack:
         try:
-            copy = stack.enter_context(tempfile.TemporaryFile(dir=home()))
+            copy = stack.enter_context(tempfile.TemporaryFile(dir=files.home()))
             for data in s3.ranges(*_bucket_key(uri)):
                 copy.write(data)
             copy.seek(0)
         except OSError as exc:
-            raise _full(home(), exc) from exc
+            raise files.full(files.home(), exc) from exc
         yield copy
-
-
-def _full(path: Path, exc: OSError) -> StorageError:
-    return StorageError(f"Cannot write 'file://{path}': {exc.strerror}. Free space or mend permissions.")
 
 
 def stream_digest(uri: str) -> str:
@@ -238,7 +189,7 @@ def create(uri: str, data: bytes) -> None:
     if is_s3(uri):
         s3.create(*_bucket_key(uri), data)
     else:
-        _write_file(local_path(uri), data, _link)
+        files.write(local_path(uri), data, files.link)
 
 
 def replace(uri: str, data: bytes) -> None:
@@ -246,47 +197,7 @@ def replace(uri: str, data: bytes) -> None:
     if is_s3(uri):
         s3.put(*_bucket_key(uri), data)
     else:
-        _write_file(local_path(uri), data, os.replace)
-
-
-def _link(temporary: Path, path: Path) -> None:
-    try:
-        os.link(temporary, path)  # unlike rename, fails if the name is taken
-    except FileExistsError as exc:
-        raise ConflictError(f"file://{path} is taken already; nothing was written.") from exc
-
-
-def _write_file(path: Path, data: bytes, place: Callable[[Path, Path], None]) -> None:
-    with _aside(path) as temporary:
-        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        place(temporary, path)
-
-
-@contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """A name beside a file's to write under, and be renamed from; whatever fails, nothing half written has the file's."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        private_folder(path.parent)
-        yield temporary
-        fsync_path(path.parent)
-    except OSError as exc:
-        raise _full(path, exc) from exc
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def fsync_path(path: Path) -> None:
-    """Make a file's bytes, or a folder's entries, durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        files.write(local_path(uri), data, os.replace)
 
 
 def upload_file(path: Path, uri: str) -> None:
@@ -303,7 +214,7 @@ def download_file(uri: str, path: Path, sha256: str | None = None) -> None:
     Raises:
         IntegrityError: if they are others. There is no file then.
     """
-    with _aside(path) as temporary:
+    with files.aside(path) as temporary:
         found = _save(uri, temporary, IntegrityError if sha256 else StorageError)
         if sha256 not in (None, found):
             raise IntegrityError(f"'{uri}' is damaged or absent. Restore it, or make the artifact again.")

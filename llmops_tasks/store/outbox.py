@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llmops_tasks.errors import StorageError
-from llmops_tasks.store import journal, objects
+from llmops_tasks.store import files, journal, objects
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ def is_empty(name: str) -> bool:
 
 def tell(name: str, do: Callable[[dict[str, Any]], bool]) -> bool:
     """Tell what waits, the oldest first, until `do` says False; returns whether nothing waits any more."""
-    objects.private_folder(objects.home() / "locks")
-    with (objects.home() / "locks" / name).open("a") as lock:
+    files.private_folder(files.home() / "locks")
+    with (files.home() / "locks" / name).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,4 +48,4 @@ def tell(name: str, do: Callable[[dict[str, Any]], bool]) -> bool:
 
 
 def _folder(name: str) -> str:
-    return (objects.home() / name).as_uri()
+    return (files.home() / name).as_uri()

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from llmops_tasks.errors import StorageError
-from llmops_tasks.store.objects import home, private_folder
+from llmops_tasks.store.files import home, private_folder
 
 STALE = 24 * 3600  # seconds after which what a killed process left is removed
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk says that is full, for this user or this file

@@ -62,6 +62,9 @@ def fetch_base_model(*, usecase: str, candidate: str = CURRENT) -> ArtifactRef:
     Raises:
         ModelError: if there is no model at the address, or it is of a kind that is not allowed.
         IntegrityError: if the file's SHA-256 is not the one in the use case.
+
+    Example:
+        >>> base = fetch_base_model(usecase="triage")
     """
     choice = config.load(usecase).candidate(candidate)
     uri = config.expand(choice.uri)
@@ -220,7 +223,7 @@ def _from_s3(uri: str) -> ArtifactRef:
 
 def _listed(uri: str) -> dict[str, str]:
     """The files of a model in S3 that may be wanted, each with a mark of its content."""
-    found = {name.removeprefix(f"{uri}/"): mark for name, mark in objects.stamps(f"{uri}/*").items()}
+    found = {name.removeprefix(f"{uri}/"): mark for name, mark in objects.fingerprints(f"{uri}/*").items()}
     files = {name: mark for name, mark in found.items() if name in _KEEP or _is_weights(name)}
     if not files:
         raise ModelError(f"No model at '{uri}'. Allowed: a folder with config.json and *.safetensors.")

@@ -7,17 +7,19 @@ so no generator's state needs to be kept.
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.errors import IntegrityError, StorageError
-from llmops_tasks.store import artifacts, objects
+from llmops_tasks.store import artifacts, files, objects, retention
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
 KEEP = 2
+ABANDONED_DAYS = 30  # after so long without a new checkpoint nobody goes on with a run
 
 
 def folder_of(usecase: str, run: str) -> str:
@@ -41,7 +43,7 @@ def save(
             save_file(state, out / "state.safetensors")
         except SafetensorError as exc:  # its own kind of error, also for a full disk
             raise StorageError(
-                f"Cannot write a checkpoint below '{objects.home()}': {exc}. Free space, or set LLMOPS_HOME."
+                f"Cannot write a checkpoint below '{files.home()}': {exc}. Free space, or set LLMOPS_HOME."
             ) from exc
         return meta
 
@@ -53,13 +55,23 @@ def save(
         objects.remove_folder(old)
 
 
-def resume(*, usecase: str, run: str, trained: dict[str, torch.Tensor], optimizer: Any) -> tuple[int, dict[str, Any]]:
+def resume(
+    *, usecase: str, run: str, fits: str, trained: dict[str, torch.Tensor], optimizer: Any
+) -> tuple[int, dict[str, Any]]:
     """Load the newest checkpoint whose bytes are those of its manifest.
+
+    Args:
+        usecase: name.
+        run: that is gone on with.
+        fits: what a checkpoint's meta must have under this name: it is of the same steps over the same parameters.
+        trained: parameters to fill.
+        optimizer: of these.
 
     Returns:
         (step, meta as saved); (0, {}) if there is none. Torn ones are named in the log and passed over; those that are
-        torn in the store itself are dropped.
+        torn in the store itself, and those of other steps, are dropped.
     """
+    _drop_others(usecase, run, fits)
     for uri in reversed(_found(folder_of(usecase, run))):
         try:
             folder, manifest = artifacts.fetch_at(uri)
@@ -75,9 +87,28 @@ def resume(*, usecase: str, run: str, trained: dict[str, torch.Tensor], optimize
     return 0, {}
 
 
-def exist(*, usecase: str, run: str) -> bool:
-    """Whether the run was begun."""
-    return bool(_found(folder_of(usecase, run)))
+def newest(*, usecase: str, run: str, fits: str | None = None) -> dict[str, Any]:
+    """Meta of the newest checkpoint, of those that fit if that matters; {} if the run was not begun."""
+    metas = (_meta(uri) for uri in reversed(_found(folder_of(usecase, run))))
+    return next((meta for meta in metas if meta and fits in (None, meta.get("fits"))), {})
+
+
+def _meta(uri: str) -> dict[str, Any]:
+    """As its manifest has it; {} where there is none to be read."""
+    try:
+        found = artifacts.at(uri)
+    except IntegrityError:
+        return {}
+    return dict(found["meta"]) if found else {}
+
+
+def _drop_others(usecase: str, run: str, fits: str) -> None:
+    """They would be gone on from, or stand where those to come belong."""
+    for uri in _found(folder_of(usecase, run)):
+        meta = _meta(uri)
+        if meta and meta.get("fits") != fits:
+            log.warning("dropped a checkpoint that was made of other steps: %s", uri.rsplit("/", 1)[1])
+            objects.remove_folder(uri)
 
 
 def _restore(path: Path, trained: dict[str, torch.Tensor], optimizer: Any) -> None:
@@ -93,9 +124,18 @@ def _restore(path: Path, trained: dict[str, torch.Tensor], optimizer: Any) -> No
 
 
 def clear(*, usecase: str, run: str) -> None:
-    """Drop the checkpoints of a finished run."""
+    """Drop the checkpoints of a finished run, and those of runs that nobody goes on with."""
     for uri in _found(folder_of(usecase, run)):
         objects.remove_folder(uri)
+    written: dict[str, float] = {}
+    for manifest, when in objects.written(
+        f"{objects.store_uri()}/{usecase}/checkpoints/*/step-*/{artifacts.MANIFEST}"
+    ).items():
+        folder = manifest.rsplit("/", 2)[0]
+        written[folder] = max(when, written.get(folder, 0.0))
+    for folder, when in written.items():
+        if time.time() - when > ABANDONED_DAYS * retention.DAY:
+            objects.remove_folder(folder)
 
 
 def _found(uri: str) -> list[str]:

@@ -35,6 +35,9 @@ def collect_corrections(*, usecase: str, dataset: ArtifactRef, start: ArtifactRe
 
     Raises:
         DataError: if the dataset's text is not what the champion reads, or there are fewer corrections than `finetune.preferences.min_pairs`.
+
+    Example:
+        >>> pairs = collect_corrections(usecase="triage", dataset=dataset, start=champion["release"])
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     asked = interface.of_start(case, start)

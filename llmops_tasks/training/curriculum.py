@@ -6,8 +6,10 @@ own, each with its own prompt. Continual: what the champion has not seen, and a 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
+from array import array
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +19,8 @@ from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import DataError, InputError, TrainingError
 from llmops_tasks.prompts.interface import of_usecase
-from llmops_tasks.store import artifacts
+from llmops_tasks.store import artifacts, digests
+from llmops_tasks.training import seen
 from llmops_tasks.training.examples import Example, batch_plan, blocks, encode
 
 log = logging.getLogger(__name__)
@@ -29,7 +32,7 @@ class Sources:
     """The datasets that a run learns from."""
 
     own: ArtifactRef
-    seen: ArtifactRef | None  # the champion's, where training goes on from it
+    seen: ArtifactRef | None  # the release whose learning is gone on with; None: all records are new
     others: dict[str, ArtifactRef]  # by use case
     asked: dict[str, str]  # by use case of the mix: digest of how its records are put to the model
 
@@ -40,8 +43,7 @@ class Sources:
     def digests(self) -> dict[str, Any]:
         """What identifies them."""
         others = {name: ref["sha256"] for name, ref in self.others.items()}
-        seen = self.seen and self.seen["sha256"]
-        return {"dataset": self.own["sha256"], "seen": seen, "others": others, "asked": self.asked}
+        return {"dataset": self.own["sha256"], "others": others, "asked": self.asked}
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,13 @@ class Curriculum:
     examples: list[Example]
     plan: list[list[int]]
     counts: dict[str, int]  # records by origin
+
+    def digest(self) -> str:
+        """SHA-256 of all steps: the tokens that are shown, what is to be predicted, and in which order."""
+        whole = hashlib.sha256(digests.canonical(self.plan))
+        for example in self.examples:
+            whole.update(array("q", [len(example.tokens), *example.tokens, *example.labels]).tobytes())
+        return whole.hexdigest()
 
 
 def find_mixed_datasets(*, usecase: str) -> dict[str, ArtifactRef]:
@@ -62,6 +71,9 @@ def find_mixed_datasets(*, usecase: str) -> dict[str, ArtifactRef]:
     Raises:
         InputError: if a use case is mixed with itself.
         DataError: if one of them has no dataset yet.
+
+    Example:
+        >>> find_mixed_datasets(usecase="triage")
     """
     return _others(config.load(usecase).finetune, config.usecase_name(usecase))
 
@@ -84,11 +96,12 @@ def sources(
     """All datasets that a use case's strategies name; the other use cases' as `others` found them, or finds them now.
 
     Raises:
-        DataError: if one is missing, or what the champion has seen cannot be told.
+        DataError: if one is missing.
     """
     found = _others(case.finetune, usecase) if found is None else found
     asked = {name: _asked(config.load(name)) for name in case.finetune.mix}
-    return Sources(dataset, _seen(start) if case.finetune.continual else None, found, asked)
+    goes_on = case.finetune.continual and start["kind"] == "release"
+    return Sources(dataset, start if goes_on else None, found, asked)
 
 
 def check_rendered(case: UseCase, dataset: ArtifactRef) -> None:
@@ -107,19 +120,6 @@ def check_rendered(case: UseCase, dataset: ArtifactRef) -> None:
 def _asked(other: UseCase) -> str:
     """What a mixed record's tokens follow from, beside the record."""
     return of_usecase(other).digest()
-
-
-def _seen(start: ArtifactRef) -> ArtifactRef | None:
-    """The dataset of the release that training goes on from; None where it begins at a base model."""
-    if start["kind"] != "release":
-        return None
-    above = next((above for above in start["meta"].get("parents", []) if above["kind"] == "dataset"), None)
-    if above is None or (found := artifacts.at(above["uri"])) is None:
-        raise DataError(
-            "The champion's dataset is not known or gone, so nobody can tell what it has seen. Set finetune.start to "
-            "'base' and remove continual, or restore the dataset."
-        )
-    return found
 
 
 def rows(dataset: ArtifactRef, split: str) -> Rows:
@@ -144,6 +144,7 @@ def curriculum(case: UseCase, tokenizer: Any, found: Sources, control: str) -> C
 
     Raises:
         TrainingError: if there is nothing new to learn.
+        DataError: if what the champion has learnt from cannot be told.
     """
     settings = case.finetune
     own = rows(found.own, "train")
@@ -151,7 +152,7 @@ def curriculum(case: UseCase, tokenizer: Any, found: Sources, control: str) -> C
         own = shuffled(own, settings.seed)
     counts = {"own": len(own)}
     if found.seen is not None and settings.continual:
-        own, counts = _with_replay(own, found.seen, settings.continual.replay, settings.seed)
+        own, counts = _with_replay(own, seen.of_release(found.seen), settings.continual.replay, settings.seed)
     task = encode(of_usecase(case), tokenizer, own)
     for name, weight in settings.mix.items():
         other = config.load(name)
@@ -165,10 +166,12 @@ def curriculum(case: UseCase, tokenizer: Any, found: Sources, control: str) -> C
     return Curriculum(texts + task, plan, counts)
 
 
-def _with_replay(own: Rows, seen: ArtifactRef, share: float, seed: int) -> tuple[Rows, dict[str, int]]:
-    known = {record["record_id"] for record in rows(seen, "train")}
-    new = [record for record in own if record["record_id"] not in known]
-    old = [record for record in own if record["record_id"] in known]
+def _with_replay(own: Rows, known: set[str], share: float, seed: int) -> tuple[Rows, dict[str, int]]:
+    """What is new, and of the rest so many that they make up a share."""
+    parts: tuple[Rows, Rows] = ([], [])
+    for record in own:
+        parts[seen.digest_of(record["text"], record["completion"]) in known].append(record)
+    new, old = parts
     if not new:
         raise TrainingError(
             "The champion has seen all records: nothing is new. Wait for new ones, or set start to 'base'."

@@ -1,7 +1,7 @@
 """Fine-tuning: every method and strategy of a use case, from a dataset to an adapter or weights.
 
-Interrupted at any step, a rerun continues from the newest verified checkpoint to the same bytes. What this does
-not do: push to a hub, read pickles, or register anything.
+Interrupted at any step, a rerun continues from the newest verified checkpoint to the same bytes. Newer code goes on
+with the same checkpoints, where it would make the same steps, and the result says from where on. What this does not do: push to a hub, read pickles, or register anything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
-from llmops_tasks.training import checkpoints, curriculum, groups, loop, preflight, prepared, processes, trainable
+from llmops_tasks.training import (
+    checkpoints,
+    curriculum,
+    groups,
+    loop,
+    preflight,
+    prepared,
+    processes,
+    seen,
+    trainable,
+)
 from llmops_tasks.training.curriculum import Sources
 from llmops_tasks.training.prepared import Prepared, check_options, prepare_run, with_settings
 from llmops_tasks.training.progress import Progress
@@ -57,6 +67,9 @@ def finetune(
         DataError: if the dataset's text is not what the use case's template makes today.
         TrainingError: if loss or gradient are out of bounds, or nothing can be learnt from the data.
         BudgetError: if it would cost more than `finetune.budget` allows.
+
+    Example:
+        >>> adapter = finetune(usecase="triage", dataset=dataset, start=base)
     """
     check_options(control, max_steps)
     case, name = with_settings(config.load(usecase), settings), config.usecase_name(usecase)
@@ -69,10 +82,10 @@ def finetune(
         "settings": prepared.digested(case.finetune),
         "control": control,
         "max_steps": max_steps,
-        "code": code_digest(__name__),
     }
-    job = Job(case, name, digests.digest(inputs), found, start, control, max_steps)
-    kind = "weights" if case.finetune.method == "full" else "adapter"
+    code = code_digest(__name__)
+    job = Job(case, name, digests.digest(inputs), code, found, start, control, max_steps)
+    kind, inputs = "weights" if case.finetune.method == "full" else "adapter", {**inputs, "code": code}
     ref = artifacts.publish(usecase=name, kind=kind, inputs=inputs, build=partial(_train, job))
     for member in range(case.finetune.members):
         checkpoints.clear(usecase=name, run=job.run(member))
@@ -85,7 +98,8 @@ class Job:
 
     case: UseCase
     name: str
-    key: str
+    key: str  # of all that is asked for; a run that is gone on with by newer code has the same
+    code: str
     sources: Sources
     start: ArtifactRef
     control: str
@@ -95,21 +109,36 @@ class Job:
         """What identifies a member's checkpoints."""
         return digests.digest({"job": self.key, "member": member})
 
-    def progress(self, member: int, mlflow_run: str, steps: int) -> Progress:
+    def began(self) -> str:
+        """Key of the MLflow run: of the attempt that was begun first, whatever code goes on with it."""
+        begun = checkpoints.newest(usecase=self.name, run=self.run(0))
+        return str(begun.get("began") or digests.digest({"job": self.key, "code": self.code}))
+
+    def progress(self, member: int, mlflow_run: str, ready: Prepared) -> Progress:
         """Where a member tells how far it is."""
-        prefix = "" if self.case.finetune.members == 1 else f"member_{member}."
-        return Progress(self.name, self.run(member), mlflow_run, steps, self.case.finetune.checkpoint_every, prefix)
+        return Progress(
+            usecase=self.name,
+            run=self.run(member),
+            mlflow_run=mlflow_run,
+            total=len(ready.taught.plan),
+            checkpoint_every=self.case.finetune.checkpoint_every,
+            fits=ready.fits(),
+            code=self.code,
+            began=self.began(),
+            prefix="" if self.case.finetune.members == 1 else f"member_{member}.",
+        )
 
 
 def _train(job: Job, out: Path) -> dict[str, Any]:
     settings = job.case.finetune
-    with tracking.run(usecase=job.name, name=f"finetune {job.key[:8]}", key=job.key) as run:
+    with tracking.run(usecase=job.name, name=f"finetune {job.key[:8]}", key=job.began()) as run:
         run.params(_params(job))
         run.dataset(name=job.name, sha256=job.sources.own["sha256"], uri=job.sources.own["uri"], context="training")
         run.tags({"llmops.data_docs": str(job.sources.own["meta"].get("data_docs", ""))})
         found = [_run_member(job, member, out, run.id) for member in range(settings.members)]
         figures = _together(found)
         learnt_from = groups.write(out, job.start, job.sources.datasets())
+        seen.write(out, job.start, [job.sources.own])
         of_usecase(job.case).write(out)
         run.metrics({name: value for name, value in figures.items() if isinstance(value, int | float)})
     stamp = {"control": job.control, "smoke": job.max_steps is not None, "mlflow_run": run.id}
@@ -147,25 +176,25 @@ def _run_member(job: Job, member: int, out: Path, run_id: str) -> dict[str, Any]
     folder = out if settings.members == 1 else out / "members" / str(member)
     folder.mkdir(parents=True, exist_ok=True)
     work = partial(_train_member, job, member, folder, run_id)
-    found: dict[str, Any] = work() if settings.processes == 1 else processes.together(settings.processes, work)
+    found: dict[str, Any] = processes.together(settings.processes, work)
     return found
 
 
 def _train_member(job: Job, member: int, out: Path, run_id: str) -> dict[str, Any]:
     case = with_settings(job.case, {"seed": job.case.finetune.seed + member})
     ready = prepare_run(case, job.name, job.sources, job.start, job.control, job.max_steps)
-    expected = _preflight(job, member, ready)
-    figures = _teach(job.progress(member, run_id, len(ready.taught.plan)), ready)
+    progress = job.progress(member, run_id, ready)
+    expected = _preflight(job, member, progress, ready)
+    figures = _teach(progress, ready)
     _save(job, ready.state, out)
     return {**figures, **expected}
 
 
-def _preflight(job: Job, member: int, ready: Prepared) -> dict[str, float]:
+def _preflight(job: Job, member: int, progress: Progress, ready: Prepared) -> dict[str, float]:
     """Estimate before the first step; what was begun goes on, whatever it costs."""
-    found = preflight.estimate(ready.state, ready.settings, ready.taught, job.name)
-    if member == 0 and not checkpoints.exist(usecase=job.name, run=job.run(member)):
-        preflight.check(found, ready.settings.budget, ready.settings.members)
-    return found.figures("estimated")
+    if member or checkpoints.newest(usecase=job.name, run=progress.run, fits=progress.fits):
+        return preflight.estimate(ready.state, ready.settings, ready.taught, job.name).figures("estimated")
+    return preflight.admit(ready.state, ready.settings, ready.taught, job.name).figures("estimated")
 
 
 def _teach(progress: Progress, ready: Prepared) -> dict[str, Any]:
@@ -186,6 +215,8 @@ def _teach(progress: Progress, ready: Prepared) -> dict[str, Any]:
         "train_loss": sum(recent) / len(recent),
         "held_out_loss": loss,
         "resumed_after": done,
+        "code_changed_after": trainable.code_changes(state),
+        "lora": state.lora,
         **preflight.cost(sum(map(len, ready.taught.plan)), spent),
     }
 

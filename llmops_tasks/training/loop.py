@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.config import Finetune
 from llmops_tasks.errors import TrainingError
-from llmops_tasks.models import trunk
+from llmops_tasks.models import layers
 from llmops_tasks.models.loading import device
 from llmops_tasks.training import processes
 from llmops_tasks.training.batches import assemble
@@ -159,20 +159,21 @@ def answer_logits(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (answers, vocabulary) and targets (answers,) at the positions that carry loss.
 
-    Without the trunk's output in `hidden` the records go through all layers.
+    Without the trunk's output in `hidden` the records go through all layers. A model that is run whole is given one
+    record a row: what packs records together is a mask that only single layers are known to heed.
     """
     import torch
 
     place, model = device(), state.base
-    batch = assemble(examples, hidden, settings.max_length if settings.packing else None, place)
-    layout = trunk.Layout(batch.positions, batch.mask, settings.recompute)
+    batch = assemble(examples, hidden, settings.max_length if settings.packing and state.layerwise else None, place)
     counted = batch.labels != IGNORED
     with torch.autocast(place, torch.bfloat16, enabled=state.bf16):
-        if batch.states is None:
-            states, layers = model.model.embed_tokens(batch.tokens), model.model.layers
-        else:
-            states, layers = batch.states, model.model.layers[state.cut :]
-        states = trunk.run_layers_at(model.model, states, layers, counted, layout)
+        if not state.layerwise:
+            return layers.logits_at(model, batch.tokens, counted), batch.labels[counted]
+        states = model.model.embed_tokens(batch.tokens) if batch.states is None else batch.states
+        above = model.model.layers[0 if batch.states is None else state.cut :]
+        layout = layers.Layout(batch.positions, batch.mask, settings.recompute)
+        states = layers.run_layers_at(model.model, states, above, counted, layout)
         return model.lm_head(model.model.norm(states)), batch.labels[counted]
 
 

@@ -24,7 +24,17 @@ from llmops_tasks.models import loading
 from llmops_tasks.prompts.interface import of_start
 from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
-from llmops_tasks.training import checkpoints, examples, groups, loop, preferences_trl, preflight, prepared, trainable
+from llmops_tasks.training import (
+    checkpoints,
+    examples,
+    groups,
+    loop,
+    preferences_trl,
+    preflight,
+    prepared,
+    seen,
+    trainable,
+)
 from llmops_tasks.training.corrections import preferences_of
 from llmops_tasks.training.curriculum import Curriculum
 from llmops_tasks.training.examples import Example, Pair, pair
@@ -53,6 +63,9 @@ def tune_preferences(
     Raises:
         TrainingError: if loss or gradient are out of bounds.
         BudgetError: if it would cost more than `finetune.budget` allows.
+
+    Example:
+        >>> adapter = tune_preferences(usecase="triage", pairs=pairs, start=champion["release"])
     """
     prepared.check_options(control, max_steps)
     case, name = config.load(usecase), config.usecase_name(usecase)
@@ -63,11 +76,12 @@ def tune_preferences(
         "settings": prepared.digested(_settings(case)),
         "control": control,
         "max_steps": max_steps,
-        "code": code_digest(__name__),
     }
-    job = Job(case, name, digests.digest(inputs), pairs, start, control, max_steps)
-    ref = artifacts.publish(usecase=name, kind="adapter", inputs=inputs, build=partial(_tune, job))
-    job.progress("", 0).clear()
+    code = code_digest(__name__)
+    job = Job(case, name, digests.digest(inputs), code, pairs, start, control, max_steps)
+    build = partial(_tune, job)
+    ref = artifacts.publish(usecase=name, kind="adapter", inputs={**inputs, "code": code}, build=build)
+    checkpoints.clear(usecase=name, run=job.key)
     return ref
 
 
@@ -83,15 +97,22 @@ class Job:
 
     case: UseCase
     name: str
-    key: str
+    key: str  # of all that is asked for; a run that is gone on with by newer code has the same
+    code: str
     pairs: ArtifactRef
     start: ArtifactRef
     control: str
     max_steps: int | None
 
-    def progress(self, mlflow_run: str, steps: int) -> Progress:
+    def began(self) -> str:
+        """Key of the MLflow run: of the attempt that was begun first, whatever code goes on with it."""
+        begun = checkpoints.newest(usecase=self.name, run=self.key)
+        return str(begun.get("began") or digests.digest({"job": self.key, "code": self.code}))
+
+    def progress(self, mlflow_run: str, steps: int, fits: str) -> Progress:
         """Where it tells how far it is."""
-        return Progress(self.name, self.key, mlflow_run, steps, self.case.finetune.checkpoint_every)
+        every = self.case.finetune.checkpoint_every
+        return Progress(self.name, self.key, mlflow_run, steps, every, fits, self.code, self.began())
 
 
 def _tune(job: Job, out: Path) -> dict[str, Any]:
@@ -102,9 +123,10 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
     torch.manual_seed(settings.seed)
     model, tokenizer = loading.load_model(artifacts.fetch(job.start), settings.method)
     train, held_out = _read(job, tokenizer)
-    state = replace(trainable.prepare(model, settings), cut=0)  # trl runs all layers
+    longest = max(len(record.tokens) for one in [*train, *held_out] for record in one.examples())
+    state = replace(trainable.prepare(model, settings, longest), cut=0)  # trl runs all layers
     plan = _plan(train, settings)[: job.max_steps]
-    with tracking.run(usecase=job.name, name=f"prefer {job.key[:8]}", key=job.key) as run:
+    with tracking.run(usecase=job.name, name=f"prefer {job.key[:8]}", key=job.began()) as run:
         sources = {"pairs": job.pairs["sha256"], "start": job.start["sha256"], "control": job.control}
         run.params(prepared.params(settings) | sources)
         before = preferred(state, settings, held_out)
@@ -116,7 +138,14 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
     trainable.save(state, out, job.start, stamp)
     of_start(job.case, job.start).write(out)
     stamp["learnt_from"] = groups.write(out, job.start, [], job.pairs)
-    made = {"rows": len(train), "held_out": len(held_out), "steps": len(plan), "train_loss": state.losses[-1]}
+    seen.write(out, job.start, [])
+    made: dict[str, Any] = {
+        "rows": len(train),
+        "held_out": len(held_out),
+        "steps": len(plan),
+        "train_loss": state.losses[-1],
+    }
+    made |= {"lora": state.lora, "code_changed_after": trainable.code_changes(state)}
     lineage = {"mlflow_run": run.id, "parents": [artifacts.parent(job.pairs)]}
     return {**made, **figures, **cost, **stamp, **lineage, "members": 1}
 
@@ -153,10 +182,12 @@ def _learn(
 ) -> dict[str, float]:
     settings, expected = _settings(job.case), {}
     state.meter = Stopwatch()
-    progress, begun = job.progress(run_id, len(batches)), checkpoints.exist(usecase=job.name, run=job.key)
+    told, taught = _records(settings, batches)
+    progress = job.progress(run_id, len(batches), trainable.fits(state, taught.digest()))
+    begun = checkpoints.newest(usecase=job.name, run=job.key, fits=progress.fits)
 
     def probed(seconds: float) -> None:
-        found = preflight.needs(state, *_records(settings, batches), seconds)
+        found = preflight.needs(state, told, taught, seconds)
         expected.update(found.figures("estimated"))
         if not begun:  # else it goes on, whatever it costs
             _check(found, settings, progress)

@@ -14,9 +14,9 @@ from typing import Any
 from llmops_tasks.config import Finetune
 from llmops_tasks.config.training import Budget
 from llmops_tasks.errors import BudgetError
-from llmops_tasks.models import trunk
+from llmops_tasks.models import layers, trunk
 from llmops_tasks.models.loading import device
-from llmops_tasks.training import loop, processes
+from llmops_tasks.training import checkpoints, loop, processes
 from llmops_tasks.training.batches import assemble
 from llmops_tasks.training.curriculum import Curriculum
 from llmops_tasks.training.trainable import State
@@ -48,6 +48,18 @@ class Estimate:
     def figures(self, prefix: str) -> dict[str, float]:
         """As metrics."""
         return {f"{prefix}.{name}": float(value) for name, value in asdict(self).items()}
+
+
+def admit(state: State, settings: Finetune, taught: Curriculum, usecase: str) -> Estimate:
+    """`estimate` for a run that may be begun: memory and disk are looked at before the first step of the probe.
+
+    Raises:
+        BudgetError: if it would cost more than `finetune.budget` allows.
+    """
+    check(needs(state, settings, taught, 0.0, _once(state, taught, usecase)), settings.budget, settings.members)
+    found = estimate(state, settings, taught, usecase)
+    check(found, settings.budget, settings.members)
+    return found
 
 
 def estimate(state: State, settings: Finetune, taught: Curriculum, usecase: str) -> Estimate:
@@ -163,7 +175,7 @@ def _hidden(state: State, examples: list[Any]) -> list[Any] | None:
     tokens = assemble(examples, None, device=device()).tokens
     with torch.inference_mode():
         decoder = state.base.model
-        states = trunk.run_layers(decoder, decoder.embed_tokens(tokens), decoder.layers[: state.cut]).cpu()
+        states = layers.run_layers(decoder, decoder.embed_tokens(tokens), decoder.layers[: state.cut]).cpu()
     return [row[: len(example.tokens)].clone() for row, example in zip(states, examples, strict=True)]
 
 
@@ -182,24 +194,33 @@ def _put_back(state: State, before: dict[str, Any]) -> None:
 
 def _memory(state: State, settings: Finetune, taught: Curriculum) -> Any:
     """MiB at the peak: weights, what AdamW keeps, and what the largest part of a batch keeps for its backward pass."""
-    model = state.base.config
+    model = state.base.config.get_text_config()
     weights = sum(value.numel() * value.element_size() for value in state.model.parameters())
     weights *= 1.5 if state.bf16 else 1  # their copies in bf16
     trained = sum(value.numel() for value in state.trained.values()) * 4 * 4  # gradient, two moments, the probe's copy
     rows = max(1, settings.batch_size // settings.accumulate // settings.processes)
     longest = max(len(example.tokens) for example in taught.examples)
-    layers = 1 if settings.recompute else model.num_hidden_layers - state.cut
-    inside = KEPT_PER_LAYER * model.hidden_size + 5 * model.intermediate_size
-    kept = rows * longest * layers * inside * 4
+    kept_layers = 1 if settings.recompute else model.num_hidden_layers - state.cut
+    kept = rows * longest * kept_layers * (KEPT_PER_LAYER * model.hidden_size + 5 * _inner_width(model)) * 4
     answers = max(sum(label >= 0 for label in example.labels) for example in taught.examples)
     logits = 4 * rows * answers * model.vocab_size * 4
     return PROCESS_MIB + (weights + trained + kept + logits) / MIB
 
 
+def _inner_width(model: Any) -> int:
+    """Of a layer's feed-forward part, all experts that a token meets together; four times the outer where none is named."""
+    named = (getattr(model, name, None) for name in ("moe_intermediate_size", "intermediate_size", "ffn_dim"))
+    width = next((size for size in named if size), 4 * model.hidden_size)
+    return int(width) * (getattr(model, "num_experts_per_tok", None) or 1)
+
+
 def _disk(state: State, once: int) -> Any:
-    """MiB that are written: the trunk's output, two checkpoints and one being written, the result."""
+    """MiB that are written: the trunk's output, the checkpoints that are kept and one being written, the result."""
     trained = sum(value.numel() for value in state.trained.values()) * 4
-    return (once * state.base.config.hidden_size * 4 + 3 * 3 * trained + trained) / MIB
+    checkpoint = 3 * trained  # with AdamW's two moments
+    return (
+        once * state.base.config.get_text_config().hidden_size * 4 + checkpoint * (checkpoints.KEEP + 1) + trained
+    ) / MIB
 
 
 def _once(state: State, taught: Curriculum, usecase: str) -> int:

@@ -70,6 +70,10 @@ class Prepared:
     taught: Curriculum
     held_out: list[Example]
 
+    def fits(self) -> str:
+        """What a checkpoint must be of, to be gone on from."""
+        return trainable.fits(self.state, self.taught.digest())
+
     def lesson(self) -> Lesson:
         """What is taught, after the trunk has been run over what it was not run over yet."""
         return Lesson(self.taught.examples, self._hidden(self.taught.examples), self.taught.plan)
@@ -87,6 +91,7 @@ class Prepared:
             model=self.state.base,
             shared=trunk.Shared(self.usecase, self.state.cut),
             sequences=[example.tokens for example in records],
+            after_shard=processes.sign_of_life,
         )
         return processes.first_then_others(compute)
 
@@ -115,4 +120,5 @@ def prepare_run(
     taught = curriculum.curriculum(case, tokenizer, sources, control)
     taught = Curriculum(taught.examples, taught.plan[:max_steps], taught.counts)
     held_out = encode(of_usecase(case), tokenizer, curriculum.rows(sources.own, "validation"))
-    return Prepared(usecase, settings, trainable.prepare(model, settings), taught, held_out)
+    longest = max(len(example.tokens) for example in [*taught.examples, *held_out])
+    return Prepared(usecase, settings, trainable.prepare(model, settings, longest), taught, held_out)

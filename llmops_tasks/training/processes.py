@@ -15,7 +15,8 @@ from llmops_tasks import errors
 if TYPE_CHECKING:
     import torch
 
-PATIENCE = timedelta(days=30)  # the others wait while the first runs the trunk; a lost process is noticed otherwise
+PATIENCE = timedelta(hours=1)  # without a sign of life from a process, the others give the run up
+_ahead = False  # is this the first process, doing what the others wait for?
 
 
 def _group() -> Any:
@@ -37,14 +38,25 @@ def count() -> int:
 
 
 def first_then_others(work: Callable[[], Any]) -> Any:
-    """Let the first process do it and keep it, then the others find it done."""
-    group = _group()
-    if group and rank():
-        group.barrier()
-    result = work()
-    if group and not rank():
-        group.barrier()
+    """Let the first process do it and keep it, then the others find it done; `sign_of_life` keeps them waiting."""
+    global _ahead
+    if rank():
+        while not total(0.0):  # until the first one says that it is done
+            pass
+        return work()
+    _ahead = True
+    try:
+        result = work()
+    finally:
+        _ahead = False
+    total(1.0)
     return result
+
+
+def sign_of_life() -> None:
+    """To be called by work that takes long: the others wait for another while."""
+    if _ahead:
+        total(0.0)
 
 
 def summed(loss: float, parameters: Iterable[torch.Tensor]) -> float:
@@ -73,14 +85,15 @@ def total(value: float) -> float:
     return float(whole)
 
 
-def together(processes: int, work: Callable[[], Any]) -> Any:
-    """Run `work()` in so many fresh processes, by torch's elastic launcher (what `torchrun` runs).
+def together(processes: int, work: Callable[[], Any], patience: timedelta = PATIENCE) -> Any:
+    """Run `work()` in so many fresh processes, by torch's elastic launcher (what `torchrun` runs); one is this one.
 
     Returns:
         What the first one returned.
 
     Raises:
-        LLMOpsError: the same kind of error that one of them raised, or that one was lost; the others are ended.
+        LLMOpsError: the same kind of error that one of them raised, or that one was lost or gave no sign of life for
+            so long; the others are ended.
     """
     import os
     import secrets
@@ -88,6 +101,8 @@ def together(processes: int, work: Callable[[], Any]) -> Any:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    if processes == 1:
+        return work()
     os.environ["LLMOPS_PARENT"] = str(os.getpid())  # they die with this process
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     settings = LaunchConfig(
@@ -101,7 +116,7 @@ def together(processes: int, work: Callable[[], Any]) -> Any:
         start_method="spawn",
     )
     try:
-        return elastic_launch(settings, _member)(work)[0]
+        return elastic_launch(settings, _member)(work, patience)[0]
     except ChildFailedError as exc:
         raise _error_of([failure.message for failure in exc.failures.values()]) from exc
 
@@ -119,7 +134,7 @@ def _error_of(messages: list[Any]) -> errors.LLMOpsError:
     )
 
 
-def _member(work: Callable[[], Any]) -> Any:
+def _member(work: Callable[[], Any], patience: timedelta) -> Any:
     import logging
     import os
     import sys
@@ -134,7 +149,7 @@ def _member(work: Callable[[], Any]) -> Any:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     if device() == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # every process has a device of its own
-    group.init_process_group("nccl" if device() == "cuda" else "gloo", timeout=PATIENCE)
+    group.init_process_group("nccl" if device() == "cuda" else "gloo", timeout=patience)
     try:
         return work()
     finally:

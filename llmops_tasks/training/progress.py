@@ -23,16 +23,28 @@ class Progress:
     mlflow_run: str
     total: int  # steps
     checkpoint_every: int  # steps
+    fits: str  # digest of the steps and of what they change: checkpoints of others are not gone on from
+    code: str  # digest of the sources that make the steps
+    began: str  # key of the MLflow run
     prefix: str = ""  # of its metrics
 
     def resume(self, state: State) -> int:
         """Put the newest whole checkpoint into the state; returns the steps made until then."""
         newest = partial(checkpoints.resume, trained=state.trained, optimizer=state.optimizer)
-        done, kept = processes.first_then_others(partial(newest, usecase=self.usecase, run=self.run))
+        find = partial(newest, usecase=self.usecase, run=self.run, fits=self.fits)
+        done, kept = processes.first_then_others(find)
         if done:
-            state.losses, state.parts = kept["losses"], kept["parts"]
+            state.losses, state.parts, state.code = kept["losses"], kept["parts"], kept["code"]
             state.meter.go_on_from(kept["spent"])
+        self._note_code(state, int(done))
         return int(done)
+
+    def _note_code(self, state: State, done: int) -> None:
+        """Other code than made the steps before goes on with them: a deployment costs no step, and is told."""
+        if not state.code or state.code[-1][1] != self.code:
+            if state.code:
+                log.warning("the code has changed since step %d: going on, and the result says so", done)
+            state.code = [*state.code, (done, self.code)]
 
     def after_step(self, state: State, made: int, speed: float, left: float) -> None:
         """To be called after every step, with the number of steps made, tokens/s and seconds left."""
@@ -41,7 +53,8 @@ class Progress:
         if made % LOG_EVERY == 0 or made == self.total:
             self._tell(state, made, speed, left)
         if made % self.checkpoint_every == 0 and made < self.total:
-            meta = {"losses": state.losses, "parts": state.parts, "spent": state.meter.spent()}
+            meta = {"losses": state.losses, "parts": state.parts, "spent": state.meter.spent(), "code": state.code}
+            meta |= {"fits": self.fits, "began": self.began}
             save = partial(checkpoints.save, usecase=self.usecase, run=self.run)
             save(step=made, trained=state.trained, optimizer=state.optimizer, meta=meta)
 

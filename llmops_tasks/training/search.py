@@ -9,6 +9,7 @@ Source: Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimizatio
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,9 @@ from llmops_tasks.config import Search, UseCase
 from llmops_tasks.config.training import Range
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, TrainingError
-from llmops_tasks.store import artifacts, digests, objects
+from llmops_tasks.store import artifacts, digests, files
 from llmops_tasks.store.sources import code_digest
-from llmops_tasks.training import curriculum, loop, preflight, prepared
+from llmops_tasks.training import curriculum, loop, preflight, prepared, processes
 from llmops_tasks.training.curriculum import Sources
 from llmops_tasks.training.prepared import Prepared, prepare_run, with_settings
 
@@ -36,7 +37,11 @@ LOOKS = 4  # at the held-out loss of a trial
 
 
 def plan_trials(*, usecase: str, max_steps: int | None = None) -> list[int]:
-    """The numbers of the trials: one mapped task each; none without a `search`, two at most in a smoke run."""
+    """The numbers of the trials: one mapped task each; none without a `search`, two at most in a smoke run.
+
+    Example:
+        >>> plan_trials(usecase="triage")
+    """
     search = config.load(usecase).search
     return list(range(search.trials))[: SMOKE if max_steps else None] if search else []
 
@@ -62,6 +67,9 @@ def run_trial(
 
     Returns:
         {number, state, loss, settings}; state is "complete", "pruned" (worse than others), "failed" or "over budget".
+
+    Example:
+        >>> run_trial(usecase="triage", dataset=dataset, start=base, number=0)
     """
     import optuna
 
@@ -77,9 +85,13 @@ def run_trial(
     tried = _proposed(study, search, number)
     try:
         changed = with_settings(case, {**tried.params, "epochs": search.epochs})
-        ready = prepare_run(changed, name, sources, start, max_steps=max_steps)
-        preflight.check(preflight.estimate(ready.state, ready.settings, ready.taught, name), ready.settings.budget)
-        loss = _train(ready, tried, f"{study.study_name}/{number}")
+        prepare = partial(prepare_run, changed, name, sources, start, max_steps=max_steps)
+        with tracking.run(usecase=name, name=f"trial {number}", key=f"{study.study_name}/{number}") as run:
+            run.params(tried.params)
+            work = partial(_train, prepare, tried, run.id)
+            loss = processes.together(changed.finetune.processes, work)
+            if loss is None:  # cut short, which is no failure of the run
+                run.tags({"llmops.trial": "pruned"})
         study.tell(tried, loss, state=optuna.trial.TrialState.PRUNED if loss is None else None)
     except TrainingError as exc:  # settings that do not train, or not within the budget, are a result, too
         log.warning("trial %d failed: %s", number, exc)
@@ -111,6 +123,9 @@ def choose_trial(
 
     Raises:
         TrainingError: if no trial came to an end.
+
+    Example:
+        >>> choose_trial(usecase="triage", dataset=dataset, start=base, tried=[trial])
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     if case.search is None:
@@ -152,7 +167,7 @@ def _study(
         "max_steps": max_steps,
         "code": code_digest(__name__),
     }
-    folder = objects.home() / "search"
+    folder = files.home() / "search"
     folder.mkdir(mode=0o700, exist_ok=True)
     kept = optuna.storages.JournalStorage(JournalFileBackend(str(folder / f"{usecase}.journal")))
     return optuna.create_study(
@@ -189,40 +204,40 @@ def _suggest(tried: optuna.Trial, name: str, found: Range) -> None:
         tried.suggest_float(name, low, high, log=found.log)
 
 
-def _train(ready: Prepared, tried: optuna.Trial, key: str) -> float | None:
-    """Four times on the way, at the end too, the held-out loss is looked at, told and the pruner is asked.
-
-    Returns:
-        The last loss, or None for a trial that was cut short.
-    """
+def _train(prepare: Callable[[], Prepared], tried: optuna.Trial, run_id: str) -> float | None:
+    """Four times on the way, at the end too, the held-out loss is looked at, told and the pruner is asked."""
     import optuna
 
+    ready = prepare()
+    preflight.admit(ready.state, ready.settings, ready.taught, ready.usecase)
     total = len(ready.taught.plan)
     looks, losses = {-(-total * look // LOOKS): look for look in range(1, LOOKS + 1)}, [float("inf")]
-    with tracking.run(usecase=ready.usecase, name=f"trial {tried.number}", key=key) as run:
-        run.params(tried.params)
 
-        def after_step(made: int, speed: float, left: float) -> None:
-            if made in looks:
-                losses.append(loss := ready.held_out_loss())
+    def after_step(made: int, speed: float, left: float) -> None:
+        if made in looks:
+            losses.append(loss := ready.held_out_loss())
+            if not processes.rank():
                 told = (tried.number, made, total, loss, speed, left)
                 log.info("trial %d: step %d/%d held-out loss %.4f %.0f tokens/s, %.0f s left", *told)
-                run.metrics({"held_out_loss": loss, "tokens_per_second": speed}, step=made)
-                _ask(tried, loss, looks[made])
+                tracking.Run(run_id).metrics({"held_out_loss": loss, "tokens_per_second": speed}, step=made)
+            _ask(tried, loss, looks[made])
 
-        try:
-            loop.run(ready.state, ready.settings, ready.lesson(), 0, after_step)
-        except optuna.TrialPruned:  # no failure of the run
-            run.tags({"llmops.trial": "pruned"})
-            return None
+    try:
+        loop.run(ready.state, ready.settings, ready.lesson(), 0, after_step)
+    except optuna.TrialPruned:
+        return None
     return losses[-1]
 
 
 def _ask(tried: optuna.Trial, loss: float, look: int) -> None:
+    """The first process reports and asks; all of them heed the answer."""
     import optuna
 
-    tried.report(loss, look)
-    if tried.should_prune():
+    prune = False
+    if not processes.rank():
+        tried.report(loss, look)
+        prune = tried.should_prune()
+    if processes.total(float(prune)):
         raise optuna.TrialPruned
 
 

@@ -30,7 +30,11 @@ log = logging.getLogger(__name__)
 
 
 def list_base_models(*, usecase: str) -> list[str]:
-    """Whose licence the policy lets in, the use case's own base model (`current`) first."""
+    """Whose licence the policy lets in, the use case's own base model (`current`) first.
+
+    Example:
+        >>> list_base_models(usecase="triage")
+    """
     policy, names = config.policy(usecase), []
     for name, choice in config.load(usecase).base_models().items():
         if reason := refusal(policy.licences, choice.licence):
@@ -47,6 +51,9 @@ def draw_sample(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
 
     Raises:
         EvidenceError: if too few are left to say anything.
+
+    Example:
+        >>> sample = draw_sample(usecase="triage", dataset=dataset)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     inputs = {
@@ -70,6 +77,9 @@ def measure_base_model(*, usecase: str, sample: ArtifactRef, candidate: str = se
 
     Raises:
         ModelError: if the policy refuses its licence; nothing of it was opened then.
+
+    Example:
+        >>> measurement = measure_base_model(usecase="triage", sample=sample)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     choice = case.candidate(candidate)
@@ -100,7 +110,11 @@ def measure_base_model(*, usecase: str, sample: ArtifactRef, candidate: str = se
 
 
 def report_selection(*, usecase: str, decision: Selected) -> ArtifactRef:
-    """The decision as a page in Markdown, and in the log."""
+    """The decision as a page in Markdown, and in the log.
+
+    Example:
+        >>> report_selection(usecase="triage", decision=decision)
+    """
     page = table(decision=decision)
     log.info("base model:\n%s", page)
 

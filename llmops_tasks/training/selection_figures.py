@@ -22,6 +22,7 @@ from llmops_tasks.models import tokens
 from llmops_tasks.models.generator import Generator
 from llmops_tasks.models.local import LocalModel
 from llmops_tasks.prompts import templates
+from llmops_tasks.training import targets
 from llmops_tasks.training.examples import label_tokens
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def figures(
     memory = _peak_mib()  # before whole texts meet the vocabulary, which answering does not ask for
     columns["characters"] = [len(row["text"]) for row in rows]
     texts = [row["text"] for row in rows]
-    columns["bits"] = generator.bits("\n", texts, case.evaluation.batch_size)
+    columns["bits"] = generator.bits("\n", texts)
     found: ModelFigures = {
         "zero_shot": _quality(case, columns, "zero_shot"),
         "few_shot": _quality(case, columns, "few_shot"),
@@ -72,7 +73,7 @@ def figures(
         "tokens_per_second": speed,
         "context_length": context,
         "problems": problems,
-        "obstacles": _against(generator.check_training),
+        "obstacles": _against(partial(targets.check, folder, case.finetune)),
     }
     return found, columns
 

@@ -39,6 +39,9 @@ def choose_base_model(*, usecase: str, measurements: list[Measurement]) -> Selec
 
     Raises:
         EvidenceError: if one is missing, or they were not made on the same records.
+
+    Example:
+        >>> decision = choose_base_model(usecase="triage", measurements=[measurement])
     """
     case, policy = config.load(usecase), config.policy(usecase)
     # what a process cost is no evidence: only a measurement's own keys count

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.config import Finetune
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.models import loading, precision
+from llmops_tasks.models import layers, loading, precision
 from llmops_tasks.store import digests
+from llmops_tasks.training import targets
 from llmops_tasks.training.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ class State:
     cut: int  # layers below run once
     bf16: bool = False
     parts: int = 1  # a batch is computed in so many
+    layerwise: bool = True  # layers may be run one by one; else the model is run whole
+    lora: dict[str, int] = field(default_factory=dict)  # kind of linear layer -> how many got LoRA matrices
     losses: list[float] = field(default_factory=list)
+    code: list[tuple[int, str]] = field(default_factory=list)  # steps made before, digest of the code that made more
     meter: Stopwatch = field(default_factory=Stopwatch)
 
     @property
@@ -38,39 +42,46 @@ class State:
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
 
-def prepare(model: Any, settings: Finetune) -> State:
-    """Put what is trained into the model, with its optimizer."""
+def prepare(model: Any, settings: Finetune, longest: int) -> State:
+    """Put what is trained into the model, with its optimizer.
+
+    Args:
+        model: as loaded.
+        settings: of the run.
+        longest: tokens of the longest record that it will be given.
+
+    Raises:
+        ModelError: if `target_modules` names what the model has not.
+    """
     import torch
 
-    cut = 0
+    # layers that draw masks of their own give no output to keep, and draw them where the model does
+    layerwise = not layers.has_dropout(model.config) and layers.can_cut(model, longest)
+    cut, matrices = 0, {}
     if settings.method != "full":
-        layers = model.config.num_hidden_layers
-        first = max(0, layers - settings.top_layers)
-        cut = 0 if model.config.attention_dropout else first  # a layer that draws masks gives no output to keep
-        model = _with_lora(model, settings, list(range(first, layers)))
+        cut = targets.first_layer(model, settings) if layerwise else 0
+        model = targets.with_lora(model, settings)
+        matrices = targets.adapted(model)
+        log.info("LoRA matrices beside %s", ", ".join(f"{name} ({count})" for name, count in matrices.items()))
+    if settings.recompute and not layerwise:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     optimizer = torch.optim.AdamW(trained.values(), lr=settings.learning_rate, weight_decay=0.0, fused=True)
     bf16 = precision.use_bf16(settings)
     log.info("%d numbers are trained, products in %s on %s", sum(v.numel() for v in trained.values()), "bf16" if bf16 else "fp32", loading.device())  # fmt: skip
-    return State(model, trained, optimizer, cut, bf16, settings.accumulate)
+    return State(model, trained, optimizer, cut, bf16, settings.accumulate, layerwise, matrices)
 
 
-def _with_lora(model: Any, settings: Finetune, layers: list[int]) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    from llmops_tasks.models import onednn
-    from llmops_tasks.training.lora import Linear
-
-    lora = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=settings.target_modules,
-        layers_to_transform=layers,
-        task_type="CAUSAL_LM",
+def fits(state: State, taught: str) -> str:
+    """What makes a checkpoint fit: digest of what is taught, in which steps, and of the shapes that are trained."""
+    return digests.digest(
+        {"taught": taught, "trained": {name: list(part.shape) for name, part in state.trained.items()}}
     )
-    lora._register_custom_module({onednn.Linear: Linear})  # peft's way to bring a layer of one's own
-    return get_peft_model(model, lora)
+
+
+def code_changes(state: State) -> list[int]:
+    """After which steps the code was another one; none where one made all of them."""
+    return [step for step, _ in state.code[1:]]
 
 
 def save(state: State, out: Path, base: ArtifactRef, stamp: dict[str, Any]) -> None:

@@ -131,8 +131,8 @@ def test_importing_everything_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: _module(path))
-def test_no_file_is_longer_than_360_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 360
+def test_no_file_is_longer_than_330_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 330
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.name != "__init__.py"], ids=lambda path: _module(path))

@@ -59,7 +59,7 @@ def _watched(trigger: Any, looks: list[Any], patch: pytest.MonkeyPatch) -> list[
         async for _ in trigger.run():
             events.append(len(looks) - len(left))
 
-    patch.setattr(objects, "stamps", scripted)
+    patch.setattr(objects, "fingerprints", scripted)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(watch())
     return events
@@ -122,7 +122,7 @@ def test_looking_leaves_the_event_loop_free(trigger_class: Any, monkeypatch: pyt
     import threading
 
     threads: list[str] = []
-    monkeypatch.setattr(objects, "stamps", lambda _: threads.append(threading.current_thread().name) or {})
+    monkeypatch.setattr(objects, "fingerprints", lambda _: threads.append(threading.current_thread().name) or {})
     asyncio.run(trigger_class("small", "file:///in/*.csv", 0)._look())
     assert threads and threads != [threading.main_thread().name]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.release import ledger, records, registry
-from llmops_tasks.store import artifacts
+from llmops_tasks.store import artifacts, digests
 
 USECASE = "triage"
 DATASET = {"uri": "file:///data", "sha256": "d" * 64}
@@ -30,18 +31,24 @@ def registered(number: int, **stamps: Any) -> dict[str, Any]:
     return registry.register_release(usecase=USECASE, release=released(number, **stamps))
 
 
-def judged(candidate: dict[str, Any]) -> dict[str, Any]:
-    """A passed gate and its approval, both about this candidate and today's champion, and both in the ledger."""
+def judged(candidate: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
+    """A passed gate and its approval, both about this candidate and today's champion, and both in the ledger.
+
+    Args:
+        candidate: that was judged.
+        others: reports that stood before its own.
+    """
+    reports = [*others, reported(candidate)]
     verdict: Any = {
         "verdict": "pass",
         "candidate_version": candidate["version"],
         "candidate_sha256": candidate["release"]["sha256"],
         "dataset_sha256": DATASET["sha256"],
         "policy_sha256": "p" * 64,
-        "evidence_sha256": "e" * 60 + candidate["version"].zfill(4),
+        "evidence_sha256": digests.evidence_digest(reports, [], candidate["release"]["meta"]),
     }
     records.record_verdict(usecase=USECASE, verdict=verdict)
-    approval, evidence = answered(candidate, verdict), {"reports": [reported(candidate)], "comparisons": []}
+    approval, evidence = answered(candidate, verdict), {"reports": reports, "comparisons": []}
     return {"verdict": verdict, "approval": approval, "evidence": evidence, "dataset": DATASET}
 
 
@@ -55,7 +62,10 @@ def answered(candidate: dict[str, Any], verdict: Any, choice: str = "Approve", a
 
 def reported(candidate: dict[str, Any]) -> dict[str, Any]:
     """The candidate's report."""
-    return {**REPORT, "subject_sha256": candidate["release"]["sha256"], "dataset_sha256": DATASET["sha256"]}
+    return copy.deepcopy(REPORT) | {
+        "subject_sha256": candidate["release"]["sha256"],
+        "dataset_sha256": DATASET["sha256"],
+    }
 
 
 def promoted(candidate: dict[str, Any], evidence: dict[str, Any] | None = None) -> dict[str, Any]:

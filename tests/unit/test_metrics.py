@@ -49,6 +49,24 @@ def test_figures_are_those_of_scikit_learn(seed: int) -> None:
     assert found["quadratic_kappa"] == pytest.approx(kappa, abs=1e-6)
 
 
+def test_the_figures_of_a_small_clinic_are_written_down() -> None:
+    """A verdict can be checked years later; the bounds of macro F1 and kappa are drawn, the others computed."""
+    truth = [0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4, 2, 1, 0, 3, 3, 2]
+    predicted = [0, 2, 1, 1, 0, 2, 2, 3, 2, 1, 3, 3, 2, 3, 3, 4, 4, 4, 2, 3, 0, 3, 2, 2]
+    patients = [0, 0, 1, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 8, 8, 8, 9, 10, 11, 11, 12, 13, 13, 14]
+    found = _measure(truth, predicted, groups=patients, resamples=4000, confidence=0.9)
+    assert {name: (figure["value"], figure["low"], figure["high"], figure["n"], figure["groups"]) for name, figure in found.items()} == {
+        "accuracy": (pytest.approx(2 / 3, abs=1e-6), 0.47277, 0.825987, 24, 15),
+        "macro_f1": (0.674286, pytest.approx(0.454, abs=0.01), pytest.approx(0.761, abs=0.01), 24, 15),
+        "over_triage_rate": (pytest.approx(1 / 6, abs=1e-6), 0.056751, 0.34793, 24, 15),
+        "quadratic_kappa": (0.785714, pytest.approx(0.560, abs=0.01), pytest.approx(0.901, abs=0.01), 24, 15),
+        "severe_under_triage_rate": (0.285714, 0.013315, 0.813133, 7, 4),
+        "under_triage_rate": (pytest.approx(1 / 6, abs=1e-6), 0.056751, 0.34793, 24, 15),
+        "under_triage_rate.a": (pytest.approx(1 / 3, abs=1e-6), 1e-06, 0.999286, 3, 2),
+        "under_triage_rate.b": (0.25, 0.0, 1.0, 4, 2),
+    }  # fmt: skip
+
+
 def test_every_figure_is_one_that_a_gate_may_name() -> None:
     found = set(_measure(*_draw(1)))
     assert found == {*METRICS, "under_triage_rate.a", "under_triage_rate.b"}
@@ -76,6 +94,16 @@ def test_three_records_none_missed_leave_much_open() -> None:
     found = _measure([0, 1, 1] + [3] * 300, [0, 1, 1] + [3] * 300)["severe_under_triage_rate"]
     assert (found["value"], found["low"], found["n"]) == (0.0, 0.0, 3)
     assert found["high"] == pytest.approx(0.7076, abs=1e-4)  # Clopper-Pearson: 1 - 0.025 ** (1 / 3)
+
+
+def test_what_never_happened_among_a_hundred_patients_may_still_happen() -> None:
+    """A bootstrap of no miss has no miss in any resample: it would be certain."""
+    found = _measure([0, 1, 2, 3, 4] * 20, [0, 1, 2, 3, 4] * 20)
+    open_end = 1 - 0.025 ** (1 / 100)  # Clopper-Pearson
+    for name in ("under_triage_rate", "over_triage_rate"):
+        assert (found[name]["value"], found[name]["low"]) == (0.0, 0.0)
+        assert found[name]["high"] == pytest.approx(open_end, abs=1e-6)
+    assert found["accuracy"]["low"] == pytest.approx(1 - open_end, abs=1e-6)
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 50), (7, 50), (50, 50)])
@@ -206,6 +234,12 @@ def test_a_difference_of_what_is_not_defined_is_not_measured() -> None:
     same = np.full(50, 2)
     given: dict[str, Any] = {"groups": range(50), "labels": NAMES, "resamples": 100, "confidence": 0.95}
     assert metrics.difference(truth=same, ours=same, theirs=same, metric="quadratic_kappa", **given) is None
+
+
+def test_a_figure_that_a_third_of_all_resamples_cannot_have_is_not_measured() -> None:
+    """Without the one patient of another class there is no kappa, and (3 / 4) ** 4 of all resamples are without."""
+    assert "quadratic_kappa" not in _measure([2, 2, 2, 3], [2, 2, 2, 3])
+    assert "quadratic_kappa" in _measure([2, 2, 2, 3] * 9, [2, 2, 2, 3] * 9)
 
 
 def test_one_patient_is_no_sample() -> None:

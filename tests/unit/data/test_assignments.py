@@ -47,6 +47,15 @@ def thousand() -> Visits:
     return [(f"P{n:04d}", 1000 + 10 * n) for n in range(1000)]
 
 
+def test_a_part_is_the_use_case_s_own_and_says_how_many_it_assigned(thousand: Visits) -> None:
+    given: dict[str, Any] = {"usecase": "demo", "rule": Split(cohort=10), "group": "patient", "time": "seen"}
+    assignments.assigned(records=_records(thousand[:10]), **given)
+    first, second = assignments.assigned(records=_records(thousand[:30]), **given)
+    assert first["uri"].startswith(f"{objects.store_uri()}/demo/")
+    assert (first["rows"], second["rows"]) == (10, 20)
+    assert [sum(part["meta"]["counts"].values()) for part in (first, second)] == [10, 20]
+
+
 def test_ten_patients_delivered_late_move_nobody(thousand: Visits) -> None:
     before = _assign(thousand)
     late = [(f"L{n}", 2001 + n) for n in range(10)]  # at rank 100

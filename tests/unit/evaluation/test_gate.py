@@ -9,57 +9,17 @@ from typing import Any
 import pytest
 
 from llmops_tasks import config, metrics
-from llmops_tasks.config import Gate
 from llmops_tasks.contracts import EARLIER
 from llmops_tasks.evaluation import gate
-
-POLICY = Gate.model_validate(
-    {
-        "metric": "quadratic_kappa",
-        "limits": [
-            {"metric": "quadratic_kappa", "at_least": 0.5},
-            {"metric": "under_triage_rate", "at_most": 0.3},
-        ],
-        "beats": ["base"],
-        "champion_margin": 0.02,
-        "min_n": 100,
-    }
-)
-STAMPS = {"smoke": False, "control": "none"}
-Evidence = dict[str, Any]
-
-
-def _figure(low: float, high: float, n: int = 200) -> dict[str, float]:
-    return {"value": (low + high) / 2, "low": low, "high": high, "n": n, "groups": n}
-
-
-def _evidence() -> Evidence:
-    """Everything is well: above 0.5, below 0.3, better than the base model, no champion."""
-    metrics = {"quadratic_kappa": _figure(0.55, 0.65), "under_triage_rate": _figure(0.1, 0.2)}
-    report = {
-        "subject": "candidate",
-        "subject_sha256": "c" * 64,
-        "dataset_sha256": "d" * 64,
-        "split": "test",
-        "n": 200,
-        "overlap": 0,
-    }
-    base = {"reference": "base", "metric": "quadratic_kappa", "n": 200, "difference": _figure(0.2, 0.4)}
-    return {
-        "policy": POLICY,
-        "reports": [{**report, "metrics": metrics}],
-        "comparisons": [base],
-        "has_champion": False,
-        "stamps": dict(STAMPS),
-    }
+from tests.support.judging import POLICY, STAMPS, Evidence, figure, sound_evidence
 
 
 def _kappa(evidence: Evidence, low: float, high: float) -> None:
-    evidence["reports"][0]["metrics"]["quadratic_kappa"] = _figure(low, high)
+    evidence["reports"][0]["metrics"]["quadratic_kappa"] = figure(low, high)
 
 
 def _under(evidence: Evidence, low: float, high: float, n: int = 200) -> None:
-    evidence["reports"][0]["metrics"]["under_triage_rate"] = _figure(low, high, n)
+    evidence["reports"][0]["metrics"]["under_triage_rate"] = figure(low, high, n)
 
 
 def _own_min_n(evidence: Evidence, least: int) -> None:
@@ -75,7 +35,7 @@ def _met(evidence: Evidence, overlap: int) -> None:
 
 def _champion(evidence: Evidence, low: float, high: float, n: int = 200) -> None:
     evidence["has_champion"] = True
-    versus = {"reference": "champion", "metric": "quadratic_kappa", "n": n, "difference": _figure(low, high, n)}
+    versus = {"reference": "champion", "metric": "quadratic_kappa", "n": n, "difference": figure(low, high, n)}
     evidence["comparisons"].append(versus)
 
 
@@ -108,12 +68,12 @@ CASES: list[tuple[str, Any, str]] = [
     ("the comparison is missing", lambda e: e["comparisons"].clear(), "insufficient"),
     (
         "too few records compared",
-        lambda e: e["comparisons"][0].update(difference=_figure(0.2, 0.4, 99)),
+        lambda e: e["comparisons"][0].update(difference=figure(0.2, 0.4, 99)),
         "insufficient",
     ),
     ("compared in another metric", lambda e: e["comparisons"][0].update(metric="accuracy"), "insufficient"),
-    ("worse than the base", lambda e: e["comparisons"][0].update(difference=_figure(-0.3, -0.1)), "fail"),
-    ("like the base", lambda e: e["comparisons"][0].update(difference=_figure(-0.1, 0.1)), "insufficient"),
+    ("worse than the base", lambda e: e["comparisons"][0].update(difference=figure(-0.3, -0.1)), "fail"),
+    ("like the base", lambda e: e["comparisons"][0].update(difference=figure(-0.1, 0.1)), "insufficient"),
     ("clearly better than the champion", lambda e: _champion(e, 0.01, 0.1), "pass"),
     ("within the champion's margin", lambda e: _champion(e, -0.02, 0.01), "pass"),
     ("perhaps worse than the margin", lambda e: _champion(e, -0.05, 0.01), "insufficient"),
@@ -127,7 +87,7 @@ CASES: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("change", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_the_verdict(change: Any, expected: str) -> None:
-    evidence = _evidence()
+    evidence = sound_evidence()
     change(evidence)
     verdict = gate.apply_policy(**evidence)
     assert verdict["verdict"] == expected
@@ -137,7 +97,7 @@ def test_the_verdict(change: Any, expected: str) -> None:
 
 
 def test_a_figure_that_is_no_number_never_gets_a_verdict() -> None:
-    evidence = _evidence()
+    evidence = sound_evidence()
     _kappa(evidence, float("nan"), float("nan"))
     with pytest.raises(ValueError, match="not JSON compliant"):
         gate.apply_policy(**evidence)
@@ -152,27 +112,27 @@ def test_no_evidence_at_all_never_passes() -> None:
 
 
 def test_the_same_evidence_gives_the_same_verdict_and_is_left_alone() -> None:
-    evidence = _evidence()
+    evidence = sound_evidence()
     before = copy.deepcopy(evidence)
     assert gate.apply_policy(**evidence) == gate.apply_policy(**copy.deepcopy(evidence))
     assert evidence == before
 
 
 def test_every_piece_of_evidence_is_in_the_digest() -> None:
-    plain = gate.apply_policy(**_evidence())["evidence_sha256"]
+    plain = gate.apply_policy(**sound_evidence())["evidence_sha256"]
     changes = [
         lambda e: _kappa(e, 0.551, 0.65),
         lambda e: e["comparisons"][0].update(n=201),
         lambda e: e["stamps"].update(control="shuffled_labels"),
     ]
     for change in changes:
-        evidence = _evidence()
+        evidence = sound_evidence()
         change(evidence)
         assert gate.apply_policy(**evidence)["evidence_sha256"] != plain
 
 
 def test_every_check_carries_observation_limit_and_n() -> None:
-    checks = gate.apply_policy(**_evidence())["checks"]
+    checks = gate.apply_policy(**sound_evidence())["checks"]
     assert [check["name"] for check in checks] == [
         "quadratic_kappa",
         "under_triage_rate",
@@ -186,7 +146,7 @@ def test_every_check_carries_observation_limit_and_n() -> None:
 
 
 def test_judging_adds_the_candidates_version_and_the_shipped_policy() -> None:
-    given = _evidence()
+    given = sound_evidence()
     verdict = gate.judge_candidate(
         usecase="triage",
         evidence={"reports": given["reports"], "comparisons": given["comparisons"]},
@@ -200,7 +160,7 @@ def test_judging_adds_the_candidates_version_and_the_shipped_policy() -> None:
 
 
 def test_the_table_shows_every_check_and_every_reason() -> None:
-    evidence = _evidence()
+    evidence = sound_evidence()
     evidence["comparisons"].clear()
     verdict = gate.apply_policy(**evidence)
     text = gate.render_gate_table(verdict=verdict)["markdown"]
@@ -212,7 +172,7 @@ def test_the_table_shows_every_check_and_every_reason() -> None:
 
 
 def test_a_smoke_run_fails_however_it_is_judged() -> None:
-    given = _evidence()
+    given = sound_evidence()
     candidate = {"version": "4", "release": {"meta": {"smoke": True, "control": "none"}}}
     judged = {"reports": given["reports"], "comparisons": given["comparisons"]}
     verdict = gate.judge_candidate(usecase="triage", evidence=judged, candidate=candidate, champion={"version": None})
@@ -227,15 +187,15 @@ def test_who_serves_already_needs_no_verdict() -> None:
 
 
 def test_only_a_pass_is_put_to_a_person() -> None:
-    assert gate.has_passed(verdict=gate.apply_policy(**_evidence()))
-    evidence = _evidence()
+    assert gate.has_passed(verdict=gate.apply_policy(**sound_evidence()))
+    evidence = sound_evidence()
     evidence["comparisons"].clear()
     assert not gate.has_passed(verdict=gate.apply_policy(**evidence))
 
 
 def _earlier(evidence: Evidence, low: float, high: float) -> None:
     evidence["policy"] = POLICY.model_copy(update={"max_forgetting": 0.05})
-    versus = {"reference": EARLIER, "metric": "quadratic_kappa", "n": 150, "difference": _figure(low, high, 150)}
+    versus = {"reference": EARLIER, "metric": "quadratic_kappa", "n": 150, "difference": figure(low, high, 150)}
     evidence["comparisons"].append(versus)
 
 
@@ -244,14 +204,14 @@ def _earlier(evidence: Evidence, low: float, high: float) -> None:
     [(-0.04, 0.1, "pass"), (-0.09, -0.01, "insufficient"), (-0.3, -0.1, "fail")],
 )
 def test_what_the_champion_knew_may_be_forgotten_only_so_far(low: float, high: float, verdict: str) -> None:
-    evidence = _evidence()
+    evidence = sound_evidence()
     _champion(evidence, 0.0, 0.1)
     _earlier(evidence, low, high)
     assert gate.apply_policy(**evidence)["verdict"] == verdict
 
 
 def test_forgetting_that_was_not_measured_does_not_pass() -> None:
-    evidence = _evidence()
+    evidence = sound_evidence()
     _champion(evidence, 0.0, 0.1)
     _earlier(evidence, 0.0, 0.1)
     evidence["comparisons"].pop()
@@ -260,7 +220,7 @@ def test_forgetting_that_was_not_measured_does_not_pass() -> None:
 
 
 def test_without_a_champion_nothing_can_be_forgotten() -> None:
-    evidence = _evidence()
+    evidence = sound_evidence()
     evidence["policy"] = POLICY.model_copy(update={"max_forgetting": 0.05})
     assert gate.apply_policy(**evidence)["verdict"] == "pass"
 
@@ -275,9 +235,9 @@ def _judged(truth: list[int], predicted: list[int], groups: list[int] | None = N
         truth=np.array(truth), predicted=np.array(predicted), groups=groups or list(range(len(truth))), labels=names,
         severe=case.task.severe, resamples=200, confidence=0.95,
     )  # fmt: skip
-    evidence = _evidence() | {"policy": case.gate}
+    evidence = sound_evidence() | {"policy": case.gate}
     evidence["reports"][0] |= {"metrics": figures, "n": len(truth)}
-    better = {"metric": "quadratic_kappa", "n": len(truth), "difference": _figure(0.2, 0.4, len(truth))}
+    better = {"metric": "quadratic_kappa", "n": len(truth), "difference": figure(0.2, 0.4, len(truth))}
     evidence["comparisons"] = [{"reference": name, **better} for name in case.gate.beats]
     return gate.apply_policy(**evidence)  # type: ignore[return-value]
 
@@ -325,7 +285,10 @@ def test_a_candidate_as_good_as_the_champion_is_not_worse_by_noise(margin: float
         truth=truth, ours=ours, theirs=theirs, groups=range(len(truth)), labels=list("abcde"),
         metric="quadratic_kappa", resamples=400, confidence=0.95,
     )  # fmt: skip
-    evidence = _evidence() | {"has_champion": True, "policy": POLICY.model_copy(update={"champion_margin": margin})}
+    evidence = sound_evidence() | {
+        "has_champion": True,
+        "policy": POLICY.model_copy(update={"champion_margin": margin}),
+    }
     versus = {"reference": "champion", "metric": "quadratic_kappa", "n": len(truth), "difference": difference}
     evidence["comparisons"].append(versus)
     assert gate.apply_policy(**evidence)["verdict"] == verdict

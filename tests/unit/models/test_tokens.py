@@ -99,7 +99,7 @@ def test_answering_begins_with_it(opening_model: Path, monkeypatch: pytest.Monke
     (given,) = asked_for  # the model repeats itself whatever it is asked, so look at that
     rows = zip(given["input_ids"], given["attention_mask"], strict=True)
     assert [row[mask.bool()].tolist().count(BOS) for row, mask in rows] == [1, 1]
-    bits = generator.bits("\n", PROMPTS, 2)
+    bits = generator.bits("\n", PROMPTS)
     for number, prompt in enumerate(PROMPTS):
         asked = own(prompt, return_tensors="pt")
         assert asked["input_ids"][0, 0] == BOS

@@ -53,9 +53,10 @@ def test_verdict_and_approval_that_nobody_recorded_promote_nothing() -> None:
     candidate = registered(1)
     verdict: Any = {
         "verdict": "pass", "candidate_version": "1", "candidate_sha256": candidate["release"]["sha256"],
-        "dataset_sha256": DATASET["sha256"], "policy_sha256": "p", "evidence_sha256": "e",
+        "dataset_sha256": DATASET["sha256"], "policy_sha256": "p",
+        "evidence_sha256": digests.evidence_digest([reported(candidate)], [], candidate["release"]["meta"]),
     }  # fmt: skip
-    approval = {"choice": "Approve", "by": "me", "champion_version": None, "evidence_sha256": "e"}
+    approval = {"choice": "Approve", "by": "me", "champion_version": None}
     approval |= {"version": "1", "verdict_sha256": digests.digest(verdict)}
     evidence = {"reports": [reported(candidate)], "comparisons": []}
     made_up = {"verdict": verdict, "approval": approval, "evidence": evidence, "dataset": DATASET}
@@ -87,4 +88,13 @@ def test_a_later_no_takes_the_place_of_an_earlier_yes() -> None:
 def test_a_report_of_other_bytes_is_not_what_drift_is_measured_against() -> None:
     one, two = registered(1), registered(2)
     with pytest.raises(EvidenceError, match="first report is about other bytes or rows"):
-        promoted(one, judged(one) | {"evidence": {"reports": [reported(two)], "comparisons": []}})
+        promoted(one, judged(one, reported(two)))
+
+
+def test_figures_that_the_gate_did_not_see_are_not_what_drift_is_measured_against() -> None:
+    candidate = registered(1)
+    evidence = judged(candidate)
+    evidence["evidence"]["reports"][0]["metrics"]["accuracy"]["value"] = 0.99
+    with pytest.raises(EvidenceError, match="verdict is about other evidence"):
+        promoted(candidate, evidence)
+    assert changes() == []

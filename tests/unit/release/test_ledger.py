@@ -16,7 +16,7 @@ import pytest
 
 from llmops_tasks.errors import InputError, IntegrityError, StorageError
 from llmops_tasks.release import ledger, witnesses
-from llmops_tasks.store import artifacts, digests, journal, objects
+from llmops_tasks.store import artifacts, digests, files, journal, objects
 from llmops_tasks.store import s3 as speaking
 
 
@@ -297,7 +297,7 @@ def test_a_full_disk_leaves_no_half_entry(at: str, monkeypatch: pytest.MonkeyPat
         if at == "fsync":
             patch.setattr(os, "fsync", full)
         else:
-            patch.setattr(objects, "open", lambda *a, **k: _FullFile(), raising=False)
+            patch.setattr(files, "open", lambda *a, **k: _FullFile(), raising=False)
         with pytest.raises(StorageError, match=r"No space left on device\. Free space"):
             ledger.record_entry(usecase="triage", kind="gate", body={}, once="new")
     assert ledger.verify_ledger(usecase="triage")["entries"] == 2

@@ -127,3 +127,45 @@ def test_an_mlflow_of_another_ledger_is_refused_loudly_and_costs_no_registration
     tracking.client().create_model_version("triage", source="file:///x", tags={projection.RELEASE: "f" * 64})
     assert registered(1)["version"] == "1"
     assert "MLflow's version 1 of 'triage' is release ffffffffffff" in caplog.text
+
+
+def test_a_version_says_which_bytes_it_is_and_where_they_are() -> None:
+    release = registered(1, control="shuffled_labels", smoke=True)["release"]
+    assert tracking.client().get_model_version("triage", "1").tags == {
+        "release_sha256": release["sha256"], "release_uri": release["uri"], "dataset_sha256": "d" * 64,
+        "control": "shuffled_labels", "smoke": "True",
+    }  # fmt: skip
+
+
+def test_an_empty_ledger_shows_nothing_and_makes_no_model() -> None:
+    assert projection.project("triage") == {"versions": [], "run_ids": {}}
+    assert tracking.client().search_registered_models() == []
+
+
+def test_a_version_that_mlflow_has_without_its_release_is_given_it() -> None:
+    """Killed between the two, by an older program; beside the model of another use case."""
+    for name in ("another", "triage"):
+        tracking.client().create_registered_model(name)
+    tracking.client().create_model_version("triage", source="file:///x")
+    candidate = registered(1)
+    assert tracking.client().get_model_version("triage", "1").tags["release_sha256"] == candidate["release"]["sha256"]
+    assert _aliases() == {"challenger": "1"}
+
+
+def test_another_use_case_s_model_is_not_taken_for_its_own() -> None:
+    tracking.client().create_registered_model("another")
+    assert registered(1)["run_id"]
+    assert _aliases() == {"challenger": "1"}
+
+
+def test_a_version_that_mlflow_numbers_otherwise_is_nobody_s(caplog: pytest.LogCaptureFixture) -> None:
+    """Its highest number is kept by a version that is not the ledger's first."""
+    api = tracking.client()
+    api.create_registered_model("triage")
+    for number in ("1", "2"):
+        api.create_model_version("triage", source="file:///x")
+        if number == "1":
+            api.delete_model_version("triage", number)
+    assert registered(1)["run_id"] is None
+    assert "MLflow numbered a version of 'triage' 3, the ledger 1" in caplog.text
+    assert api.get_model_version("triage", "3").tags["release_sha256"] == ""

@@ -64,7 +64,8 @@ def test_who_serves_and_why_and_every_version_come_back(lose: Callable[[], None]
     lose()
     found = rebuild.rebuild_registry(usecase="triage")
     assert (found["champion"], found["entries"]) == ("1", head["entries"])
-    assert found["why"]["approved_by"] == "Dr. Who"
+    first = ledger.read_ledger(usecase="triage", kind="promotion")[0]
+    assert (found["why"]["approved_by"], found["why"]["promotion"]) == ("Dr. Who", first["seq"])
     assert found["why"]["rollback"] == {"reason": "worse on the ward", "by": "Dr. Who"}
     assert found["versions"] == {str(n): released(n)["sha256"] for n in (1, 2, 3)}
     assert _shown() == before
@@ -74,6 +75,18 @@ def test_who_serves_and_why_and_every_version_come_back(lose: Callable[[], None]
     assert rebuild.rebuild_registry(usecase="triage") == found | {
         "entries": head["entries"] + 1, "versions": found["versions"] | {"4": released(4)["sha256"]}
     }  # fmt: skip
+
+
+def test_why_a_version_serves_that_was_never_rolled_back_to() -> None:
+    candidate = registered(1)
+    evidence = judged(candidate)
+    promoted(candidate, evidence)
+    assert rebuild.rebuild_registry(usecase="triage")["why"] == {
+        "promotion": ledger.head(usecase="triage")["seq"],
+        "approved_by": "Dr. Who",
+        "verdict_evidence_sha256": evidence["verdict"]["evidence_sha256"],
+        "rollback": None,
+    }
 
 
 def test_a_version_whose_release_is_gone_keeps_its_number(lose: Callable[[], None]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from llmops_tasks.release import ledger, records
 from llmops_tasks.store import digests
 
@@ -26,7 +28,7 @@ def test_an_approval_is_bound_to_evidence_champion_and_person() -> None:
     response = {"chosen_options": ["Approve"], "responded_by_user": {"id": "7", "name": "Dr. Who"}, "responded_at": "t"}
     body = _answer(response)
     assert (body["choice"], body["by"], body["version"], body["champion_version"]) == ("Approve", "Dr. Who", "2", "1")
-    assert body["evidence_sha256"] == VERDICT["evidence_sha256"]
+    assert (body["at"], body["evidence_sha256"]) == ("t", VERDICT["evidence_sha256"])
     assert body["verdict_sha256"] == digests.digest(VERDICT)  # policy and dataset included
     assert _answer(response) == body
     assert ledger.verify_ledger(usecase="triage")["entries"] == 1
@@ -37,14 +39,42 @@ def test_an_answer_by_time_out_names_nobody() -> None:
     assert (body["choice"], body["by"]) == ("Reject", "nobody: time ran out")
 
 
+def test_a_person_without_a_name_is_known_by_their_id() -> None:
+    response = {"chosen_options": ["Approve"], "responded_by_user": {"id": "7", "name": None}, "responded_at": "t"}
+    assert _answer(response)["by"] == "7"
+
+
 def test_retraining_decisions_are_recorded_once_yes_or_no() -> None:
     decisions: list[dict[str, Any]] = [
         {"retrain": False, "once": "x", "date": "2026-03-30"},
         {"retrain": True, "once": "y", "date": "2026-03-31"},
     ]
-    assert records.record_decisions(usecase="triage", decisions=decisions) == decisions
-    assert records.record_decisions(usecase="triage", decisions=decisions) == decisions
+    for _ in range(2):
+        assert records.record_decisions(usecase="triage", decisions=decisions) == decisions
     assert [entry["body"] for entry in ledger.read_ledger(usecase="triage", kind="retrain")] == decisions
+
+
+@pytest.mark.parametrize("day", ["2026-03-30", "2026-04-01"])
+def test_of_two_runs_that_decide_at_once_one_retrains(day: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T25. Both saw a history without a retraining; the other one writes just before ours."""
+    ours, theirs = ({"retrain": True, "once": once, "date": date, "reasons": ["drift"]} for once, date in (("a", "2026-03-31"), ("b", day)))  # fmt: skip
+    write = ledger._write
+
+    def late(*given: Any) -> Any:
+        monkeypatch.setattr(ledger, "_write", write)
+        assert records.record_decisions(usecase="triage", decisions=[theirs]) == [theirs]
+        return write(*given)
+
+    monkeypatch.setattr(ledger, "_write", late)
+    for _ in range(2):  # a retried task learns the same
+        (found,) = records.record_decisions(usecase="triage", decisions=[ours])
+        assert not found["retrain"] and f"decided on {day} by another run" in found["reasons"][-1]
+    assert [entry["body"]["once"] for entry in ledger.newest("triage").walk(ledger.RETRAINING)] == ["b"]
+
+
+def test_a_retraining_long_ago_holds_nobody_back() -> None:
+    decisions = [{"retrain": True, "once": date, "date": date, "reasons": []} for date in ("2026-01-05", "2026-03-31")]
+    assert records.record_decisions(usecase="triage", decisions=decisions) == decisions
 
 
 def test_only_retrainings_that_can_still_hold_a_day_back_are_read() -> None:
@@ -56,3 +86,22 @@ def test_only_retrainings_that_can_still_hold_a_day_back_are_read() -> None:
     assert [entry["body"]["date"] for entry in found] == ["2026-03-25"]
     assert records.find_retrainings(usecase="triage", drifts=[{"date": "2026-02-01"}]) == []
     assert records.find_retrainings(usecase="triage", drifts=[]) == []
+
+
+def test_retrainings_come_in_the_order_they_were_decided() -> None:
+    dates = [f"2026-03-{day}" for day in (25, 26, 27, 28)]
+    for date in dates:
+        body = {"retrain": True, "date": date}
+        ledger.record_entry(usecase="triage", kind="retrain", body=body, once=date)
+    found = records.find_retrainings(usecase="triage", drifts=[{"date": "2026-03-28"}])
+    assert [entry["body"]["date"] for entry in found] == dates
+
+
+def test_a_choice_of_a_base_model_is_recorded_once_for_its_evidence_and_policy() -> None:
+    chosen: Any = {"chosen": "small", "evidence_sha256": "e", "policy_sha256": "p"}
+    first = records.record_selection(usecase="triage", decision=chosen)
+    assert (first["kind"], first["body"]["decision"]) == ("base_model_selection", chosen)
+    assert records.record_selection(usecase="triage", decision=chosen) == first
+    for changed in ({"evidence_sha256": "f"}, {"policy_sha256": "q"}):
+        assert records.record_selection(usecase="triage", decision=chosen | changed)["seq"] > first["seq"]
+    assert len(ledger.read_ledger(usecase="triage", kind="base_model_selection")) == 3

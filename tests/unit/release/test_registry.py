@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,19 @@ def test_who_served_under_a_number_is_found_later() -> None:
     assert (former["version"], former["release"]) == ("1", one["release"])
 
 
+def test_who_asks_who_serves_is_told_where_the_ledger_ended() -> None:
+    """They keep it, and are witnesses of it."""
+    nobody = registry.find_champion(usecase="triage")
+    assert (nobody["seq"], nobody["head"]) == (0, {"seq": 0, "sha256": ledger.GENESIS})
+    promoted(registered(1))
+    promotion = ledger.head(usecase="triage")
+    promoted(registered(2))
+    rolled_back()
+    again = registry.find_champion(usecase="triage")
+    assert (again["version"], again["seq"]) == ("1", promotion["seq"])  # the promotion's number, not the rollback's
+    assert again["head"] == ledger.head(usecase="triage") != promotion
+
+
 def test_days_find_the_champion_that_answered_them() -> None:
     one = registered(1)
     promoted(one)
@@ -189,9 +203,11 @@ def test_days_find_the_champion_that_answered_them() -> None:
 def test_figures_and_verdict_are_written_to_the_candidates_run() -> None:
     candidate = registered(1)
     verdict = judged(candidate)["verdict"] | {"verdict": "fail"}
-    registry.annotate_version(
-        usecase="triage", candidate=candidate, evidence={"reports": [REPORT], "comparisons": []}, verdict=verdict
-    )
+    evidence: Any = {"reports": [REPORT], "comparisons": []}
+    told = registry.annotate_version(usecase="triage", candidate=candidate, evidence=evidence, verdict=verdict)
+    assert told == {"run_id": candidate["run_id"], "verdict": "fail"}
+    kept = tracking.client().download_artifacts(candidate["run_id"], "evaluation.json")
+    assert json.loads(Path(kept).read_text()) == {"evidence": evidence, "verdict": verdict}
     metrics = tracking.client().get_run(candidate["run_id"]).data.metrics
     assert metrics == {
         "candidate.accuracy": 0.5,

@@ -20,17 +20,17 @@ TEXT = interface.of_usecase(config.load("triage")).text_digest()
 NAMES = ["resuscitation", "emergent", "urgent", "less-urgent", "non-urgent"]
 
 
-def _day(rows: int = 12, date: str = DATE, text: str | None = None) -> ArtifactRef:
+def _day(rows: int = 12, date: str = DATE, text: str | None = None, word: str = "pain") -> ArtifactRef:
     """A day as `render_day` makes it for the released model, or for one that reads another text."""
     import pandas as pd
 
     def build(out: Path) -> dict[str, Any]:
-        texts = [f"note {n} " + "pain " * (n % 5) for n in range(rows)]
+        texts = [f"note {n} " + f"{word} " * (n % 5) for n in range(rows)]
         frame = pd.DataFrame({"record_id": [f"V{n}" for n in range(rows)], "text": texts})
         frame.to_parquet(out / "data.parquet", index=False)
         return {"rows": rows, "date": date, "text_sha256": text or TEXT}
 
-    inputs = {"rows": rows, "date": date, "text": text}
+    inputs = {"rows": rows, "date": date, "text": text, "word": word}
     return artifacts.publish(usecase="tiny", kind="day", inputs=inputs, build=build)
 
 
@@ -93,6 +93,16 @@ def test_late_records_are_answered_beside_the_others(world: Any, released: Artif
     assert frame[:12].equals(_frame(first))
     assert answered(usecase=world.usecase, date=DATE) == late["parts"]
     assert predict_batch(usecase=world.usecase, day=_day(rows=12), champion=_champion(released)) == {**late, "added": 0}
+
+
+def test_a_record_that_comes_again_with_another_text_keeps_its_answer_and_is_counted(
+    world: Any, released: ArtifactRef, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released))
+    again = predict_batch(usecase=world.usecase, day=_day(word="rash"), champion=_champion(released))
+    assert again["parts"] == first["parts"]
+    assert (first["changed"], again["added"], again["changed"]) == (0, 0, 9)  # every fifth note has neither word
+    assert "9 answered records came again with another text" in caplog.text
 
 
 def test_of_two_runs_at_once_each_record_is_answered_once(

@@ -39,17 +39,6 @@ def _publish(inputs: dict[str, Any] | None = None, **more: Any) -> ArtifactRef:
     return artifacts.publish(usecase="demo", kind="records", inputs=inputs or {"a": 1}, build=build, **more)
 
 
-@pytest.fixture(params=["file", "s3"])
-def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Both kinds of store."""
-    uri = f"file://{tmp_path}/store"
-    if request.param == "s3":
-        request.getfixturevalue("s3")
-        uri = "s3://bucket/store"
-    monkeypatch.setenv("LLMOPS_STORE", uri)
-    return uri
-
-
 def test_what_was_published_is_read_back(store: str) -> None:
     ref = _publish()
     folder = artifacts.fetch(ref)
@@ -58,6 +47,7 @@ def test_what_was_published_is_read_back(store: str) -> None:
     assert ref["uri"] == f"{store}/demo/records/{ref['key'][:32]}"
     assert (ref["rows"], ref["meta"]) == (3, {"figure": 0.5})
     assert artifacts.at(ref["uri"]) == ref
+    assert artifacts.parent(ref) == {"kind": "records", "uri": ref["uri"], "sha256": ref["sha256"]}
     assert json.loads(json.dumps(ref)) == ref
 
 
@@ -437,48 +427,6 @@ def test_what_was_begun_and_never_finished_is_not_the_newest(store: str, monkeyp
     second = _dataset(2)
     journal.push(place, digests.canonical({"uri": first["uri"]}))  # a zombie that had not seen that it was finished
     assert artifacts.newest("demo", "dataset") == second
-
-
-# ---------------------------------------------------------------- what can be made again
-
-
-def _later(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
-    now = time.time()
-    monkeypatch.setattr(artifacts.time, "time", lambda: now + days * 86_400)
-
-
-def test_what_nobody_used_for_so_long_is_dropped_and_nothing_else(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    old, used, needed = (_publish({"a": number}) for number in (1, 2, 3))
-    with monkeypatch.context() as patch:
-        _later(patch, 29)
-        artifacts.drop_unused(usecase="demo", kind="records", days=30)
-        assert all(artifacts.at(ref["uri"]) for ref in (old, used, needed))
-    if store.startswith("file"):  # on S3 the server's clock counts, and cannot be moved
-        os.utime(objects.local_path(f"{old['uri']}/{artifacts.MANIFEST}"), (0, 0))
-        os.utime(objects.local_path(f"{used['uri']}/{artifacts.MANIFEST}"), (0, 0))
-        os.utime(objects.local_path(f"{needed['uri']}/{artifacts.MANIFEST}"), (0, 0))
-        artifacts.mark_used(used)
-    else:
-        times = objects.written
-        monkeypatch.setattr(
-            objects, "written", lambda p: {u: t * (not u.endswith(artifacts.MANIFEST)) for u, t in times(p).items()}
-        )
-        artifacts.mark_used(used)
-    artifacts.drop_unused(usecase="demo", kind="records", days=30, needed=[needed["uri"]])
-    assert artifacts.at(old["uri"]) is None
-    assert artifacts.fetch(used) and artifacts.fetch(needed)  # what the work at hand needs is marked before
-
-
-def test_a_mark_is_written_once_a_day(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ref, written = _publish(), list[str]()
-    replace = objects.replace
-    monkeypatch.setattr(objects, "replace", lambda uri, data: written.append(uri) or replace(uri, data))
-    for _ in range(3):
-        artifacts.mark_used(ref)
-    assert len(written) == 1
-    _later(monkeypatch, 1.1)
-    artifacts.mark_used(ref)
-    assert len(written) == 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmops_tasks.errors import InputError, IntegrityError
-from llmops_tasks.store import cache, digests, objects
+from llmops_tasks.store import cache, digests, files, objects
 
 MIB = 2**20
 
@@ -37,6 +37,15 @@ def test_a_copy_is_made_once_and_read_once(downloads: list[str], monkeypatch: py
     monkeypatch.setattr(cache, "file_digest", lambda path: pytest.fail("a copy that was not touched was read again"))
     assert cache.local_copy("x", pieces) == folder
     assert len(downloads) == 1
+
+
+def test_using_a_copy_again_moves_the_time_of_its_mark_and_nothing_else(s3: Any) -> None:
+    pieces = _stored("x", b"rows")
+    mark = cache.local_copy("x", pieces).parent / "verified.json"
+    before = mark.stat()
+    os.utime(mark, (0, 0))
+    cache.local_copy("x", pieces)
+    assert mark.stat().st_ino == before.st_ino and mark.stat().st_mtime >= before.st_mtime
 
 
 @pytest.mark.parametrize("damage", [b"ROWS", b"row", b"", None])
@@ -85,7 +94,7 @@ def test_other_bytes_in_the_store_are_an_error_and_leave_no_file(s3: Any) -> Non
     objects.replace("s3://bucket/x", b"ROWS")
     with pytest.raises(IntegrityError, match="is damaged or absent"):
         cache.local_copy("x", pieces)
-    assert not [path for path in (objects.home() / "cache").rglob("*") if path.name == "data" or ".tmp" in path.name]
+    assert not [path for path in (files.home() / "cache").rglob("*") if path.name == "data" or ".tmp" in path.name]
 
 
 def test_a_copy_is_durable_before_it_has_its_name(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +153,27 @@ def test_what_a_living_process_holds_is_not_dropped(full: Path, caplog: pytest.L
         assert _left(full) == ["b", "c", "new", "newer"]
     cache.local_copy("newest", _stored("newest", b"o" * MIB))
     assert _left(full) == ["new", "newer", "newest"]
+
+
+def test_one_byte_too_many_is_too_many(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, missing, left in (("new", 0, "a b c new"), ("newer", 1, "a b new newer")):
+        there = sum(path.stat().st_size for path in (full / "cache").rglob("*") if path.is_file())
+        monkeypatch.setenv("LLMOPS_CACHE_GIB", repr((there + MIB - missing) / 2**30))
+        cache.local_copy(name, _stored(name, name[:1].encode() * MIB))
+        assert _left(full) == left.split()
+
+
+def test_an_entry_that_is_dropped_while_it_is_made_is_made_again(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, made = cache.private_folder, list[Path]()
+
+    def dropped_once(path: Path) -> None:
+        make(path)
+        if not made:
+            path.rmdir()
+        made.append(path)
+
+    monkeypatch.setattr(cache, "private_folder", dropped_once)
+    assert (cache.local_copy("x", _stored("x", b"rows")) / "deep" / "data").read_bytes() == b"rows"
 
 
 def test_an_entry_that_was_dropped_while_we_waited_is_made_anew(full: Path) -> None:

@@ -32,8 +32,17 @@ def test_the_newest_number_is_found_across_blocks(folder: str, monkeypatch: pyte
     assert objects.read_bytes(journal.address(folder, 7)) == b"7"
 
 
+@pytest.mark.parametrize(
+    ("number", "place"),
+    [(1, "999999/00000001"), (99, "999999/00000099"), (100, "999998/00000100"), (12_345_678, "876543/12345678")],
+)
+def test_a_number_has_its_place_for_ever(number: int, place: str) -> None:
+    assert journal.address("file:///x", number) == f"file:///x/{place}.json"
+
+
 def test_the_newest_number_takes_one_request(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "BLOCK", 4)
+    monkeypatch.setattr(speaking, "PAGE", 5)  # a listing of everything would take two
     for number in range(1, 10):
         objects.create(journal.address("s3://bucket/journal", number), b"x")
     asked: list[str] = []
@@ -54,8 +63,16 @@ def test_who_writes_at_once_gets_numbers_of_their_own(folder: str) -> None:
 def test_what_is_none_of_ours_is_refused(folder: str, name: str) -> None:
     """A number in another block than its own would hide the newest one."""
     objects.create(f"{folder}/{name}", b"{}")
-    with pytest.raises(IntegrityError, match="is none of ours"):
+    with pytest.raises(IntegrityError, match=f"'{folder}/{name}' is none of ours"):
         journal.last(folder)
+
+
+def test_what_is_none_of_ours_in_an_older_block_is_refused_by_who_reads_all(folder: str) -> None:
+    journal.push(folder, b"x")
+    objects.create(journal.address(folder, 100), b"x")
+    objects.create(f"{folder}/999999/readme.json", b"{}")
+    with pytest.raises(IntegrityError, match=f"'{folder}/999999/readme.json' is none of ours"):
+        journal.numbers(folder)
 
 
 def test_what_is_being_written_and_an_empty_block_are_passed_over(tmp_path: Path) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import stat
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,8 @@ from typing import Any
 import pytest
 
 from llmops_tasks.errors import ConflictError, InputError, IntegrityError, StorageError
-from llmops_tasks.store import artifacts, digests, objects
-
-
-def test_equal_values_have_equal_bytes_whatever_their_order() -> None:
-    assert digests.canonical({"b": 1, "a": [True, None]}) == digests.canonical({"a": [True, None], "b": 1})
-    assert digests.digest({"a": 1}) != digests.digest({"a": 2})
-
-
-def test_nan_has_no_canonical_form() -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        digests.canonical({"loss": float("nan")})
+from llmops_tasks.store import digests, objects
+from llmops_tasks.store import s3 as speaking
 
 
 @pytest.mark.parametrize("uri", ["/etc/passwd", "http://host/x", "ftp://host/x", "", "s3:bucket"])
@@ -33,61 +23,6 @@ def test_only_file_and_s3_addresses_are_allowed(uri: str) -> None:
         return
     with pytest.raises(InputError, match="Allowed: file:///path and s3://bucket/key"):
         objects.is_s3(uri)
-
-
-def test_the_home_is_for_its_owner_only(home: Path) -> None:
-    assert stat.S_IMODE(objects.home().stat().st_mode) == 0o700
-
-
-@pytest.fixture
-def loose_umask() -> Iterator[None]:
-    """Nothing is taken away from the rights that a file is made with."""
-    before = os.umask(0)
-    yield
-    os.umask(before)
-
-
-def _open_to_others(root: Path) -> list[str]:
-    return [str(path.relative_to(root)) for path in [root, *root.rglob("*")] if path.stat().st_mode & 0o077]
-
-
-@pytest.mark.parametrize("store", ["in the home", "elsewhere"])
-def test_everything_written_is_for_its_owner_only_whatever_the_umask(
-    loose_umask: None, home: Path, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """T33. Databases and logs of libraries included, and folders on the way that were missing."""
-    if store == "elsewhere":
-        monkeypatch.setenv("LLMOPS_STORE", f"file://{tmp_path}/far/away/store")
-    from llmops_tasks import tracking
-    from llmops_tasks.release import ledger
-
-    ledger.record_entry(usecase="triage", kind="gate", body={}, once="x")
-    artifacts.publish(usecase="triage", kind="dataset", inputs={}, build=lambda out: {"rows": 0})
-    with tracking.run(usecase="triage", name="work", key="k") as run:
-        run.json("x.json", {})
-    (objects.home() / "some.log").write_text("a library's own")
-    assert (home / "mlflow.db").exists()
-    assert _open_to_others(home) == []
-    if store == "elsewhere":
-        assert _open_to_others(tmp_path / "far") == []
-
-
-def test_a_home_that_was_open_to_others_is_closed(home: Path) -> None:
-    home.mkdir(mode=0o755)
-    home.chmod(0o755)
-    assert stat.S_IMODE(objects.home().stat().st_mode) == 0o700
-
-
-def test_a_home_that_is_open_and_belongs_to_another_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home.mkdir()
-    home.chmod(0o755)
-
-    def denied(*_: Any) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(Path, "chmod", denied)
-    with pytest.raises(StorageError, match=r"open to others and not ours to close .*Run 'chmod 700' on it"):
-        objects.home()
 
 
 def test_a_mark_is_replaced_whole_on_both_kinds_of_store(tmp_path: Path, s3: Any) -> None:
@@ -158,6 +93,12 @@ def test_unusual_characters_in_a_name_survive(tmp_path: Path, name: str) -> None
     assert objects.read_bytes(f"file://{tmp_path}/{name}") == b"here"
 
 
+@pytest.mark.parametrize("key", ["odd://name", "Xray/XX", "?a#b"])
+def test_unusual_keys_are_kept_as_they_are(s3: Any, key: str) -> None:
+    objects.create(f"s3://bucket/{key}", b"here")
+    assert s3.get_object(Bucket="bucket", Key=key)["Body"].read() == b"here"
+
+
 def test_an_s3_object_exists_only_under_its_full_name(s3: Any) -> None:
     s3.put_object(Bucket="bucket", Key="folder/entry.json", Body=b"{}")
     assert objects.exists("s3://bucket/folder/entry.json")
@@ -216,7 +157,27 @@ def test_removing_a_folder_leaves_its_neighbours(tmp_path: Path, s3: Any) -> Non
     assert objects.find("s3://bucket/*") == ["s3://bucket/step-10/state"]
 
 
-def test_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="Cannot write 'file:///"):
-        objects.create(f"file://{tmp_path}/file/deep/entry.json", b"x")
+def test_the_manifest_goes_first_so_that_nobody_believes_the_rest(
+    tmp_path: Path, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for root in (f"file://{tmp_path}", "s3://bucket"):
+        for name in ("A", "_manifest.json", "z"):
+            objects.create(f"{root}/step/{name}", b"x")
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    asked: list[str] = []
+    again = speaking._again
+    monkeypatch.setattr(speaking, "_again", lambda uri, ask, *more: asked.append(uri) or again(uri, ask, *more))
+    objects.remove_folder("s3://bucket/step")
+    assert asked[1:] == [f"s3://bucket/step/{name}" for name in ("_manifest.json", "A", "z")]  # after the listing
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        objects.remove_folder(f"file://{tmp_path}/step")
+    assert sorted(path.name for path in (tmp_path / "step").iterdir()) == ["A", "z"]
+
+
+def test_removing_what_is_not_there_is_no_error(tmp_path: Path, s3: Any) -> None:
+    objects.remove_folder(f"file://{tmp_path}/absent")
+    objects.remove_folder("s3://bucket/absent")

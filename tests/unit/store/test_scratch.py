@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import time
@@ -13,7 +14,7 @@ import pytest
 from llmops_tasks.errors import StorageError
 from llmops_tasks.store import scratch
 
-A_DAY_AGO = time.time() - scratch.STALE - 60
+DAY = 24 * 60 * 60
 
 
 def _left_by_a_killed_process(home: Path) -> Path:
@@ -26,12 +27,19 @@ def _left_by_a_killed_process(home: Path) -> Path:
     return left
 
 
+def _make_older(seconds: float, *folders: Path) -> None:
+    for folder in folders:
+        os.utime(folder, (time.time() - seconds,) * 2)
+
+
 def test_a_killed_process_s_folder_is_removed_a_day_later_and_one_in_use_is_not(home: Path) -> None:
     left = _left_by_a_killed_process(home)
     with scratch.scratch() as used:
         assert (left / "work" / "half.txt").exists()  # somebody may want to look at it
-        for folder in (left, used.parent):
-            os.utime(folder, (A_DAY_AGO, A_DAY_AGO))
+        _make_older(DAY - 10, left, used.parent)
+        with scratch.scratch():
+            assert left.exists()
+        _make_older(DAY + 10, left, used.parent)
         with scratch.scratch():
             assert not left.exists()
             assert used.exists()  # a training may take longer than a day
@@ -40,6 +48,12 @@ def test_a_killed_process_s_folder_is_removed_a_day_later_and_one_in_use_is_not(
 def test_it_is_private_and_gone_afterwards(home: Path) -> None:
     with scratch.scratch() as folder:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert list((home / "tmp").iterdir()) == []
+
+
+def test_a_folder_that_somebody_removed_meanwhile_is_no_error(home: Path) -> None:
+    with scratch.scratch() as folder:
+        shutil.rmtree(folder.parent)
     assert list((home / "tmp").iterdir()) == []
 
 

@@ -13,8 +13,8 @@ FOLLOWS = {
     "data.ingestion": "data/arrivals data/columns data/folding data/formats data/ingestion data/json_records data/landing data/lines data/quoting data/tables",
     "data.validation": "data/data_docs data/gx_report data/pages/data_docs.j2 data/row_checks data/schema data/tables data/validation",
     "data.anonymization": "data/anonymization data/folding data/masking data/tables",
-    "evaluation.quality": "evaluation/exposure evaluation/quality evaluation/texts metrics models/generator models/local models/onednn models/tokens models/trunk prompts/interface prompts/templates",
-    "serving.batch": "models/generator models/local models/onednn models/tokens models/trunk prompts/interface prompts/templates serving/batch",
+    "evaluation.quality": "evaluation/exposure evaluation/quality evaluation/texts metrics models/generator models/layers models/local models/onednn models/tokens models/trunk prompts/interface prompts/templates",
+    "serving.batch": "models/generator models/layers models/local models/onednn models/tokens models/trunk prompts/interface prompts/templates serving/batch",
     "monitoring.drift": "monitoring/cells monitoring/drift monitoring/pages monitoring/permutation prompts/interface prompts/templates",
 }
 
@@ -39,7 +39,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (room / "a.py").write_text(
         "from typing import TYPE_CHECKING\nfrom llmops_tasks.errors import x\n"
         "if TYPE_CHECKING:\n    from llmops_tasks.room import typed\n"
-        "def f():\n    from llmops_tasks.room.b import y\n    return y, 'page.j2', 'llmops_tasks.room.c:z'\n"
+        "def f():\n    from llmops_tasks.room.b import y\n    return y, 'page.j2', 'other.py', 'llmops_tasks.room.c:z'\n"
     )
     for name in ("b", "c", "typed", "other"):
         (room / f"{name}.py").write_text("y = 1\n")
@@ -65,3 +65,13 @@ def test_a_change_counts_where_something_follows_from_it(package: Path, name: st
     assert sources.code_digest("llmops_tasks.room.a") == before
     (package / name).write_text((package / name).read_text() + "\n")
     assert (sources.code_digest("llmops_tasks.room.a") != before) is follows
+
+
+@pytest.mark.parametrize("silent", ["errors", "contracts", "config", "store", "tracking", "process"])
+def test_what_decides_no_content_is_left_out(package: Path, silent: str) -> None:
+    module = package.parent / f"{silent}.py"
+    module.write_text("x = 1\n")
+    (package / "a.py").write_text(f"from llmops_tasks.{silent} import x\n")
+    before = sources.code_digest("llmops_tasks.room.a")
+    module.write_text("x = 2\n")
+    assert sources.code_digest("llmops_tasks.room.a") == before

@@ -12,7 +12,7 @@ import yaml
 
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import ConfigError, InputError, IntegrityError, LLMOpsError, ModelError, StorageError
-from llmops_tasks.store import artifacts, digests, objects
+from llmops_tasks.store import artifacts, digests, files, objects
 from llmops_tasks.training import base_model as module
 from llmops_tasks.training.base_model import fetch_base_model, package_file
 from tests.support import small, tiny
@@ -149,7 +149,7 @@ def test_parts_are_joined_in_order_and_checked_as_a_whole(
     ref = _base(tmp_path, uri, sha256=whole)
     assert seen == [("x.gguf", b"0;1;2;")]
     assert _base(tmp_path, uri, sha256=whole) == ref and len(seen) == 1
-    assert not list((objects.home() / "tmp").iterdir())  # the joined file is gone
+    assert not list((files.home() / "tmp").iterdir())  # the joined file is gone
     with pytest.raises(
         IntegrityError, match=r"'x.gguf', joined from 3 part\(s\), has SHA-256 .*, the use case says 0000"
     ):

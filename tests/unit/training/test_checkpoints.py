@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,13 @@ class Training:
         self.losses.append(1 / (1 + len(self.losses)))
 
     def save(self, step: int) -> None:
-        meta = {"losses": self.losses}
+        meta = {"losses": self.losses, "fits": "these"}
         checkpoints.save(usecase="tiny", run=RUN, step=step, trained=self.trained, optimizer=self.optimizer, meta=meta)
 
     def resume(self) -> tuple[int, list[float]]:
-        step, meta = checkpoints.resume(usecase="tiny", run=RUN, trained=self.trained, optimizer=self.optimizer)
+        step, meta = checkpoints.resume(
+            usecase="tiny", run=RUN, fits="these", trained=self.trained, optimizer=self.optimizer
+        )
         return step, meta.get("losses", [])
 
     def values(self) -> list[Any]:
@@ -123,14 +126,18 @@ def test_all_torn_means_the_beginning() -> None:
     assert Training().resume() == (0, [])
 
 
-def test_a_finished_run_leaves_none_and_no_other_run_is_touched() -> None:
+def test_a_finished_run_leaves_none_and_no_other_run_is_touched_that_may_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     training = _saved(1)
     checkpoints.save(
         usecase="tiny", run="s" * 64, step=1, trained=training.trained, optimizer=training.optimizer, meta={}
     )
     checkpoints.clear(usecase="tiny", run=RUN)
     assert _folders() == []
-    assert len(objects.find(f"{checkpoints.folder_of('tiny', 's' * 64)}/*/_manifest.json")) == 1
+    others = f"{checkpoints.folder_of('tiny', 's' * 64)}/*/_manifest.json"
+    assert len(objects.find(others)) == 1
+    monkeypatch.setattr(checkpoints.time, "time", lambda: time.time_ns() / 1e9 + 31 * 86_400)
+    checkpoints.clear(usecase="tiny", run=RUN)
+    assert objects.find(others) == []  # nobody has gone on with it for a month
 
 
 def test_they_work_on_s3(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,22 +12,13 @@ import pytest
 from llmops_tasks.config import Finetune
 from llmops_tasks.errors import TrainingError
 from llmops_tasks.models import loading
-from llmops_tasks.training import batches, loop, trainable
+from llmops_tasks.training import loop, trainable
 from llmops_tasks.training.examples import IGNORED, Example
+from tests.support.examples import LENGTHS, numbered
 
 PLAIN = Finetune(top_layers=1, batch_size=8, max_length=64, learning_rate=0.01, precision="fp32")
 # Of very different lengths; answers of one, two and three tokens.
-LENGTHS = (3, 40, 9, 1, 22, 13, 30, 5)
 Run = tuple[float, dict[str, Any], dict[str, Any]]
-
-
-def _examples() -> list[Example]:
-    made = []
-    for number, length in enumerate(LENGTHS):
-        answers = 1 + number % min(3, length)
-        labels = [IGNORED] * (length - answers) + [(7 * number + n) % 900 for n in range(answers)]
-        made.append(Example([(31 * number + 17 * n) % 1000 for n in range(length)], labels))
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +27,7 @@ def state(tiny_model: Path) -> trainable.State:
     import torch
 
     torch.manual_seed(0)
-    made = trainable.prepare(loading.load_model(tiny_model)[0], PLAIN)
+    made = trainable.prepare(loading.load_model(tiny_model)[0], PLAIN, 32)
     with torch.no_grad():
         for value in made.trained.values():
             value.add_(torch.randn_like(value) * 0.02)
@@ -50,7 +41,7 @@ def _step(state: trainable.State, settings: Finetune, hidden: list[Any] | None =
 
     own.trained = {name: value for name, value in own.model.named_parameters() if value.requires_grad}
     own.optimizer = torch.optim.AdamW(own.trained.values(), lr=settings.learning_rate, weight_decay=0.0)
-    loss = loop.step(own, settings, 0, 10, _examples(), hidden)
+    loss = loop.step(own, settings, 0, 10, numbered(), hidden)
     gradients = {name: value.grad.clone() for name, value in own.trained.items() if value.grad is not None}
     return loss, gradients, {name: value.detach().clone() for name, value in own.trained.items()}
 
@@ -63,12 +54,12 @@ def _largest(one: dict[str, Any], two: dict[str, Any]) -> float:
 def _hidden(state: trainable.State, cut: int) -> list[Any]:
     import torch
 
-    from llmops_tasks.models import trunk
+    from llmops_tasks.models import layers
 
     decoder = state.base.model
     with torch.inference_mode():
-        rows = [decoder.embed_tokens(torch.tensor([example.tokens])) for example in _examples()]
-        return [trunk.run_layers(decoder, row, decoder.layers[:cut])[0].clone() for row in rows]
+        rows = [decoder.embed_tokens(torch.tensor([example.tokens])) for example in numbered()]
+        return [layers.run_layers(decoder, row, decoder.layers[:cut])[0].clone() for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -99,34 +90,15 @@ def test_without_a_kept_trunk_records_go_through_all_layers(state: trainable.Sta
     import torch
 
     assert state.cut == 1
-    found = loop.record_losses(state, PLAIN.model_copy(update={"packing": True}), _examples())
+    found = loop.record_losses(state, PLAIN.model_copy(update={"packing": True}), numbered())
     assert len(found) == len(LENGTHS)
     with torch.inference_mode():
-        for loss, example in zip(found, _examples(), strict=True):
+        for loss, example in zip(found, numbered(), strict=True):
             logits = state.model(torch.tensor([example.tokens])).logits[0]
             own = torch.nn.functional.cross_entropy(logits, torch.tensor(example.labels), reduction="sum")
             assert loss == pytest.approx(float(own), abs=1e-4)
-    answers = sum(label != IGNORED for example in _examples() for label in example.labels)
-    assert loop.mean_loss(state, PLAIN, _examples(), None) == pytest.approx(sum(found) / answers, abs=1e-5)
-
-
-def test_packed_records_share_rows_and_none_is_lost() -> None:
-    rows = batches.bins(list(LENGTHS), 41)
-    assert sorted(index for row in rows for index in row) == list(range(len(LENGTHS)))
-    assert all(sum(LENGTHS[index] for index in row) <= 41 for row in rows)
-    assert len(rows) == 4 < len(LENGTHS)
-    assert batches.bins([50, 2], 41) == [[0], [1]]  # too long a record has a row for itself
-
-
-def test_packed_records_do_not_see_each_other() -> None:
-    batch = batches.assemble(_examples(), None, 64)
-    assert batch.mask is not None and batch.positions is not None
-    labels = sum(label != IGNORED for example in _examples() for label in example.labels)
-    assert int((batch.labels != IGNORED).sum()) == labels
-    row = batch.mask[0, 0]
-    second = int((batch.positions[0] == 0).nonzero()[1])
-    assert not row[second:, :second].any() and not row.triu(1).any()
-    assert bool(row.diagonal().all())
+    answers = sum(label != IGNORED for example in numbered() for label in example.labels)
+    assert loop.mean_loss(state, PLAIN, numbered(), None) == pytest.approx(sum(found) / answers, abs=1e-5)
 
 
 def test_bf16_computes_nearly_the_same(state: trainable.State) -> None:
@@ -150,7 +122,7 @@ def test_a_loss_that_is_no_number_stops_before_any_weight_changes(
     before, whole = _weights(state), loop._loss
     monkeypatch.setattr(loop, "_loss", lambda *given: whole(*given) * found)
     with pytest.raises(TrainingError, match=r"Loss is (nan|inf) .* at step 4: stopped, nothing is registered"):
-        loop.step(state, PLAIN, 3, 10, _examples(), None)
+        loop.step(state, PLAIN, 3, 10, numbered(), None)
     assert _largest(before, _weights(state)) == 0
 
 
@@ -158,12 +130,12 @@ def test_an_exploding_gradient_stops_before_any_weight_changes(state: trainable.
     before = _weights(state)
     tight = PLAIN.model_copy(update={"max_gradient": 1e-6})
     with pytest.raises(TrainingError, match=r"gradient's length .* at step 1, at most 1e-06 is allowed: stopped"):
-        loop.step(state, tight, 0, 10, _examples(), None)
+        loop.step(state, tight, 0, 10, numbered(), None)
     assert _largest(before, _weights(state)) == 0
 
 
 def test_a_batch_without_any_answer_stops(state: trainable.State) -> None:
-    masked = [Example(example.tokens, [IGNORED] * len(example.labels)) for example in _examples()]
+    masked = [Example(example.tokens, [IGNORED] * len(example.labels)) for example in numbered()]
     with pytest.raises(TrainingError, match="No position carries loss at step 2"):
         loop.step(state, PLAIN, 1, 10, masked, None)
 

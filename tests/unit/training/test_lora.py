@@ -109,11 +109,11 @@ def test_whatever_is_more_than_adding_is_left_to_peft(case: str, steps: list[int
 
 def test_it_is_what_models_are_trained_with(tiny_model: Path) -> None:
     model = loading.load_model(tiny_model)[0]
-    state = trainable.prepare(model, Finetune(top_layers=1))
+    state = trainable.prepare(model, Finetune(top_layers=1), 32)
     below, above = state.base.model.layers
     assert type(below.mlp.up_proj) is onednn.Linear and type(above.mlp.up_proj) is lora.Linear
     assert type(above.mlp.up_proj.lora_A["default"]) is torch.nn.Linear
-    plain = [layer for layer in trainable.prepare(loading.load_model(tiny_model, "qlora")[0], Finetune(method="qlora", top_layers=1)).base.modules() if isinstance(layer, lora.Linear)]  # fmt: skip
+    plain = [layer for layer in trainable.prepare(loading.load_model(tiny_model, "qlora")[0], Finetune(method="qlora", top_layers=1), 32).base.modules() if isinstance(layer, lora.Linear)]  # fmt: skip
     assert plain == []
 
 

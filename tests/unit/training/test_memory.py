@@ -29,7 +29,7 @@ def memory(name):
 
 settings = Finetune(batch_size=128, top_layers=1, precision="fp32", learning_rate=0.01)
 torch.manual_seed(0)
-state = trainable.prepare(load_model(Path(sys.argv[1]))[0], settings)
+state = trainable.prepare(load_model(Path(sys.argv[1]))[0], settings, 64)
 records = [Example([number, *range(511)], [IGNORED] * 511 + [number]) for number in range(128)]
 loop.step(state, settings, 0, 10, records[:2], None)
 before = memory("VmSize")

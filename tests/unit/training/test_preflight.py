@@ -26,7 +26,7 @@ SETTINGS = Finetune(top_layers=1, batch_size=4, dropout=0.1)
 @pytest.fixture
 def state(tiny_model: Any) -> trainable.State:
     """The tiny model before its first step."""
-    return trainable.prepare(loading.load_model(tiny_model)[0], SETTINGS)
+    return trainable.prepare(loading.load_model(tiny_model)[0], SETTINGS, 40)
 
 
 def _taught(records: int = 40) -> Curriculum:
@@ -111,17 +111,18 @@ def test_the_trunk_of_an_ensemble_is_paid_for_once() -> None:
 @pytest.mark.usefixtures("mlflow")
 def test_an_ensemble_is_held_against_its_budget_once(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Later members go on: what was trained for the first would be lost."""
-    asked: list[int] = []
-    monkeypatch.setattr(preflight, "check", lambda found, budget, members: asked.append(members))
+    asked: list[tuple[int, bool]] = []
+    monkeypatch.setattr(preflight, "check", lambda found, budget, members: asked.append((members, found.seconds > 0)))
     finetune(**training(members=3))
-    assert asked == [3]
+    assert asked == [(3, False), (3, True)]  # memory and disk before the probe, time after it
 
 
 @pytest.mark.usefixtures("mlflow")
 def test_a_run_over_its_budget_makes_no_step_and_leaves_nothing(
     training: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "run", lambda *_: pytest.fail("a step was made"))
+    for what in (loop, "run"), (loop, "step"):  # not even one of the probe
+        monkeypatch.setattr(*what, lambda *_: pytest.fail("a step was made"))
     with pytest.raises(BudgetError, match="memory_gib"):
         finetune(**training(budget={"memory_gib": 0.1}))
     assert objects.find(f"{objects.store_uri()}/tiny/adapter/*/*") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,43 +11,62 @@ from llmops_tasks.config import Finetune
 from llmops_tasks.models import loading
 from llmops_tasks.training import trainable
 from llmops_tasks.training.progress import Progress
-from llmops_tasks.training.stopwatch import Stopwatch
 
-PROGRESS = Progress(usecase="tiny", run="r" * 64, mlflow_run="", total=9, checkpoint_every=2)
+PROGRESS = Progress(
+    usecase="tiny", run="r" * 64, mlflow_run="", total=9, checkpoint_every=2, fits="these steps", code="old", began="k"
+)
 
 
 def _state(folder: Path) -> trainable.State:
-    return trainable.prepare(loading.load_model(folder)[0], Finetune(top_layers=1))
+    return trainable.prepare(loading.load_model(folder)[0], Finetune(top_layers=1), 32)
 
 
 def test_a_run_goes_on_in_as_many_parts_as_it_was_halved_into(tiny_model: Path) -> None:
     """Else sums would be taken in another order, and dropout would draw other masks."""
     old, new = _state(tiny_model), _state(tiny_model)
-    for value in old.trained.values():
-        value.grad = value.detach() + 1
-    old.optimizer.step()
+    _stepped(old)
     old.losses, old.parts = [3.0, 2.0], 4
     old.meter.go_on_from({"seconds": 100.0, "cpu_seconds": 150.0})
     PROGRESS.after_step(old, 2, speed=1.0, left=1.0)
     assert PROGRESS.resume(new) == 2
-    assert (new.losses, new.parts) == ([3.0, 2.0], 4)
+    assert (new.losses, new.parts, trainable.code_changes(new)) == ([3.0, 2.0], 4, [])
     assert 100 <= new.meter.spent()["seconds"] < 200 and 150 <= new.meter.spent()["cpu_seconds"] < 250
+
+
+def test_newer_code_goes_on_and_older_steps_stay_told(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old, new, newer = (_state(tiny_model) for _ in range(3))
+    _stepped(old)
+    assert PROGRESS.resume(old) == 0
+    PROGRESS.after_step(old, 2, speed=1.0, left=1.0)
+    deployed = replace(PROGRESS, code="new")
+    assert deployed.resume(new) == 2
+    assert "the code has changed since step 2" in caplog.text
+    deployed.after_step(new, 4, speed=1.0, left=1.0)
+    assert deployed.resume(newer) == 4
+    assert trainable.code_changes(newer) == [2]
+
+
+def test_checkpoints_of_other_steps_are_not_gone_on_from(tiny_model: Path) -> None:
+    """Nor do they stand where the new ones belong."""
+    old, new, again = (_state(tiny_model) for _ in range(3))
+    _stepped(old)
+    PROGRESS.after_step(old, 2, speed=1.0, left=1.0)
+    others = replace(PROGRESS, fits="other steps")
+    assert others.resume(new) == 0 and trainable.code_changes(new) == []
+    _stepped(new, 7.0)
+    others.after_step(new, 2, speed=1.0, left=1.0)
+    assert others.resume(again) == 2
+    for name, value in again.trained.items():
+        assert (value == new.trained[name]).all()
+
+
+def _stepped(state: trainable.State, more: float = 1.0) -> None:
+    for value in state.trained.values():
+        value.grad = value.detach() + more
+    state.optimizer.step()
 
 
 def test_a_run_that_was_not_begun_begins_as_it_was_prepared(tiny_model: Path) -> None:
     state = _state(tiny_model)
     assert PROGRESS.resume(state) == 0
     assert (state.losses, state.parts) == ([], 1)
-
-
-def test_a_meter_counts_from_when_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmops_tasks.training import stopwatch
-
-    now = [50.0, 7.0]
-    monkeypatch.setattr(stopwatch.time, "monotonic", lambda: now[0])
-    found = Stopwatch(_clock=50.0, _processor=7.0)
-    monkeypatch.setattr(stopwatch, "_processor_seconds", lambda: now[1])
-    now[:] = [53.0, 11.0]
-    assert found.spent() == {"seconds": 3.0, "cpu_seconds": 4.0}
-    found.go_on_from({"seconds": 10.0, "cpu_seconds": 20.0})
-    assert found.spent() == {"seconds": 13.0, "cpu_seconds": 24.0}

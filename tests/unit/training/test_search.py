@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 
@@ -162,7 +163,7 @@ def test_settings_beyond_the_budget_are_not_trained(
     searching: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     arguments = searching(budget={"memory_gib": 0.1})
-    monkeypatch.setattr(search, "_train", lambda *_: pytest.fail("it was trained"))
+    monkeypatch.setattr(loop, "step", lambda *_: pytest.fail("a step was made"))
     assert search.run_trial(**arguments, number=0)["state"] == "failed"
     assert "memory_gib" in caplog.text and "of 0.1" in caplog.text
 
@@ -172,6 +173,42 @@ def test_no_trial_begins_when_the_time_is_spent(searching: Make, monkeypatch: py
     assert search.run_trial(**arguments, number=0)["state"] == "complete"
     monkeypatch.setattr(loop, "run", lambda *_: pytest.fail("trained"))
     assert search.run_trial(**arguments, number=1)["state"] == "over budget"
+
+
+def test_a_trial_takes_as_many_processes_as_the_training(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, taken = search.processes.together, []
+
+    def count(processes: int, work: Any) -> Any:
+        taken.append(processes)
+        return together(processes, work)
+
+    monkeypatch.setattr(search.processes, "together", count)
+    one, two = (_first_loss(searching, processes) for processes in (1, 2))
+    assert taken == [1, 2]
+    assert two == pytest.approx(one, abs=2e-3)  # additions in another order
+    assert len(_mlflow_runs()) == 2
+
+
+def _first_loss(searching: Make, processes: int) -> float:
+    arguments = searching()
+    path = Path(arguments["usecase"])
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw["finetune"]["processes"] = processes
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    found = search.run_trial(**arguments, number=0)
+    assert found["state"] == "complete"
+    return float(found["loss"])
+
+
+def test_what_the_first_process_cuts_short_all_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trial:
+        def report(self, loss: float, look: int) -> None:
+            pytest.fail("another process told the study")
+
+    monkeypatch.setattr(search.processes, "rank", lambda: 1)
+    monkeypatch.setattr(search.processes, "total", lambda value: value + 1.0)
+    with pytest.raises(optuna.TrialPruned):
+        search._ask(Trial(), 1.0, 1)  # type: ignore[arg-type]
 
 
 def test_trials_share_the_trunk(searching: Make) -> None:

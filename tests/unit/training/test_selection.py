@@ -16,9 +16,9 @@ from llmops_tasks.release import ledger, records
 from llmops_tasks.store import artifacts, objects
 from llmops_tasks.training import selection
 from llmops_tasks.training.selection import draw_sample, drawn, list_base_models, measure_base_model, report_selection
-from llmops_tasks.training.selection_figures import figures, parameters, prompts
 from llmops_tasks.training.selection_policy import choose_base_model
 from tests.support import tiny
+from tests.support.choosing import rows
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +47,6 @@ def answers(measurement: Measurement) -> Any:
     import pandas as pd
 
     return pd.read_parquet(artifacts.fetch(measurement["evidence"]) / "answers.parquet")
-
-
-def rows(case: UseCase, count: int = 60, **values: Any) -> list[dict[str, Any]]:
-    """Records as a dataset has them, the last tenth to validate on; all labels in turn."""
-    labels = case.task.labels
-    return [
-        {
-            "record_id": f"r{number}",
-            "group": f"g{number}",
-            "text": f"note {number}",
-            "label": labels[number % len(labels)].name if labels else "an answer",
-            "completion": labels[number % len(labels)].text if labels else " an answer",
-            "split": "train" if number < count * 0.9 else "validation",
-            **values,
-        }
-        for number in range(count)
-    ]
 
 
 # ---------------------------------------------------------------- records
@@ -127,15 +110,6 @@ def test_too_few_records_are_no_evidence() -> None:
     case = config.load("triage")
     with pytest.raises(EvidenceError, match="19 records are left to measure on, 20 are needed"):
         drawn_ids(case, rows(case, 24))
-
-
-def test_examples_stand_before_the_question() -> None:
-    case = config.load("triage")
-    asked, shown = rows(case)[:1], rows(case)[1:3]
-    assert prompts(case, asked, []) == ["Note: note 0\nPriority:"]
-    assert prompts(case, asked, shown) == [
-        "Note: note 1\nPriority: emergent\n\nNote: note 2\nPriority: urgent\n\nNote: note 0\nPriority:"
-    ]
 
 
 # ---------------------------------------------------------------- measuring
@@ -218,59 +192,6 @@ def test_an_unknown_candidate_is_refused_with_the_nearest(world: Any, drawn_samp
 
 
 # ---------------------------------------------------------------- what cannot be asked of a model
-
-
-def _figures(case: UseCase, folder: Path, **row: Any) -> Any:
-    given = rows(case, 24, **row)
-    return figures(case=case, folder=folder, rows=given[2:], shots=given[:2], context=None)[0]
-
-
-def test_labels_that_begin_alike_are_a_problem_not_a_figure(tiny_model: Path) -> None:
-    case = config.load("triage")
-    labels = [label.model_copy(update={"text": " less"}) for label in case.task.labels]
-    found = _figures(case.model_copy(update={"task": case.task.model_copy(update={"labels": labels})}), tiny_model)
-    assert found["few_shot"] is found["zero_shot"] is None
-    assert "begin with the same token" in found["problems"][0]
-    assert found["bits_per_character"]["value"] > 0
-
-
-def test_prompts_beyond_the_context_are_a_problem(tiny_model: Path) -> None:
-    found = _figures(config.load("triage"), tiny_model, text="pain " * 200)
-    assert found["few_shot"] is None
-    assert found["problems"] == ["A prompt with examples has 627 tokens, its context 512."]
-
-
-def test_a_model_that_cannot_be_trained_is_measured_and_the_obstacle_told(tmp_path: Path, tiny_model: Path) -> None:
-    """A small Gemma: sliding windows and scaled embeddings. It answers by its plain forward pass."""
-    import torch
-    from transformers import AutoTokenizer, Gemma3ForCausalLM, Gemma3TextConfig
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    torch.manual_seed(0)
-    settings = Gemma3TextConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=6, head_dim=16,
-        num_attention_heads=2, num_key_value_heads=1, sliding_window=16, max_position_embeddings=512,
-    )  # fmt: skip
-    Gemma3ForCausalLM(settings).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    found = _figures(config.load("triage"), tmp_path)
-    assert found["few_shot"] is not None and found["problems"] == []
-    (obstacle,) = found["obstacles"]
-    assert obstacle.startswith("'gemma3_text' with ['full_attention', 'sliding_attention'] cannot be split")
-
-
-def test_generated_answers_are_measured_by_the_cost_of_their_text(tiny_model: Path) -> None:
-    found = _figures(config.load("faq"), tiny_model)
-    assert found["problems"] == [] and found["few_shot"] is None
-    assert found["bits_per_character"]["value"] > 0 and found["tokens_per_second"] > 0
-
-
-def test_what_two_layers_share_is_counted_once_in_any_number_of_files(tmp_path: Path, tiny_model: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    AutoModelForCausalLM.from_pretrained(tiny_model).save_pretrained(tmp_path, max_shard_size="200KB")
-    assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    assert parameters(tmp_path) == parameters(tiny_model)
 
 
 # ---------------------------------------------------------------- to the end

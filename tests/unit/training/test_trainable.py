@@ -14,13 +14,13 @@ from llmops_tasks.config import Finetune
 from llmops_tasks.config.data import Augment
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data.augment import augmented
-from llmops_tasks.errors import BudgetError, InputError, LLMOpsError, TrainingError
-from llmops_tasks.models import loading, precision
+from llmops_tasks.errors import InputError
+from llmops_tasks.models import loading
 from llmops_tasks.models.generator import open_generator
 from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.release.packaging import package_release
 from llmops_tasks.store import artifacts, objects
-from llmops_tasks.training import curriculum, loop, processes, trainable
+from llmops_tasks.training import curriculum, loop, trainable
 from llmops_tasks.training import finetuning as room
 from llmops_tasks.training.examples import Example, blocks, encode
 from llmops_tasks.training.finetuning import finetune
@@ -48,16 +48,6 @@ def _weights(ref: ArtifactRef, name: str = "adapter_model.safetensors") -> dict[
 def _distance(one: dict[str, Any], two: dict[str, Any]) -> float:
     assert set(one) == set(two) != set()
     return max(float((one[name] - two[name]).abs().max()) for name in one)
-
-
-def test_precision_follows_the_hardware_and_the_use_case(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        monkeypatch.setattr(torch.cpu, name, lambda: False)
-    assert [precision.use_bf16(Finetune(precision=name)) for name in ("auto", "fp32", "bf16")] == [False, False, True]
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    assert [precision.use_bf16(Finetune(precision=name)) for name in ("auto", "fp32", "bf16")] == [True, False, True]
 
 
 def test_over_four_bits_the_frozen_layers_are_small_and_the_loss_falls(training: Make) -> None:
@@ -90,9 +80,9 @@ def test_an_ensemble_averages_its_members(training: Make) -> None:
     for prompt in range(2):
         means = [sum(row[prompt][answer] for row in rows) / 3 for answer in range(4)]
         assert found[prompt] == pytest.approx(means, abs=1e-12)
-    bits = [open_generator("transformers", folder / "members" / str(n)).bits("Note:", PROMPTS, 2) for n in range(3)]
+    bits = [open_generator("transformers", folder / "members" / str(n)).bits("Note:", PROMPTS) for n in range(3)]
     mean = [-math.log2(sum(2 ** -row[text] for row in bits) / 3) for text in range(2)]
-    assert open_generator("transformers", folder).bits("Note:", PROMPTS, 2) == pytest.approx(mean, rel=1e-9)
+    assert open_generator("transformers", folder).bits("Note:", PROMPTS) == pytest.approx(mean, rel=1e-9)
     with pytest.raises(InputError, match="cannot write"):
         open_generator("transformers", folder).generate(PROMPTS, 2, 2)
 
@@ -129,50 +119,6 @@ def test_training_can_start_from_a_release(training: Make) -> None:
     assert trained["key"] != fresh["key"]
 
 
-def test_two_processes_do_what_one_does(training: Make) -> None:
-    one = finetune(**training(dropout=0.0))
-    two = finetune(**training(dropout=0.0, processes=2))
-    losses = [objects.read_json(f"{ref['uri']}/training.json")["losses"] for ref in (one, two)]
-    assert losses[1][0] == pytest.approx(losses[0][0], abs=1e-5)
-    assert losses[1] == pytest.approx(
-        losses[0], abs=2e-3
-    )  # additions in another order, and AdamW divides by small numbers
-    assert two["meta"]["held_out_loss"] == pytest.approx(one["meta"]["held_out_loss"], abs=2e-3)
-    assert two["key"] != one["key"]
-
-
-def test_what_one_of_several_processes_says_is_what_ends_the_run(
-    training: Make, capfd: pytest.CaptureFixture[str]
-) -> None:
-    arguments = training(processes=2, max_gradient=1.0001, learning_rate=0.9, epochs=5)
-    with pytest.raises(TrainingError, match=r"the gradient's length .* at step .*: stopped, nothing is registered"):
-        finetune(**arguments)
-    assert objects.find(f"{objects.store_uri()}/tiny/adapter/*/*") == []
-    assert "numbers are trained" in capfd.readouterr().err  # what they log reaches the task's log
-
-
-def test_a_lost_process_is_no_verdict_on_the_training() -> None:
-    """It is tried again and goes on from its checkpoint, which a TrainingError would not be."""
-    told = {"message": "BudgetError: The run would need more: minutes 3 of 1", "extraInfo": {}}
-    found = processes._error_of(["Signal 9 (SIGKILL) received by PID 7", told])
-    assert isinstance(found, BudgetError) and str(found) == "The run would need more: minutes 3 of 1"
-    for messages in (["Signal 9 (SIGKILL) received by PID 7"], [{"message": "OSError: 1: 2"}], ["Any: thing"]):
-        lost = processes._error_of(messages)
-        assert type(lost) is LLMOpsError and "was lost (1 failed)" in str(lost) and "newest checkpoint" in str(lost)
-
-
-@pytest.mark.parametrize("settings", [{"learning_rate": 2}, {"rang": 8}, {"method": "magic"}])
-def test_settings_of_a_search_are_checked(training: Make, settings: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"settings are wrong at \\['{next(iter(settings))}'\\]"):
-        finetune(**training(), settings=settings)
-
-
-def test_settings_of_a_search_take_the_place_of_the_use_cases(training: Make) -> None:
-    plain, other = finetune(**training()), finetune(**training(), settings={"rank": 4})
-    same = finetune(**training(rank=4))
-    assert other["sha256"] == same["sha256"] != plain["sha256"]
-
-
 def test_what_is_left_is_told_in_seconds_of_this_process() -> None:
     told: list[tuple[int, float]] = []
     plan = [[0]] * 10
@@ -205,7 +151,7 @@ def test_gradients_over_four_bits_are_those_over_the_same_weights_in_fp32(traini
     found = []
     for model in (four, plain):
         torch.manual_seed(0)
-        state = trainable.prepare(model, settings)
+        state = trainable.prepare(model, settings, 8)
         with torch.no_grad():
             for value in state.trained.values():
                 value.normal_(std=0.02)

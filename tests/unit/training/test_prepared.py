@@ -1,0 +1,43 @@
+"""A run is made ready, or refused, before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tasks.errors import InputError, ModelError
+from llmops_tasks.store import objects
+from llmops_tasks.training.finetuning import finetune
+
+pytestmark = pytest.mark.usefixtures("mlflow")
+Make = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.parametrize("settings", [{"learning_rate": 2}, {"rang": 8}, {"method": "magic"}])
+def test_settings_of_a_search_are_checked(training: Make, settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"settings are wrong at \\['{next(iter(settings))}'\\]"):
+        finetune(**training(), settings=settings)
+
+
+def test_settings_of_a_search_take_the_place_of_the_use_cases(training: Make) -> None:
+    plain, other = finetune(**training()), finetune(**training(), settings={"rank": 4})
+    same = finetune(**training(rank=4))
+    assert other["sha256"] == same["sha256"] != plain["sha256"]
+
+
+def test_labels_that_cannot_be_told_apart_stop_it_before_anything_is_spent(training: Make, tmp_path: Path) -> None:
+    arguments = training()
+    text = Path(arguments["usecase"]).read_text(encoding="utf-8").replace("text: ' less'", "text: ' urgent too'")
+    Path(arguments["usecase"]).write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match="begin with the same token"):
+        finetune(**arguments)
+    assert objects.find(f"{objects.store_uri()}/tiny/activations/*/*") == []
+
+
+@pytest.mark.parametrize("arguments", [{"control": "shuffled"}, {"max_steps": 0}, {"max_steps": -1}])
+def test_arguments_that_make_no_sense_are_refused(training: Make, arguments: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="Allowed"):
+        finetune(**training(), **arguments)
