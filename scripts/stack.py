@@ -80,7 +80,6 @@ def environment(port: int) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in USERS.items()),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
         "AIRFLOW__EXECUTION_API__JWT_EXPIRATION_TIME": "86400",
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
@@ -96,6 +95,7 @@ def environment(port: int) -> dict[str, str]:
     defaults = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{place / 'mlflow.db'}",
         "HF_HUB_OFFLINE": "1",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
         "LLMOPS_USECASES": str(ROOT / "include" / "usecases"),
     }
     return {**defaults, **os.environ, **fixed}

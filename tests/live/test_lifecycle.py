@@ -92,6 +92,13 @@ def test_a_training_that_is_cancelled_leaves_no_process_and_its_checkpoints(worl
     assert world.checkpoints("tiny")  # what was done is not lost: the run of the next test goes on from there
 
 
+def _edit_to_learn_from_corrections(world: World) -> None:
+    path = world.home / "usecases" / "tiny.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw["finetune"] |= {"start": "champion", "preferences": {"min_pairs": 4, "epochs": 2}}
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+
+
 @pytest.fixture(scope="module")
 def selection(world: World) -> str:
     """A run that goes on beside those of other stages."""
@@ -102,6 +109,7 @@ def test_a_control_run_is_refused_by_the_gate_and_nobody_is_asked(world: World, 
     run = world.api.trigger("tiny.train", {"control": "shuffled_labels"})
     assert world.finished("tiny.train", run)["announce_candidate"] == "success"
     assert "resuming after step" in world.api.log("tiny.train", run, "finetune", 1)
+    _edit_to_learn_from_corrections(world)  # for the last training: it shows after a while, and much is done meanwhile
     states = world.finished("tiny.evaluate", world.started_by_asset("tiny.evaluate", 1))
     assert (states["gate"], states["approve"], states["promote"]) == ("success", "skipped", "skipped")
     verdict = ledger.read_ledger(usecase="tiny", kind="gate")[-1]["body"]["verdict"]
@@ -109,15 +117,7 @@ def test_a_control_run_is_refused_by_the_gate_and_nobody_is_asked(world: World, 
     assert registry.find_champion(usecase="tiny")["version"] == "1"
 
 
-def _edit_to_learn_from_corrections(world: World) -> None:
-    path = world.home / "usecases" / "tiny.yaml"
-    raw = yaml.safe_load(path.read_text())
-    raw["finetune"] |= {"start": "champion", "preferences": {"min_pairs": 4, "epochs": 2}}
-    path.write_text(yaml.safe_dump(raw, sort_keys=False))
-
-
 def test_two_days_are_answered_and_the_drifting_one_starts_a_retraining(world: World) -> None:
-    _edit_to_learn_from_corrections(world)  # it shows within two minutes; these days are answered meanwhile
     monitors = []
     for number, day in enumerate(DAYS):
         run = world.api.trigger("tiny.batch_inference", {"date": day})
