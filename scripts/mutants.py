@@ -69,7 +69,7 @@ def _is_left_out(node: cst.CSTNode) -> bool:
     if isinstance(node, cst.If):
         return isinstance(node.test, cst.Name) and node.test.value == "TYPE_CHECKING"
     code = cst.Module([]).code_for_node(node) if isinstance(node, cst.Call | cst.Assign) else ""
-    return code.startswith(("log.", "log = ", "TypeVar("))
+    return code.startswith(("log.", "log = ")) or "TypeVar(" in code
 
 
 def _is_cast(node: cst.CSTNode) -> bool:
