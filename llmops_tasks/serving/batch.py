@@ -115,10 +115,11 @@ def _unanswered(day: ArtifactRef, parts: list[ArtifactRef]) -> tuple[pd.DataFram
     known: set[str] = set()
     changed = 0
     for part in parts:
-        columns = ["record_id", "read_sha256"]
+        alike = part["meta"].get("text_sha256") == day["meta"]["text_sha256"]  # rendered by one template
+        columns = ["record_id", *["read_sha256"] * alike]
         given = pd.read_parquet(artifacts.fetch(part) / "predictions.parquet", columns=columns).set_index("record_id")
         known |= set(given.index)
-        if part["meta"]["text_sha256"] == day["meta"]["text_sha256"]:  # rendered by one template
+        if alike:
             both = given.join(read, how="inner")
             changed += int((both["read_sha256"] != both["text"]).sum())
     if changed:

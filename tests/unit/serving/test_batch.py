@@ -105,6 +105,21 @@ def test_a_record_that_comes_again_with_another_text_keeps_its_answer_and_is_cou
     assert "9 answered records came again with another text" in caplog.text
 
 
+def test_a_part_of_a_time_that_did_not_keep_what_it_read_counts_nothing_as_changed(
+    world: Any, released: ArtifactRef
+) -> None:
+    import pandas as pd
+
+    def build(out: Path) -> dict[str, Any]:
+        pd.DataFrame({"record_id": ["V0", "V1"], "label": "urgent"}).to_parquet(out / "predictions.parquet")
+        return {"rows": 2, "date": DATE, "release_version": "1"}
+
+    at = f"{objects.store_uri()}/tiny/predictions/date={DATE}/part-0001"
+    artifacts.publish(usecase="tiny", kind="predictions", inputs={"older": True}, build=build, at=at)
+    found = predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released))
+    assert (found["rows"], found["added"], found["changed"]) == (12, 10, 0)
+
+
 def test_of_two_runs_at_once_each_record_is_answered_once(
     world: Any, released: ArtifactRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
