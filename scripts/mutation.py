@@ -39,7 +39,7 @@ RESULTS = ROOT / "benchmarks/results/mutation.jsonl"
 SAMPLE = 40  # mutants a module, unless MORE says otherwise
 LIMIT = 90  # seconds a mutant may take
 MORE = {
-    "release.evidence": 90, "release.ledger": 120, "release.registry": 60, "evaluation.gate": 150,
+    "release.evidence": 90, "release.ledger": 120, "release.registry": 60, "release.promotion": 40, "evaluation.gate": 150,
     "store.attempts": 50, "store.journal": 90, "data.splits": 80, "data.assignments": 60,
 }  # fmt: skip
 # Which tests are about a module: the quickest first, as the first that fails ends a run.
@@ -47,12 +47,14 @@ TESTS = {
     "release.evidence": "evidence registry",
     "release.ledger": "ledger_form records ledger registry promotion_faults",
     "release.witnesses": "witnesses ledger projection",
-    "release.registry": "registry projection promotion_faults",
+    "release.registry": "registry promotion projection",
+    "release.promotion": "promotion evidence promotion_faults",
     "release.records": "records registry monitoring/retrain",
     "release.projection": "projection rebuild",
     "release.rebuild": "rebuild",
     "release.packaging": "packaging",
     "evaluation.gate": "gate gate_rows",
+    "evaluation.gate_table": "gate_table",
     "evaluation.comparison": "comparison",
     "evaluation.exposure": "exposure",
     "evaluation.quality": "quality",

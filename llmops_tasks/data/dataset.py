@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.data import assignments, augment, cards, curate, figures, rendering, splits, tables
+from llmops_tasks.data import assignments, augment, curate, dataset_card, figures, rendering, splits, tables
 from llmops_tasks.data.splits import SPLITS
 from llmops_tasks.errors import DataError, EvidenceError
 from llmops_tasks.prompts import interface
@@ -162,7 +162,7 @@ def _build(usecase: str, case: UseCase, records: ArtifactRef, assigned: list[Art
     meta = {**found, "dropped": dropped, "conflicting_texts": conflicting, "parents": [artifacts.parent(records)]}
     meta |= {"augmented": made, "text_sha256": asked.text_digest(), "id_column": case.data.one("id")}
     meta["data_docs"] = _data_docs(records)
-    (out / "README.md").write_text(cards.card(usecase, case, kept, meta), encoding="utf-8")
+    (out / "README.md").write_text(dataset_card.dataset_card(usecase, case, kept, meta), encoding="utf-8")
     return {"rows": kept, **meta}
 
 

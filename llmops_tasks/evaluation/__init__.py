@@ -10,6 +10,6 @@ VERBS = {
     "needs_verdict": "gate",  # is there anything to decide?
     "judge_candidate": "gate",  # the verdict by the use case's policy
     "has_passed": "gate",  # is a person to be asked?
-    "render_gate_table": "gate",  # the verdict as a table for the approver
+    "render_gate_table": "gate_table",  # the verdict as a table for the approver
 }
 __getattr__ = lazily(__name__, VERBS)

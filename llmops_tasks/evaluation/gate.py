@@ -147,25 +147,3 @@ def _refusals(stamps: dict[str, Any]) -> list[Check]:
 def _row(name: str, observed: float | None, limit: float, rule: str, n: int, verdict: str, reason: str) -> Check:
     row = {"observed": observed, "limit": limit, "rule": rule, "n": n, "verdict": verdict}
     return cast(Check, {"name": name, **row, "reason": f"{name}: {reason}"})
-
-
-def render_gate_table(*, verdict: Verdict) -> dict[str, str]:
-    """The verdict as a Markdown table, for the approver.
-
-    Example:
-        >>> render_gate_table(verdict=verdict)
-    """
-    lines = [
-        f"**Candidate version {verdict.get('candidate_version', '?')}: {verdict['verdict']}**",
-        "",
-        "| check | observed | rule | n | verdict |",
-        "|---|---|---|---|---|",
-    ]
-    for check in verdict["checks"]:
-        observed = "not measured" if check["observed"] is None else f"{check['observed']:.3f}"
-        lines.append(
-            f"| {check['name']} | {observed} | {check['rule']} {check['limit']:g} | {check['n']} | {check['verdict']} |"
-        )
-    lines += ["", *(f"- {reason}" for reason in verdict["reasons"])]
-    lines += ["", f"Release `{verdict['candidate_sha256'][:12]}`, evidence `{verdict['evidence_sha256'][:12]}`."]
-    return {"markdown": "\n".join(lines)}

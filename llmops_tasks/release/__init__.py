@@ -9,8 +9,8 @@ VERBS = {
     "find_champion": "registry",  # who serves, by the ledger
     "find_starting_point": "registry",  # the weights that training starts from
     "add_champions": "registry",  # answered days with the release that answered each
-    "promote": "registry",  # an approved candidate becomes the champion
-    "rollback": "registry",  # back to an earlier champion
+    "promote": "promotion",  # an approved candidate becomes the champion
+    "rollback": "promotion",  # back to an earlier champion
     "rebuild_registry": "rebuild",  # MLflow's versions and aliases again, from ledger and store alone
     "record_entry": "ledger",  # an entry in the ledger, once
     "record_verdict": "records",  # what the gate said

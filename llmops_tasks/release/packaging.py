@@ -16,6 +16,7 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import TRAINING_GROUPS, TRAINING_RECORDS, ArtifactRef
 from llmops_tasks.models.generator import MEMBERS
 from llmops_tasks.prompts import interface
+from llmops_tasks.release.model_card import model_card
 from llmops_tasks.store import artifacts
 from llmops_tasks.store.sources import code_digest
 
@@ -54,7 +55,7 @@ def _build(
         _write_model(source, member, trained["kind"], folder)
     for carried in (TRAINING_GROUPS, TRAINING_RECORDS, interface.FILE):
         shutil.copyfile(weights / carried, out / carried)
-    (out / "README.md").write_text(_card(case, name, trained, base, dataset), encoding="utf-8")
+    (out / "README.md").write_text(model_card(case, name, trained, base, dataset), encoding="utf-8")
     stamps = {key: trained["meta"][key] for key in ("control", "smoke", "mlflow_run")}
     parents = [artifacts.parent(trained), artifacts.parent(base), artifacts.parent(dataset)]
     made_from = {"dataset_sha256": dataset["sha256"], "base_sha256": base["sha256"]}
@@ -76,39 +77,3 @@ def _write_model(source: Path, trained: Path, kind: str, out: Path) -> None:
         model = PeftModel.from_pretrained(model, trained, local_files_only=True).merge_and_unload(safe_merge=True)
     model.save_pretrained(out, safe_serialization=True)
     AutoTokenizer.from_pretrained(source, local_files_only=True).save_pretrained(out)
-
-
-def _card(case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef, dataset: ArtifactRef) -> str:
-    meta = trained["meta"]
-    marks = [f"control run: {meta['control']}"] * (meta["control"] != "none") + ["smoke run"] * meta["smoke"]
-    banner = f"\n**Not for use: {', '.join(marks)}. It can never be promoted.**\n" if marks else ""
-    return f"""# {name}
-{banner}
-{case.description}
-
-| | |
-|---|---|
-| owner | {case.owner} |
-| base model | {case.base_model.uri} (`{base["sha256"][:12]}`), licence {case.base_model.licence} |
-| method | {case.finetune.method}, seed {case.finetune.seed}, {meta["members"]} member(s), from {base["kind"]} |
-| dataset | `{dataset["sha256"][:12]}`: {dataset["meta"]["splits"]} rows |
-| trained on | {trained["rows"]} records, {meta["steps"]} steps{_by_whom(meta)} |
-| learnt | {_learnt(meta)} |
-| answers | {", ".join(interface.of_release(trained).labels) or "free text"} |
-
-How good it is stands in its evaluation reports; who approved it, in the ledger.
-It supports a person's decision and does not replace it.
-"""
-
-
-def _by_whom(meta: dict[str, Any]) -> str:
-    """Said where one version of the code began the steps and another went on."""
-    changed = meta["code_changed_after"]
-    return f"; the code changed after step {', '.join(map(str, changed))}" if changed else ""
-
-
-def _learnt(meta: dict[str, Any]) -> str:
-    if "preferred.after" in meta:
-        before, after = meta["preferred.before"], meta["preferred.after"]
-        return f"corrected answers preferred in {before:.1%} of held-out pairs before, {after:.1%} after"
-    return f"loss {meta['train_loss']:.4f} at the end, {meta['held_out_loss']:.4f} held out"

@@ -1,4 +1,4 @@
-"""Which release serves: numbered, promoted and rolled back in the ledger, shown in MLflow.
+"""Which releases there are and which one serves, by the ledger; shown in MLflow.
 
 The ledger's last promotion or rollback says who is champion; MLflow's versions and aliases are its projection and are
 made again whenever they differ. Doing twice what was done changes nothing, and nothing here needs MLflow.
@@ -12,7 +12,6 @@ from typing import Any
 from llmops_tasks import config, tracking
 from llmops_tasks.contracts import ArtifactRef, Evidence, LedgerEntry, Verdict
 from llmops_tasks.errors import ModelError, ReleaseError
-from llmops_tasks.release import evidence as proof
 from llmops_tasks.release import ledger, projection, witnesses
 from llmops_tasks.release.ledger import Head
 from llmops_tasks.store import artifacts
@@ -93,7 +92,7 @@ def find_champion(*, usecase: str, version: str | None = None) -> dict[str, Any]
 
 
 def _champion(end: Head, usecase: str, version: str | None = None) -> dict[str, Any]:
-    entry = _promotion(end, usecase, version) if version else _serving(end)
+    entry = promotion_of(end, usecase, version) if version else _serving(end)
     known = entry["body"] if entry else dict.fromkeys(("version", "release", "dataset", "report"))
     found = {name: known[name] for name in ("version", "release", "dataset", "report")}
     seen = {"seq": end.seq, "sha256": end.sha256}
@@ -108,15 +107,21 @@ def _serving(end: Head) -> LedgerEntry | None:
     return ledger.entry_at(end, change["body"]["promotion"])
 
 
-def _promotion(end: Head, usecase: str, version: str) -> LedgerEntry:
-    entry = ledger.find_entry(usecase=usecase, kind="promotion", once=_once(version))
+def promotion_of(end: Head, usecase: str, version: str) -> LedgerEntry:
+    """The entry by which a version was promoted.
+
+    Raises:
+        ReleaseError: if it never was.
+    """
+    entry = ledger.find_entry(usecase=usecase, kind="promotion", once=once_of(version))
     if entry is None:
         promoted = sorted(entry["body"]["version"] for entry in end.walk("promotion"))
         raise ReleaseError(f"Version '{version}' was never promoted. Promoted versions: {promoted}.")
     return entry
 
 
-def _once(version: str) -> str:
+def once_of(version: str) -> str:
+    """What makes a promotion the same one."""
     return f"promote {version}"
 
 
@@ -163,92 +168,3 @@ def add_champions(*, usecase: str, events: list[dict[str, Any]]) -> list[dict[st
         }
         for event in events
     ]
-
-
-def promote(
-    *,
-    usecase: str,
-    candidate: dict[str, Any],
-    verdict: Verdict,
-    approval: dict[str, Any],
-    evidence: Evidence,
-    dataset: ArtifactRef,
-) -> dict[str, Any]:
-    """Make an approved candidate the champion: ledger entry first, then MLflow's aliases.
-
-    Args:
-        usecase: name or YAML path.
-        candidate: from `register_release`.
-        verdict: from the gate, as `record_verdict` recorded it; must be `pass` and about these bytes.
-        approval: from `record_approval`; must be about this verdict.
-        evidence: what was judged; the candidate's report is kept as what drift is measured against.
-        dataset: what it was evaluated on.
-
-    Raises:
-        EvidenceError: if verdict or approval are missing, not in the ledger, negative, or about something else.
-        ReleaseError: if another version was promoted after the verdict.
-
-    Example:
-        >>> promote(usecase="triage", candidate=candidate, verdict=verdict, approval=approval, evidence=evidence, dataset=dataset)
-    """
-    proof.check(candidate, verdict, approval, evidence, dataset)
-    made = {
-        "version": candidate["version"],
-        "previous": approval["champion_version"],
-        "release": candidate["release"],
-        "dataset": dataset,
-        "report": evidence["reports"][0],
-        "verdict_evidence_sha256": verdict["evidence_sha256"],
-        "approved_by": approval["by"],
-    }
-
-    def body(end: Head) -> dict[str, Any]:
-        proof.check_recorded(end, candidate, verdict, approval)
-        proof.check_champion(end, approval["champion_version"])
-        return made
-
-    ledger.append(usecase=usecase, kind="promotion", once=_once(candidate["version"]), body=body)
-    projection.project(usecase)
-    now = find_champion(usecase=usecase)
-    if now["version"] != candidate["version"]:
-        raise ReleaseError(
-            f"Version {candidate['version']} was promoted before, and version {now['version']} serves since. "
-            f"To return to it, start the rollback with version {candidate['version']}."
-        )
-    return now
-
-
-def rollback(*, usecase: str, reason: str, by: str, version: str | None = None) -> dict[str, Any]:
-    """Return to the version that served before the current one, or to a given one that was promoted once.
-
-    Rolling back twice changes nothing: a second call without `version` right after the first is a no-op. MLflow is not
-    needed: where it is out of reach, its alias follows later.
-
-    Raises:
-        ReleaseError: if there is nothing to return to.
-
-    Example:
-        >>> rollback(usecase="triage", reason="worse on the ward", by="Dr. Who")
-    """
-    last = ledger.newest(usecase).last(ledger.CHANGE)
-    if last is None:
-        raise ReleaseError("Nothing was promoted yet, so there is nothing to roll back.")
-    target = version or (last["body"]["version"] if last["kind"] == "rollback" else last["body"]["previous"])
-    if target is None:
-        raise ReleaseError(f"Version {last['body']['version']} is the first champion; there is none to return to.")
-    if target != last["body"]["version"]:
-        _roll_back(usecase, last, target, {"reason": reason, "by": by})
-    projection.project(usecase)
-    return find_champion(usecase=usecase)
-
-
-def _roll_back(usecase: str, last: LedgerEntry, target: str, why: dict[str, Any]) -> None:
-    promotion = _promotion(ledger.newest(usecase), usecase, target)  # raises if it was never promoted
-    pinned = {"seq": promotion["seq"], "sha256": promotion["sha256"]}
-    made = {"version": target, "previous": last["body"]["version"], "promotion": pinned, **why}
-
-    def body(end: Head) -> dict[str, Any]:
-        proof.check_champion(end, last["body"]["version"], since="the rollback began")
-        return made
-
-    ledger.append(usecase=usecase, kind="rollback", once=f"after {last['seq']} to {target}", body=body)

@@ -21,6 +21,7 @@ from llmops_tasks.models.loading import device
 from llmops_tasks.training import processes
 from llmops_tasks.training.batches import assemble
 from llmops_tasks.training.examples import IGNORED, Example
+from llmops_tasks.training.optimizer import schedule
 from llmops_tasks.training.trainable import State
 
 if TYPE_CHECKING:
@@ -175,12 +176,6 @@ def answer_logits(
         layout = layers.Layout(batch.positions, batch.mask, settings.recompute)
         states = layers.run_layers_at(model.model, states, above, counted, layout)
         return model.lm_head(model.model.norm(states)), batch.labels[counted]
-
-
-def schedule(number: int, total: int, warmup: float) -> float:
-    """Factor on the learning rate: a linear rise over the warm-up share, then a linear fall to 0."""
-    rise = max(1, round(total * warmup))
-    return min((number + 1) / rise, (total - number) / max(1, total - rise))
 
 
 def mean_loss(state: State, settings: Finetune, examples: list[Example], hidden: list[torch.Tensor] | None) -> float:

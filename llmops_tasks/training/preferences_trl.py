@@ -19,6 +19,7 @@ from llmops_tasks.models import loading
 from llmops_tasks.store import artifacts
 from llmops_tasks.training import loop
 from llmops_tasks.training.examples import Pair
+from llmops_tasks.training.optimizer import schedule
 from llmops_tasks.training.progress import Progress
 from llmops_tasks.training.trainable import State
 
@@ -59,9 +60,7 @@ def run(state: State, settings: Finetune, wanted: Preferences, lesson: Lesson, t
         done = lesson.progress.resume(state)  # only now: the trainer compares with the model as it was given
         total, pairs = len(lesson.batches), trainer.train_dataset
         trainer.train_dataset = pairs.select(range(done * batch_size(settings), len(pairs)))
-        trainer.lr_scheduler = LambdaLR(
-            state.optimizer, lambda made: loop.schedule(done + made, total, settings.warmup)
-        )
+        trainer.lr_scheduler = LambdaLR(state.optimizer, lambda made: schedule(done + made, total, settings.warmup))
         trainer.add_callback(_watch(state, settings, lesson, done))
         if done < total:
             _train(trainer, settings)

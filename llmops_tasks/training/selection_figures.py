@@ -22,7 +22,7 @@ from llmops_tasks.models import tokens
 from llmops_tasks.models.generator import Generator
 from llmops_tasks.models.local import LocalModel
 from llmops_tasks.prompts import templates
-from llmops_tasks.training import targets
+from llmops_tasks.training import lora_targets
 from llmops_tasks.training.examples import label_tokens
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def figures(
         "tokens_per_second": speed,
         "context_length": context,
         "problems": problems,
-        "obstacles": _against(partial(targets.check, folder, case.finetune)),
+        "obstacles": _against(partial(lora_targets.check, folder, case.finetune)),
     }
     return found, columns
 

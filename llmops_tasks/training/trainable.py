@@ -11,7 +11,7 @@ from llmops_tasks.config import Finetune
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.models import layers, loading, precision
 from llmops_tasks.store import digests
-from llmops_tasks.training import targets
+from llmops_tasks.training import lora_targets, optimizer
 from llmops_tasks.training.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -53,23 +53,22 @@ def prepare(model: Any, settings: Finetune, longest: int) -> State:
     Raises:
         ModelError: if `target_modules` names what the model has not.
     """
-    import torch
-
     # layers that draw masks of their own give no output to keep, and draw them where the model does
     layerwise = not layers.has_dropout(model.config) and layers.can_cut(model, longest)
     cut, matrices = 0, {}
     if settings.method != "full":
-        cut = targets.first_layer(model, settings) if layerwise else 0
-        model = targets.with_lora(model, settings)
-        matrices = targets.adapted(model)
+        cut = lora_targets.first_layer(model, settings) if layerwise else 0
+        model = lora_targets.with_lora(model, settings)
+        matrices = lora_targets.adapted(model)
         log.info("LoRA matrices beside %s", ", ".join(f"{name} ({count})" for name, count in matrices.items()))
     if settings.recompute and not layerwise:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    optimizer = torch.optim.AdamW(trained.values(), lr=settings.learning_rate, weight_decay=0.0, fused=True)
     bf16 = precision.use_bf16(settings)
     log.info("%d numbers are trained, products in %s on %s", sum(v.numel() for v in trained.values()), "bf16" if bf16 else "fp32", loading.device())  # fmt: skip
-    return State(model, trained, optimizer, cut, bf16, settings.accumulate, layerwise, matrices)
+    return State(
+        model, trained, optimizer.make(trained.values(), settings), cut, bf16, settings.accumulate, layerwise, matrices
+    )
 
 
 def fits(state: State, taught: str) -> str:

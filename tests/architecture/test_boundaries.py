@@ -31,7 +31,7 @@ HEAVY = (
     "sklearn", "scipy", "boto3", "botocore", "safetensors", "gguf", "optuna", "trl", "accelerate", "bitsandbytes", "airflow",
 )  # fmt: skip
 # Layers derive from torch's and peft's classes: imported where a model is loaded, never by a task's module.
-LAYERS = ("llmops_tasks.models.onednn", "llmops_tasks.training.lora")
+LAYERS = ("llmops_tasks.models.onednn", "llmops_tasks.training.lora_linear")
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -6,8 +6,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
+from llmops_tasks import tracking
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.release import ledger, records, registry
+from llmops_tasks.release import ledger, promotion, records, registry
 from llmops_tasks.store import artifacts, digests
 
 USECASE = "triage"
@@ -70,15 +71,20 @@ def reported(candidate: dict[str, Any]) -> dict[str, Any]:
 
 def promoted(candidate: dict[str, Any], evidence: dict[str, Any] | None = None) -> dict[str, Any]:
     """The champion after the candidate's promotion."""
-    return registry.promote(usecase=USECASE, candidate=candidate, **(evidence or judged(candidate)))
+    return promotion.promote(usecase=USECASE, candidate=candidate, **(evidence or judged(candidate)))
 
 
 def rolled_back(**more: Any) -> dict[str, Any]:
     """The champion after a rollback."""
-    return registry.rollback(usecase=USECASE, reason="worse on the ward", by="Dr. Who", **more)
+    return promotion.rollback(usecase=USECASE, reason="worse on the ward", by="Dr. Who", **more)
 
 
 def changes() -> list[tuple[str, str]]:
     """Promotions and rollbacks in the ledger, with their versions."""
     chain = ledger.read_ledger(usecase=USECASE)
     return [(e["kind"], e["body"]["version"]) for e in chain if e["kind"] in ("promotion", "rollback")]
+
+
+def champion_alias() -> str:
+    """The version that MLflow shows as the champion."""
+    return str(tracking.client().get_model_version_by_alias("triage", "champion").version)

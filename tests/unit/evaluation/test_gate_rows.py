@@ -66,13 +66,6 @@ def test_a_run_that_is_never_promoted_says_so(stamp: dict[str, Any], name: str, 
     assert _row(name, stamps=stamp) == row | {"reason": f"{name}: {said}"}
 
 
-def test_the_table_ends_with_what_was_judged_on_what() -> None:
-    verdict = gate.apply_policy(**sound_evidence())
-    text = gate.render_gate_table(verdict=verdict)["markdown"]
-    release, evidence = "c" * 12, verdict["evidence_sha256"][:12]
-    assert text.endswith(f"\n- every check passed\n\nRelease `{release}`, evidence `{evidence}`.")
-
-
 def test_a_verdict_about_nothing_names_nothing() -> None:
     verdict = gate.apply_policy(**sound_evidence() | {"reports": []})
     assert (verdict["candidate_sha256"], verdict["dataset_sha256"]) == ("", "")

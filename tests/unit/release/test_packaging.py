@@ -39,14 +39,6 @@ def test_a_release_has_weights_tokenizer_settings_and_card(world: Any, released:
     assert [label["name"] for label in settings["task"]["labels"]] == [label.name for label in case.task.labels]
 
 
-def test_the_card_says_what_it_was_made_of(world: Any, trained: ArtifactRef, released: ArtifactRef) -> None:
-    card = (artifacts.fetch(released) / "README.md").read_text(encoding="utf-8")
-    assert world.dataset["sha256"][:12] in card
-    assert world.base["sha256"][:12] in card
-    assert f"trained on | {trained['rows']} records, {trained['meta']['steps']} steps" in card
-    assert "Not for use" not in card
-
-
 def test_packing_twice_is_one_release(
     world: Any, trained: ArtifactRef, released: ArtifactRef, monkeypatch: Any, tmp_path: Path
 ) -> None:

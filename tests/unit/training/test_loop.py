@@ -187,12 +187,3 @@ def test_other_errors_are_not_taken_for_memory(state: trainable.State, monkeypat
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         _step(state, PLAIN)
     assert tried == [8]
-
-
-def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
-    factors = [loop.schedule(step, 100, 0.1) for step in range(100)]
-    assert factors[0] == pytest.approx(0.1)
-    assert max(factors) == 1.0 == factors[9]
-    assert factors[:10] == sorted(factors[:10])
-    assert factors[10:] == sorted(factors[10:], reverse=True)
-    assert 0 < factors[-1] < 0.02

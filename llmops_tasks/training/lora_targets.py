@@ -26,7 +26,7 @@ def with_lora(model: Any, settings: Finetune) -> Any:
     from peft import LoraConfig, get_peft_model
 
     from llmops_tasks.models import onednn
-    from llmops_tasks.training.lora import Linear
+    from llmops_tasks.training.lora_linear import Linear
 
     _, count = _layers(model)
     lora = LoraConfig(

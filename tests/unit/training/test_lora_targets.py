@@ -9,7 +9,7 @@ import pytest
 
 from llmops_tasks.config import Finetune
 from llmops_tasks.errors import ModelError
-from llmops_tasks.training import targets, trainable
+from llmops_tasks.training import lora_targets, trainable
 from tests.support import foreign
 
 ALL = Finetune(target_modules="all-linear", top_layers=1)
@@ -44,7 +44,7 @@ def test_a_name_that_matches_nothing_is_refused_with_those_that_do() -> None:
 
 
 def test_the_vocabulary_head_is_none_of_them() -> None:
-    assert "lm_head" not in targets.linear(foreign.make("phi3"))
+    assert "lm_head" not in lora_targets.linear(foreign.make("phi3"))
 
 
 def test_what_was_named_got_them(caplog: pytest.LogCaptureFixture) -> None:
@@ -56,10 +56,10 @@ def test_what_was_named_got_them(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_folder_is_checked_by_its_settings_alone(tmp_path: Path) -> None:
     foreign.make("phi3").config.save_pretrained(tmp_path)  # not one weight
-    targets.check(tmp_path, ALL)
-    targets.check(tmp_path, Finetune(method="full"))
+    lora_targets.check(tmp_path, ALL)
+    lora_targets.check(tmp_path, Finetune(method="full"))
     with pytest.raises(ModelError, match="'phi3' has not"):
-        targets.check(tmp_path, Finetune())
+        lora_targets.check(tmp_path, Finetune())
 
 
 def test_a_model_with_dropout_of_its_own_is_trained_as_a_whole() -> None:
@@ -77,5 +77,5 @@ def test_an_experts_number_is_not_taken_for_a_layers() -> None:
         layer.mlp.experts = torch.nn.ModuleList([torch.nn.Linear(4, 4) for _ in range(2)])
         for expert in layer.mlp.experts:
             expert.inside = torch.nn.Linear(4, 4)
-    adapted = targets.with_lora(model, Finetune(target_modules=["inside"], top_layers=1))
+    adapted = lora_targets.with_lora(model, Finetune(target_modules=["inside"], top_layers=1))
     assert {place.split("layers.")[1][0] for place in _layers_with_matrices(adapted)} == {"2"}

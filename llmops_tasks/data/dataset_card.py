@@ -8,7 +8,7 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.data.splits import SPLITS
 
 
-def card(usecase: str, case: UseCase, rows: int, meta: dict[str, Any]) -> str:
+def dataset_card(usecase: str, case: UseCase, rows: int, meta: dict[str, Any]) -> str:
     """Markdown from a dataset's figures."""
     rule, roles = case.data.split, {role: case.data.named(role) for role in ("input", "identifier", "leakage")}
     dropped = ", ".join(f"{count} {what}" for what, count in meta["dropped"].items() if count) or "none"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tasks import config
-from llmops_tasks.data.cards import card
+from llmops_tasks.data.dataset_card import dataset_card
 from tests.support import small
 
 META: dict[str, Any] = {
@@ -23,7 +23,7 @@ META: dict[str, Any] = {
 
 def _card(folder: Path, **data: Any) -> str:
     case = config.load(small.usecase(folder, {"uri": "file:///x"}, **data))
-    return card("small", case, 10, META | ({"languages": {"en": 9, "other": 1}} if data else {}))
+    return dataset_card("small", case, 10, META | ({"languages": {"en": 9, "other": 1}} if data else {}))
 
 
 def test_it_counts_rows_labels_and_what_was_dropped_and_why(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from peft.tuners.lora.layer import Linear as PeftLinear
 
 from llmops_tasks.config import Finetune
 from llmops_tasks.models import loading, onednn
-from llmops_tasks.training import lora, trainable
+from llmops_tasks.training import lora_linear, trainable
 
 
 class Model(torch.nn.Module):
@@ -34,7 +34,7 @@ def _model(ours: bool, bias: bool = True, dropout: float = 0.0, adapters: int = 
     model, settings = Model(bias), LoraConfig(r=4, lora_alpha=12, lora_dropout=dropout, target_modules=["up", "down"])
     if ours:
         onednn.use(model)
-        settings._register_custom_module({onednn.Linear: lora.Linear})
+        settings._register_custom_module({onednn.Linear: lora_linear.Linear})
     made = get_peft_model(model, settings)
     for number in range(1, adapters):
         made.add_adapter(f"other{number}", settings)
@@ -64,13 +64,13 @@ def _run(model: PeftModel, states: torch.Tensor) -> dict[str, Any]:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """An entry for every layer that took the one step."""
     found: list[int] = []
-    real = lora._Product.apply
+    real = lora_linear._Product.apply
 
     def noted(*given: Any) -> torch.Tensor:
         found.append(1)
         return real(*given)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(lora._Product, "apply", noted)
+    monkeypatch.setattr(lora_linear._Product, "apply", noted)
     return found
 
 
@@ -111,9 +111,9 @@ def test_it_is_what_models_are_trained_with(tiny_model: Path) -> None:
     model = loading.load_model(tiny_model)[0]
     state = trainable.prepare(model, Finetune(top_layers=1), 32)
     below, above = state.base.model.layers
-    assert type(below.mlp.up_proj) is onednn.Linear and type(above.mlp.up_proj) is lora.Linear
+    assert type(below.mlp.up_proj) is onednn.Linear and type(above.mlp.up_proj) is lora_linear.Linear
     assert type(above.mlp.up_proj.lora_A["default"]) is torch.nn.Linear
-    plain = [layer for layer in trainable.prepare(loading.load_model(tiny_model, "qlora")[0], Finetune(method="qlora", top_layers=1), 32).base.modules() if isinstance(layer, lora.Linear)]  # fmt: skip
+    plain = [layer for layer in trainable.prepare(loading.load_model(tiny_model, "qlora")[0], Finetune(method="qlora", top_layers=1), 32).base.modules() if isinstance(layer, lora_linear.Linear)]  # fmt: skip
     assert plain == []
 
 

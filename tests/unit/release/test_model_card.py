@@ -1,0 +1,16 @@
+"""A model card says what a release was made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.store import artifacts
+
+
+def test_the_card_says_what_it_was_made_of(world: Any, trained: ArtifactRef, released: ArtifactRef) -> None:
+    card = (artifacts.fetch(released) / "README.md").read_text(encoding="utf-8")
+    assert world.dataset["sha256"][:12] in card
+    assert world.base["sha256"][:12] in card
+    assert f"trained on | {trained['rows']} records, {trained['meta']['steps']} steps" in card
+    assert "Not for use" not in card
