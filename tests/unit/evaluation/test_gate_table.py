@@ -23,3 +23,16 @@ def test_the_table_shows_every_check_and_every_reason() -> None:
     assert "| quadratic_kappa minus base's | not measured | at least 0 | 0 | insufficient |" in text
     assert all(f"- {reason}" in text for reason in verdict["reasons"])
     assert verdict["evidence_sha256"][:12] in text
+
+
+def test_the_table_begins_with_who_was_judged_and_how() -> None:
+    verdict = gate.apply_policy(**sound_evidence()) | {"candidate_version": "4"}
+    lines = gate_table.render_gate_table(verdict=verdict)["markdown"].split("\n")
+    assert lines[:5] == [
+        "**Candidate version 4: pass**",
+        "",
+        "| check | observed | rule | n | verdict |",
+        "|---|---|---|---|---|",
+        "| quadratic_kappa | 0.600 | at least 0.5 | 200 | pass |",
+    ]
+    assert lines[lines.index("- every check passed") - 1] == ""

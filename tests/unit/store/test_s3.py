@@ -138,6 +138,18 @@ def test_listing_goes_on_after_the_first_page(s3: Any, monkeypatch: pytest.Monke
     assert objects.find("s3://bucket/*") == []
 
 
+def test_a_listing_is_of_what_begins_so_and_of_no_more_than_asked(s3: Any) -> None:
+    for key in ("a/1", "b/1", "b/2", "c/1"):
+        s3.put_object(Bucket="bucket", Key=key, Body=b"four")
+    assert list(speaking.listed("bucket", "b/")) == ["b/1", "b/2"]
+    assert list(speaking.listed("bucket", "b/", limit=1)) == ["b/1"]
+    assert set(speaking.written("bucket", "c")) == {"c/1"}
+    marks = speaking.listed("bucket", "")
+    assert {mark.split("-")[0] for mark in marks.values()} == {"4"} and len(set(marks.values())) == 1
+    s3.put_object(Bucket="bucket", Key="b/1", Body=b"five")
+    assert speaking.listed("bucket", "b/1") != {"b/1": marks["b/1"]}
+
+
 def test_an_empty_object_has_no_bytes(s3: Any) -> None:
     s3.put_object(Bucket="bucket", Key="empty", Body=b"")
     assert objects.read_bytes("s3://bucket/empty") == b""
