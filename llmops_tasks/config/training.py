@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from llmops_tasks.config.data import Section
 
@@ -162,4 +162,16 @@ class Search(Section):
         allowed = set(Finetune.model_fields) - _NOT_SEARCHED
         if unknown := sorted(set(self.space) - allowed):
             raise ValueError(f"space names {unknown}; what can be searched: {sorted(allowed)}")
+        for name, found in self.space.items():
+            for value in found.choices if found.choices is not None else (found.low, found.high):
+                self._check(name, value)
         return self
+
+    def _check(self, name: str, value: Any) -> None:
+        """Would a trial take it?"""
+        whole = Finetune.model_fields[name].annotation is int and isinstance(value, float) and value.is_integer()
+        try:
+            Finetune.model_validate({name: int(value) if whole else value})
+        except ValidationError as exc:
+            if wrong := [error["msg"] for error in exc.errors() if error["loc"][:1] == (name,)]:
+                raise ValueError(f"space.{name} has {value!r}: {wrong[0]}") from None

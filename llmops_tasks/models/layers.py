@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from llmops_tasks.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _PARTS = ("embed_tokens", "layers", "norm", "rotary_emb")
 _FULL = {"full_attention", "sliding_attention"}  # within the window both look at all that came before
-_DROPOUT = re.compile(r"^(?!classifier|summary).*(dropout(_prob|_rate)?|pdrop|layerdrop)$")
+_DROPOUT = re.compile(r"^(?!classifier|summary).*(dropout(_prob|_rate)?|pdrop|layerdrop|jitter\w*)$")
+_LIKE_LLAMA = {f"{family}{part}" for family in ("Llama", "Mistral", "Qwen2") for part in ("Attention", "DecoderLayer")}
 _WINDOW = re.compile(r"(window|chunk)(_size)?$")  # settings that say how far back a layer looks
 
 
@@ -87,7 +91,9 @@ def run_layers_at(
 
 
 def _is_plain(layer: Any) -> bool:
-    """Is it made of a Llama's parts and no others (no norms of queries, no second norms)?"""
+    """Is it a Llama's, or one that computes what a Llama's does, and made of its parts and no others?"""
+    if not {type(layer).__name__, type(getattr(layer, "self_attn", None)).__name__} <= _LIKE_LLAMA:
+        return False
     parts = {name for name, _ in layer.named_children()}
     inside = {name for name, _ in layer.self_attn.named_children()} if "self_attn" in parts else set()
     known = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -141,6 +147,9 @@ def can_cut(model: Any, longest: int) -> bool:
     Tried on one sequence of that length: what a model's settings and parts are called promises too much. Where a layer
     looks back less far than that, no trial is needed.
     """
+    if longest > _unscaled(model.config):
+        log.info("rotary embeddings follow the longest record: the model is run whole")
+        return False
     window = window_of(model.config)
     if window is not None and window < longest:
         log.info("layers look back %d tokens, the longest record has %d: the model is run whole", window, longest)
@@ -159,8 +168,30 @@ def count(folder: Path) -> int:
     return int(AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config().num_hidden_layers)
 
 
+def _unscaled(config: Any) -> float:
+    """Tokens up to which positions do not depend on how long the longest record of a batch is."""
+    scaling = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    if scaling.get("rope_type") not in ("dynamic", "longrope"):
+        return math.inf
+    known = scaling.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", 0)
+    return float(known or config.get_text_config().max_position_embeddings)
+
+
+def check_context(config: Any, longest: int) -> None:
+    """Refuse what is longer than the model looks at.
+
+    Raises:
+        ModelError: with both numbers of tokens.
+    """
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if context and longest > context:
+        raise ModelError(
+            f"A prompt has {longest} tokens, the model looks at {context}. Shorten the text, or lower max_length."
+        )
+
+
 def has_dropout(config: Any) -> bool:
-    """Do the settings ask for dropout within the model, beside that of LoRA's matrices?"""
+    """Do the settings ask for dropout or other noise within the model, beside that of LoRA's matrices?"""
     return any(_DROPOUT.search(name) and value for name, value in config.to_dict().items())
 
 

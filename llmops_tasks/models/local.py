@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks.errors import ModelError
 from llmops_tasks.models import layers, tokens, trunk
 
 
@@ -56,11 +55,7 @@ class LocalModel:
             fitted = tokens.fit(self._tokenizer, prompts, max_length, tokens.longest(self._tokenizer, answers))
             self.cut += sum(len(short) < len(long) for short, long in zip(fitted, whole, strict=True))
             whole = fitted
-        context, most = getattr(self._model.config, "max_position_embeddings", None), max(map(len, whole), default=0)
-        if context and most > context:
-            raise ModelError(
-                f"A prompt has {most} tokens, the model looks at {context}. Shorten the text, or set max_length."
-            )
+        layers.check_context(self._model.config, max(map(len, whole), default=0))
         return whole
 
     def _try_layers(self, longest: int) -> None:

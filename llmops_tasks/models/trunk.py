@@ -110,6 +110,7 @@ def _run_shard(model: Any, cut: int, shard: list[list[int]], out: Path) -> dict[
     from safetensors.torch import save_file
     from torch.nn.utils.rnn import pad_sequence
 
+    model.eval()  # a probe may have trained before: what is kept is nobody's noise
     order = sorted(range(len(shard)), key=lambda index: len(shard[index]))
     hidden: dict[int, torch.Tensor] = {}
     with torch.inference_mode():

@@ -33,6 +33,10 @@ def check(
             f"The verdict is about dataset {verdict['dataset_sha256'][:12]}, not {dataset['sha256'][:12]}. "
             "Hand in what the candidate was evaluated on, or run the evaluation again."
         )
+    if not evidence or set(evidence) != {"reports", "comparisons"}:
+        raise EvidenceError(
+            "The evidence must have reports and comparisons, and nothing else. Hand in what the gate was given."
+        )
     if digests.evidence_digest(**evidence, run=release["meta"]) != verdict["evidence_sha256"]:
         raise EvidenceError(f"Version {version}'s verdict is about other evidence. Hand in what the gate was given.")
     report = evidence["reports"][0]
@@ -48,7 +52,7 @@ def check_recorded(end: Head, candidate: dict[str, Any], verdict: Verdict, appro
     """
     version = candidate["version"]
     registered = _newest(end, "registration", lambda body: body["version"] == version)
-    if registered is None or registered["release"]["sha256"] != candidate["release"]["sha256"]:
+    if registered is None or registered["release"] != candidate["release"]:
         raise EvidenceError(f"The ledger knows no version {version} with these bytes. Register the release first.")
     judged = _newest(end, "gate", lambda body: body["verdict"].get("candidate_version") == version)
     if judged is None or digests.digest(judged["verdict"]) != digests.digest(verdict):

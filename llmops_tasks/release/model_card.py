@@ -35,7 +35,7 @@ It supports a person's decision and does not replace it.
 
 def _by_whom(meta: dict[str, Any]) -> str:
     """Said where one version of the code began the steps and another went on."""
-    changed = meta["code_changed_after"]
+    changed = meta.get("code_changed_after")
     return f"; the code changed after step {', '.join(map(str, changed))}" if changed else ""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import TRAINING_GROUPS, TRAINING_RECORDS, ArtifactRef
+from llmops_tasks.errors import DataError
 from llmops_tasks.models.generator import MEMBERS
 from llmops_tasks.prompts import interface
 from llmops_tasks.release.model_card import model_card
@@ -54,6 +55,8 @@ def _build(
         folder = out if members == [weights] else out / MEMBERS / str(number)
         _write_model(source, member, trained["kind"], folder)
     for carried in (TRAINING_GROUPS, TRAINING_RECORDS, interface.FILE):
+        if not (weights / carried).is_file():
+            raise DataError(f"What was trained has no '{carried}': it is of an earlier version. Train again.")
         shutil.copyfile(weights / carried, out / carried)
     (out / "README.md").write_text(model_card(case, name, trained, base, dataset), encoding="utf-8")
     stamps = {key: trained["meta"][key] for key in ("control", "smoke", "mlflow_run")}

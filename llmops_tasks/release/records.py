@@ -77,7 +77,7 @@ def _held_back(decision: dict[str, Any], cooldown: int, end: ledger.Head) -> dic
     near = [other["date"] for other in others if _days_between(other["date"], decision["date"]) < cooldown]
     if not near:
         return decision
-    reason = f"retraining was decided on {max(near)} by another run meanwhile; cooldown {cooldown} days"
+    reason = f"retraining is decided on for {max(near)} already; cooldown {cooldown} days"
     return {**decision, "retrain": False, "reasons": [*decision.get("reasons", []), reason]}
 
 

@@ -171,7 +171,9 @@ def _build(
     for code, name in enumerate(asked.labels):
         result[f"p_{name}"] = [row[code] for row in scores]
     result["release_version"], result["release_sha256"] = champion["version"], champion["release"]["sha256"]
-    result.to_parquet(out / "predictions.parquet", index=False)
+    words = ["record_id", "label", "read_sha256", "release_version", "release_sha256"]
+    kinds = {name: "string" if name in words else "float64" for name in result}  # of a day without records, too
+    result.astype(kinds).to_parquet(out / "predictions.parquet", index=False)
     mix = {name: int((result["label"] == name).sum()) for name in asked.labels}
     of_day = {"date": day["meta"]["date"], "day_sha256": day["sha256"], "text_sha256": day["meta"]["text_sha256"]}
     of_day["release_version"] = champion["version"]

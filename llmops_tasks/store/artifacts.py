@@ -48,7 +48,15 @@ def at(uri: str) -> ArtifactRef | None:
 
 def _manifest_at(uri: str) -> dict[str, Any] | None:
     data = read_if_there(f"{uri}/{MANIFEST}")
-    return None if data is None else cast(dict[str, Any], objects.parsed(f"{uri}/{MANIFEST}", data))
+    return None if data is None else _formed(uri, objects.parsed(f"{uri}/{MANIFEST}", data))
+
+
+def _formed(uri: str, found: Any) -> dict[str, Any]:
+    """A manifest with all that is asked of one."""
+    parts = {"files": dict, "meta": dict} | dict.fromkeys(("uri", "kind", "key", "sha256"), str) | {"rows": int}
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in parts.items()):
+        raise IntegrityError(f"'{uri}/{MANIFEST}' is no manifest. Restore it, or make the artifact again.")
+    return found
 
 
 def newest(usecase: str, kind: str) -> ArtifactRef | None:
@@ -229,7 +237,7 @@ def fetch_at(uri: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _checked_manifest(uri: str) -> dict[str, Any]:
-    manifest = cast(dict[str, Any], objects.read_json(f"{uri}/{MANIFEST}"))
+    manifest = _formed(uri, objects.read_json(f"{uri}/{MANIFEST}"))
     if any(not _is_inside(name) for name in manifest["files"]):
         raise IntegrityError(f"The manifest of '{uri}' names a file outside its folder. Nothing of it was read.")
     if _content_digest(manifest["files"]) != manifest["sha256"]:

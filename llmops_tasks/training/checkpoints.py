@@ -6,19 +6,24 @@ so no generator's state needs to be kept.
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.errors import IntegrityError, StorageError
-from llmops_tasks.store import artifacts, files, objects, retention
+from llmops_tasks.store import artifacts, digests, files, objects, retention
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
 KEEP = 2
+_META = "meta.json"
+_NAMED = ("fits", "began")  # what is asked before a checkpoint is fetched, and stands in its manifest too
+_FOLDER = re.compile(r"step-\d{6}")
 ABANDONED_DAYS = 30  # after so long without a new checkpoint nobody goes on with a run
 
 
@@ -36,16 +41,16 @@ def save(
 
     def build(out: Path) -> dict[str, Any]:
         state = {f"weight/{name}": value.detach().contiguous() for name, value in trained.items()}
-        for name, value in trained.items():
-            moments = optimizer.state[value]
-            state |= {f"{moment}/{name}": moments[moment].contiguous() for moment in ("exp_avg", "exp_avg_sq", "step")}
+        for name, value in trained.items():  # those that no gradient has reached yet have none
+            state |= {f"{moment}/{name}": kept.contiguous() for moment, kept in optimizer.state.get(value, {}).items()}
         try:
             save_file(state, out / "state.safetensors")
         except SafetensorError as exc:  # its own kind of error, also for a full disk
             raise StorageError(
                 f"Cannot write a checkpoint below '{files.home()}': {exc}. Free space, or set LLMOPS_HOME."
             ) from exc
-        return meta
+        (out / _META).write_bytes(digests.canonical(meta))  # a file, so that its bytes are checked as all others'
+        return {name: meta[name] for name in _NAMED if name in meta}
 
     uri = folder_of(usecase, run)
     artifacts.publish(
@@ -74,7 +79,7 @@ def resume(
     _drop_others(usecase, run, fits)
     for uri in reversed(_found(folder_of(usecase, run))):
         try:
-            folder, manifest = artifacts.fetch_at(uri)
+            folder, _ = artifacts.fetch_at(uri)
         except IntegrityError as exc:
             log.warning("checkpoint passed over: %s", exc)
             if artifacts.is_damaged(uri):  # in the store itself, not on its way here
@@ -83,7 +88,7 @@ def resume(
         step = int(uri.rsplit("-", 1)[1])
         _restore(folder / "state.safetensors", trained, optimizer)
         log.info("resuming after step %d", step)
-        return step, dict(manifest["meta"])
+        return step, dict(json.loads((folder / _META).read_bytes()))
     return 0, {}
 
 
@@ -119,8 +124,9 @@ def _restore(path: Path, trained: dict[str, torch.Tensor], optimizer: Any) -> No
     with torch.no_grad():
         for name, value in trained.items():
             value.copy_(state[f"weight/{name}"])
-            moments = {moment: state[f"{moment}/{name}"] for moment in ("exp_avg", "exp_avg_sq", "step")}
-            optimizer.state[value] = {moment: kept.to(value.device) for moment, kept in moments.items()}
+            moments = {moment: state.get(f"{moment}/{name}") for moment in ("exp_avg", "exp_avg_sq", "step")}
+            if all(kept is not None for kept in moments.values()):
+                optimizer.state[value] = {moment: kept.to(value.device) for moment, kept in moments.items()}
 
 
 def clear(*, usecase: str, run: str) -> None:
@@ -140,4 +146,5 @@ def clear(*, usecase: str, run: str) -> None:
 
 def _found(uri: str) -> list[str]:
     """Checkpoint folders with a manifest, oldest first."""
-    return [name.rsplit("/", 1)[0] for name in objects.find(f"{uri}/step-*/{artifacts.MANIFEST}")]
+    found = [name.rsplit("/", 1)[0] for name in objects.find(f"{uri}/step-*/{artifacts.MANIFEST}")]
+    return [name for name in found if _FOLDER.fullmatch(name.rsplit("/", 1)[1])]

@@ -1,7 +1,7 @@
 """Fine-tuning: every method and strategy of a use case, from a dataset to an adapter or weights.
 
 Interrupted at any step, a rerun continues from the newest verified checkpoint to the same bytes. Newer code goes on
-with the same checkpoints, where it would make the same steps, and the result says from where on. What this does not do: push to a hub, read pickles, or register anything.
+with the same checkpoints, where it takes the same records in the same steps, and the result says from where on. What this does not do: push to a hub, read pickles, or register anything.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def finetune(
         `meta` has the figures, estimated and actual cost.
 
     Raises:
-        DataError: if the dataset's text is not what the use case's template makes today.
+        DataError: if the dataset's text is not what the use case's template makes today, no record is held out, or the
+            release that is started from does not say what it has learnt from.
         TrainingError: if loss or gradient are out of bounds, or nothing can be learnt from the data.
         BudgetError: if it would cost more than `finetune.budget` allows.
 
@@ -74,6 +75,8 @@ def finetune(
     check_options(control, max_steps)
     case, name = with_settings(config.load(usecase), settings), config.usecase_name(usecase)
     curriculum.check_rendered(case, dataset)
+    for carried in (groups, seen):
+        carried.check(start)
     found = curriculum.sources(case, name, dataset, start, others)
     inputs = {
         **found.digests(),

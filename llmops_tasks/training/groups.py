@@ -44,6 +44,16 @@ def write(out: Path, start: ArtifactRef, datasets: list[ArtifactRef], pairs: Art
         return len(distinct)
 
 
+def check(start: ArtifactRef) -> None:
+    """Refuse, before anything is spent, a release that does not say whom it has learnt from.
+
+    Raises:
+        DataError: if so.
+    """
+    if start["kind"] == "release":
+        _of_release(start)
+
+
 def _add(db: Any, query: str, path: Path) -> None:
     db.execute(f'insert into learnt select sha256("group")[:32] from ({query})', {"path": str(path)})  # noqa: S608
 

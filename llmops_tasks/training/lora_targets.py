@@ -15,6 +15,7 @@ from llmops_tasks.config import Finetune
 from llmops_tasks.errors import ModelError, did_you_mean
 
 ALL = "all-linear"
+_PLAIN = ("Linear", "Conv1D", "Linear4bit", "Linear8bitLt")  # torch's and oneDNN's, transformers', bitsandbytes'
 
 
 def with_lora(model: Any, settings: Finetune) -> Any:
@@ -28,46 +29,71 @@ def with_lora(model: Any, settings: Finetune) -> Any:
     from llmops_tasks.models import onednn
     from llmops_tasks.training.lora_linear import Linear
 
-    _, count = _layers(model)
+    wanted = chosen(model, settings)
     lora = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=chosen(model, settings),
-        layers_to_transform=list(range(first_layer(model, settings), count)),
+        target_modules=wanted,
         task_type="CAUSAL_LM",
     )
     lora._register_custom_module({onednn.Linear: Linear})  # peft's way to bring a layer of one's own
-    return get_peft_model(model, lora)
+    try:
+        adapted_model = get_peft_model(model, lora)
+    except ValueError as exc:
+        raise ModelError(
+            f"peft cannot put LoRA matrices into '{model.config.model_type}': {exc}. Name other target_modules."
+        ) from exc
+    _check_places(adapted_model, wanted)
+    return adapted_model
+
+
+def _check_places(model: Any, wanted: list[str]) -> None:
+    """Refuse where peft put matrices beside what bears a like name: in some mixtures of experts, fused experts."""
+    given = {
+        name.removeprefix("base_model.model.") for name, module in model.named_modules() if hasattr(module, "lora_A")
+    }
+    if moved := sorted({name.rsplit(".", 1)[-1] for name in set(wanted) ^ given}):
+        rest = sorted({name.rsplit(".", 1)[-1] for name in wanted} - set(moved))
+        raise ModelError(
+            f"peft would put LoRA matrices elsewhere than into the linear layers of these names: {moved}. "
+            f"Set finetune.target_modules to others: {rest}."
+        )
 
 
 def chosen(model: Any, settings: Finetune) -> list[str]:
-    """The kinds of linear layers (last parts of their names) that get matrices.
+    """The full names of the linear layers that get matrices. By shorter ones peft would find layers of its own choice:
+    those of another part of the model, or fused experts in all layers.
 
     Raises:
-        ModelError: if a name matches nothing.
+        ModelError: if a name of `target_modules` matches nothing.
     """
-    found = linear(model)
-    if settings.target_modules == ALL:
-        return found
-    if missing := [name for name in settings.target_modules if name not in found]:
+    found, first = linear(model), first_layer(model, settings)
+    kinds = sorted({kind for _, kind in found.values()})
+    wanted = kinds if settings.target_modules == ALL else list(settings.target_modules)
+    if missing := [name for name in wanted if name not in kinds]:
         raise ModelError(
             f"finetune.target_modules names {missing}, which '{model.config.model_type}' has not."
-            f"{did_you_mean(missing[0], found)} Its linear layers: {found}. Name some of these, or '{ALL}'."
+            f"{did_you_mean(missing[0], kinds)} Its linear layers: {kinds}. Name some of these, or '{ALL}'."
         )
-    return list(settings.target_modules)
+    names = [name for name, (layer, kind) in found.items() if layer >= first and kind in wanted]
+    if not names:
+        raise ModelError(f"The top {settings.top_layers} layers have none of {wanted}. Raise top_layers.")
+    return names
 
 
-def linear(model: Any) -> list[str]:
-    """The kinds of linear layers within the decoder's layers, in order of the alphabet."""
-    from torch import nn
-    from transformers.pytorch_utils import Conv1D
+def linear(model: Any) -> dict[str, tuple[int, str]]:
+    """Linear layers within the decoder's layers: full name -> (number of the layer, last part of the name).
 
-    prefix, _ = _layers(model)
-    inside = {name: module for name, module in model.named_modules() if name.startswith(f"{prefix}.")}
-    return sorted(
-        {name.rsplit(".", 1)[-1] for name, module in inside.items() if isinstance(module, nn.Linear | Conv1D)}
-    )
+    Plain ones: what derives from a linear layer to do something else, such as to choose experts, is none.
+    """
+    prefix = f"{_layers(model)[0]}."
+    inside = {name: module for name, module in model.named_modules() if name.startswith(prefix)}
+    return {
+        name: (int(name.removeprefix(prefix).split(".")[0]), name.rsplit(".", 1)[-1])
+        for name, module in inside.items()
+        if type(module).__name__ in _PLAIN
+    }
 
 
 def first_layer(model: Any, settings: Finetune) -> int:
@@ -92,9 +118,8 @@ def check(folder: Path, settings: Finetune) -> None:
 
     if settings.method != "full":
         with torch.device("meta"):
-            chosen(
-                AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True)), settings
-            )
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+        chosen(model, settings)
 
 
 def _layers(model: Any) -> tuple[str, int]:
@@ -102,7 +127,8 @@ def _layers(model: Any) -> tuple[str, int]:
     from torch import nn
 
     count = int(model.config.get_text_config().num_hidden_layers)
+    decoder = {id(module) for module in model.get_decoder().modules()}  # not an encoder of images beside it
     for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
+        if isinstance(module, nn.ModuleList) and len(module) == count and id(module) in decoder:
             return name, count
     raise ModelError(f"No list of layers was found in '{model.config.model_type}'. Set finetune.method to 'full'.")

@@ -69,6 +69,8 @@ def tune_preferences(
     """
     prepared.check_options(control, max_steps)
     case, name = config.load(usecase), config.usecase_name(usecase)
+    for carried in (groups, seen):
+        carried.check(start)
     inputs = {
         "pairs": pairs["sha256"],
         "start": start["sha256"],

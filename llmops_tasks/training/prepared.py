@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import CONTROLS, ArtifactRef
-from llmops_tasks.errors import InputError
+from llmops_tasks.errors import DataError, InputError
 from llmops_tasks.models import loading, precision, trunk
 from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.store import artifacts
@@ -120,5 +120,7 @@ def prepare_run(
     taught = curriculum.curriculum(case, tokenizer, sources, control)
     taught = Curriculum(taught.examples, taught.plan[:max_steps], taught.counts)
     held_out = encode(of_usecase(case), tokenizer, curriculum.rows(sources.own, "validation"))
+    if not held_out:
+        raise DataError("No record is held out for validation: nobody could tell what was learnt. Add records.")
     longest = max(len(example.tokens) for example in [*taught.examples, *held_out])
     return Prepared(usecase, settings, trainable.prepare(model, settings, longest), taught, held_out)

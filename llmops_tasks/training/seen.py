@@ -1,7 +1,8 @@
-"""Which records a model has learnt from: digests of text and answer, carried from training into the release.
+"""Which records of its use case a model has learnt from: digests of text and answer, carried into the release.
 
-By content, not by id: a record whose label was corrected is new to a model that has learnt the old one. A release has
-those of the weights that it started from, too, so tuning on preferences forgets none and adds none.
+By content, not by id: a record whose label was corrected is new to a model that has learnt the old one, and one that is
+corrected back is new again, as of a text the answers learnt last count. A release has those of the weights that it
+started from, too, so tuning on preferences forgets none and adds none.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from llmops_tasks.contracts import TRAINING_RECORDS, ArtifactRef
 from llmops_tasks.errors import DataError
 from llmops_tasks.store import artifacts, digests
 
+_HALF = 32  # hexadecimal digits
 _TRAINED = "select distinct text, completion from read_parquet($path) where split = 'train'"
 
 
 def digest_of(text: str, completion: str) -> str:
-    """How a record is named in a release."""
-    return digests.digest([text, completion])[:32]
+    """How a record is named in a release: half of it is the text's, half the answer's."""
+    return digests.digest(text.encode())[:_HALF] + digests.digest(completion.encode())[:_HALF]
 
 
 def write(out: Path, start: ArtifactRef, datasets: list[ArtifactRef]) -> None:
@@ -36,8 +38,20 @@ def write(out: Path, start: ArtifactRef, datasets: list[ArtifactRef]) -> None:
 
     learnt = of_release(start) if start["kind"] == "release" else set()
     for dataset in datasets:
-        learnt |= _of_dataset(dataset)
+        newer = _of_dataset(dataset)
+        texts = {record[:_HALF] for record in newer}
+        learnt = {record for record in learnt if record[:_HALF] not in texts} | newer
     pq.write_table(pa.table({"digest": pa.array(sorted(learnt), pa.string())}), out / TRAINING_RECORDS)
+
+
+def check(start: ArtifactRef) -> None:
+    """Refuse, before anything is spent, a release that does not say which records it has learnt from.
+
+    Raises:
+        DataError: if so.
+    """
+    if start["kind"] == "release":
+        of_release(start)
 
 
 def of_release(release: ArtifactRef) -> set[str]:
@@ -52,7 +66,7 @@ def of_release(release: ArtifactRef) -> set[str]:
     if not path.is_file():
         raise DataError(
             "The release that training starts from does not say which records it has learnt from, so nobody can tell what "
-            "is new to it. Set finetune.start to 'base', and remove continual, until a newer release is promoted."
+            "is new to it, nor to what would be made of it. Set finetune.start to 'base' until a newer release is promoted."
         )
     return set(pq.read_table(path).column("digest").to_pylist())
 

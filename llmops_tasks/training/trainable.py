@@ -51,8 +51,9 @@ def prepare(model: Any, settings: Finetune, longest: int) -> State:
         longest: tokens of the longest record that it will be given.
 
     Raises:
-        ModelError: if `target_modules` names what the model has not.
+        ModelError: if `target_modules` names what the model has not, or a record is longer than its context.
     """
+    layers.check_context(model.config, longest)
     # layers that draw masks of their own give no output to keep, and draw them where the model does
     layerwise = not layers.has_dropout(model.config) and layers.can_cut(model, longest)
     cut, matrices = 0, {}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llmops_tasks.errors import ModelError
 from llmops_tasks.models import layers
 from tests.support import foreign
 
@@ -48,10 +49,44 @@ def test_counted_positions_and_their_gradients_are_those_of_the_whole_layers(
     assert max((a - b).abs().max() for a, b in zip(gradients, others, strict=True)) < 1e-4
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "glm"])
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3"])
 def test_a_model_of_another_make_is_run_whole(kind: str) -> None:
-    """A GLM has all parts of a Llama's names, and fails when they are put together as a Llama's are."""
+    """A Gemma has all parts of a Llama's names, and fails when they are put together as a Llama's are."""
     assert not layers.can_cut(foreign.make(kind), 8)
+
+
+def test_only_a_llamas_last_layer_is_computed_in_part() -> None:
+    """Others may do more in it than its parts tell: turn half of a head, clip what goes into attention."""
+    assert layers._is_plain(foreign.make("mistral").model.layers[-1])
+    for kind in ("glm", "granite"):
+        model = foreign.make(
+            kind, **({"embedding_multiplier": 1.0, "logits_scaling": 1.0} if kind == "granite" else {})
+        )
+        assert not layers._is_plain(model.model.layers[-1]) and layers.can_cut(model, 20)
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_positions_that_follow_the_longest_record_are_not_cut(kind: str) -> None:
+    """A record would get others in each batch."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    scaling: dict[str, Any] = {"rope_type": kind, "rope_theta": 10_000.0, "factor": 4.0}
+    if kind == "longrope":
+        scaling |= {"short_factor": [1.0] * 4, "long_factor": [3.0] * 4, "original_max_position_embeddings": 32}
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    most = 128 if kind == "longrope" else 32
+    model = LlamaForCausalLM(
+        LlamaConfig(**small, vocab_size=500, max_position_embeddings=most, rope_parameters=scaling)
+    )
+    assert [layers.can_cut(model.eval(), length) for length in (32, 33)] == [True, False]
+
+
+def test_what_is_longer_than_the_model_looks_at_is_refused() -> None:
+    layers.check_context(foreign.make("gpt2").config, 256)
+    with pytest.raises(ModelError, match="has 257 tokens, the model looks at 256"):
+        layers.check_context(foreign.make("gpt2").config, 257)
 
 
 def test_a_llama_can_be_cut(model: Any) -> None:
@@ -82,13 +117,16 @@ def test_the_smallest_window_that_the_settings_name_is_found() -> None:
     assert layers.window_of(Qwen2Config(max_window_layers=3)) is None  # layers, not tokens
     assert layers.window_of(MistralConfig(sliding_window=16)) == 16
     assert layers.window_of(Gemma3TextConfig(sliding_window=12)) == 12
+    two = MistralConfig(sliding_window=16, attention_chunk_size=8)
+    assert layers.window_of(two) == 8  # the shortest-sighted layer
 
 
 def test_dropout_of_the_models_own_is_found_by_its_settings() -> None:
-    from transformers import GPT2Config, LlamaConfig, Starcoder2Config
+    from transformers import GPT2Config, LlamaConfig, MixtralConfig, Starcoder2Config
 
     assert layers.has_dropout(GPT2Config()) and layers.has_dropout(LlamaConfig(attention_dropout=0.1))
     assert layers.has_dropout(Starcoder2Config(residual_dropout=0.1))
+    assert layers.has_dropout(MixtralConfig(router_jitter_noise=0.1)) and not layers.has_dropout(MixtralConfig())
     assert not layers.has_dropout(LlamaConfig())
     plain = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     assert not layers.has_dropout(GPT2Config(**plain))  # that of its classifier is not asked for

@@ -130,6 +130,15 @@ def test_another_version_of_a_library_computes_anew(model: Any, monkeypatch: pyt
     assert _shards() == 2
 
 
+def test_what_is_kept_is_that_of_a_model_that_answers(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also right after the steps of a probe, which leave it training."""
+    own, modes = copy.deepcopy(model).train(), list[bool]()
+    run = trunk.run_layers
+    monkeypatch.setattr(trunk, "run_layers", lambda *given: modes.append(own.training) or run(*given))
+    _activations(own, _sequences(2), 1)
+    assert modes == [False]
+
+
 def test_after_every_shard_somebody_is_told(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trunk, "SHARD", 4)
     told: list[int] = []

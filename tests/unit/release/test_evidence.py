@@ -91,6 +91,22 @@ def test_a_report_of_other_bytes_is_not_what_drift_is_measured_against() -> None
         promoted(one, judged(one, reported(two)))
 
 
+@pytest.mark.parametrize("given", [None, {}, {"reports": []}, {"reports": [], "comparisons": [], "more": 1}])
+def test_evidence_of_another_form_is_refused(given: Any) -> None:
+    candidate = registered(1)
+    with pytest.raises(EvidenceError, match="must have reports and comparisons, and nothing else"):
+        promoted(candidate, judged(candidate) | {"evidence": given})
+
+
+def test_a_candidate_that_lies_elsewhere_than_it_was_registered_is_refused() -> None:
+    """The same bytes by their digest; yet what the ledger names is where readers will look."""
+    candidate = registered(1)
+    evidence = judged(candidate)
+    moved = {**candidate, "release": {**candidate["release"], "uri": "file:///elsewhere"}}
+    with pytest.raises(EvidenceError, match="knows no version 1 with these bytes"):
+        promoted(moved, evidence)
+
+
 def test_figures_that_the_gate_did_not_see_are_not_what_drift_is_measured_against() -> None:
     candidate = registered(1)
     evidence = judged(candidate)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.release.model_card import model_card
 from llmops_tasks.store import artifacts
 
 
@@ -14,3 +16,10 @@ def test_the_card_says_what_it_was_made_of(world: Any, trained: ArtifactRef, rel
     assert world.base["sha256"][:12] in card
     assert f"trained on | {trained['rows']} records, {trained['meta']['steps']} steps" in card
     assert "Not for use" not in card
+
+
+def test_the_card_says_where_other_code_went_on(world: Any, trained: ArtifactRef) -> None:
+    case = config.load(world.usecase)
+    for changed, words in (([], "6 steps |"), ([4], "steps; the code changed after step 4 |")):
+        meta = {**trained["meta"], "steps": 6, "code_changed_after": changed}
+        assert words in model_card(case, "tiny", {**trained, "meta": meta}, world.base, world.dataset)

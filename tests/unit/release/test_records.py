@@ -68,7 +68,7 @@ def test_of_two_runs_that_decide_at_once_one_retrains(day: str, monkeypatch: pyt
     monkeypatch.setattr(ledger, "_write", late)
     for _ in range(2):  # a retried task learns the same
         (found,) = records.record_decisions(usecase="triage", decisions=[ours])
-        assert not found["retrain"] and f"decided on {day} by another run" in found["reasons"][-1]
+        assert not found["retrain"] and f"decided on for {day} already" in found["reasons"][-1]
     assert [entry["body"]["once"] for entry in ledger.newest("triage").walk(ledger.RETRAINING)] == ["b"]
 
 

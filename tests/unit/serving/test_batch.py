@@ -120,6 +120,20 @@ def test_a_part_of_a_time_that_did_not_keep_what_it_read_counts_nothing_as_chang
     assert (found["rows"], found["added"], found["changed"]) == (12, 10, 0)
 
 
+def test_a_text_that_another_template_made_is_no_changed_one(world: Any, released: ArtifactRef) -> None:
+    import pandas as pd
+
+    def build(out: Path) -> dict[str, Any]:
+        frame = pd.DataFrame({"record_id": ["V0"], "label": "urgent", "read_sha256": "0" * 32})
+        frame.to_parquet(out / "predictions.parquet")
+        return {"rows": 1, "date": DATE, "release_version": "1", "text_sha256": "of another"}
+
+    at = f"{objects.store_uri()}/tiny/predictions/date={DATE}/part-0001"
+    artifacts.publish(usecase="tiny", kind="predictions", inputs={"other": True}, build=build, at=at)
+    found = predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released))
+    assert (found["added"], found["changed"]) == (11, 0)
+
+
 def test_of_two_runs_at_once_each_record_is_answered_once(
     world: Any, released: ArtifactRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,8 +154,13 @@ def test_of_two_runs_at_once_each_record_is_answered_once(
 
 
 def test_an_empty_day_leaves_an_empty_answer(world: Any, released: ArtifactRef) -> None:
+    import pandas as pd
+
     answers = predict_batch(usecase=world.usecase, day=_day(rows=0), champion=_champion(released))
     assert (answers["rows"], len(answers["parts"])) == (0, 1)
+    predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released))
+    frame = pd.read_parquet(objects.local_path(f"{objects.store_uri()}/tiny/predictions"))
+    assert len(frame) == 12 and frame["record_id"].tolist() == [f"V{n}" for n in range(12)]  # one table still
 
 
 def test_a_release_is_asked_as_it_says_whatever_the_use_case_says_today(

@@ -113,6 +113,39 @@ def test_a_torn_newest_one_is_named_passed_over_and_can_be_written_again(
     assert Training().resume() == (2, old.losses)
 
 
+@pytest.mark.parametrize("text", ["[]", "null", "{}", '{"files": {}, "meta": null}'])
+def test_a_manifest_that_is_none_is_passed_over(text: str) -> None:
+    _saved(1, 2)
+    (_folders()[-1] / "_manifest.json").write_text(text)
+    assert Training().resume()[0] == 1
+
+
+def test_losses_that_were_changed_are_not_believed() -> None:
+    """What a run goes on with has a digest, all of it."""
+    _saved(1, 2)
+    path = _folders()[-1] / "meta.json"
+    path.write_text(path.read_text().replace("1.0", "2.0"))
+    assert Training().resume()[0] == 1
+
+
+def test_a_folder_of_another_name_is_none_of_them() -> None:
+    _saved(1, 2)
+    shutil.copytree(_folders()[-1], _folders()[-1].with_name("step-old"))
+    assert Training().resume()[0] == 2
+
+
+def test_what_no_gradient_has_reached_is_kept_without_moments() -> None:
+    """An expert that no token has met yet."""
+    import torch
+
+    old, new = Training(), Training()
+    old.trained["a"].grad = torch.ones(3)
+    old.optimizer.step()
+    old.save(1)
+    assert new.resume()[0] == 1
+    assert new.values() == old.values() and new.trained["b"] not in new.optimizer.state
+
+
 def test_one_without_a_manifest_is_not_seen() -> None:
     _saved(1, 2)
     (_folders()[-1] / "_manifest.json").unlink()

@@ -47,6 +47,51 @@ def test_the_vocabulary_head_is_none_of_them() -> None:
     assert "lm_head" not in lora_targets.linear(foreign.make("phi3"))
 
 
+def _deepseek() -> Any:
+    """Experts that are fused, beside linear layers of the names that experts once had."""
+    from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
+
+    config = DeepseekV3Config(
+        hidden_size=32, intermediate_size=64, moe_intermediate_size=16, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, n_routed_experts=4, num_experts_per_tok=2, n_group=1, topk_group=1, q_lora_rank=8,
+        kv_lora_rank=8, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=8, first_k_dense_replace=1, vocab_size=500,
+    )  # fmt: skip
+    return DeepseekV3ForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("named", ["all-linear", ["gate_proj", "up_proj", "down_proj", "o_proj"], ["gate_proj"]])
+def test_where_peft_would_take_fused_experts_instead_it_is_refused(named: Any) -> None:
+    """In all layers, and none in the linear layers that were named; the log would have told something else."""
+    with pytest.raises(ModelError, match=r"peft (would put LoRA matrices elsewhere|cannot put LoRA matrices)"):
+        trainable.prepare(_deepseek(), Finetune(target_modules=named, top_layers=1), 8)
+
+
+def test_other_layers_of_such_a_model_get_them_where_they_should() -> None:
+    state = trainable.prepare(_deepseek(), Finetune(target_modules=["o_proj", "q_b_proj"], top_layers=1), 8)
+    assert state.lora == {"o_proj": 1, "q_b_proj": 1}
+    assert all(".layers.1." in place for place in _layers_with_matrices(state.model))
+
+
+def test_matrices_are_those_of_the_language_model_not_of_its_eyes() -> None:
+    from transformers import AutoModelForCausalLM, Gemma3Config
+
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 300}  # fmt: skip
+    seeing = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+              "image_size": 28, "patch_size": 14}  # fmt: skip
+    config = Gemma3Config(text_config=text, vision_config=seeing, mm_tokens_per_image=4, image_token_index=299)
+    state = trainable.prepare(AutoModelForCausalLM.from_config(config).eval(), ALL, 8)
+    assert state.lora and not [place for place in _layers_with_matrices(state.model) if "vision" in place]
+
+
+def test_what_peft_cannot_do_is_told() -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    model = MambaForCausalLM(MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=100)).eval()
+    with pytest.raises(ModelError, match=r"peft cannot put LoRA matrices into 'mamba': .* Name other target_modules"):
+        trainable.prepare(model, ALL, 8)
+
+
 def test_what_was_named_got_them(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         state = trainable.prepare(foreign.make("glm"), Finetune(target_modules=["q_proj", "down_proj"]), 8)

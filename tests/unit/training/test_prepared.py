@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks.errors import InputError, ModelError
+from llmops_tasks.errors import DataError, InputError, ModelError
 from llmops_tasks.store import objects
 from llmops_tasks.training.finetuning import finetune
+from tests.unit.training.conftest import small_dataset
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 Make = Callable[..., dict[str, Any]]
@@ -35,6 +36,12 @@ def test_labels_that_cannot_be_told_apart_stop_it_before_anything_is_spent(train
     with pytest.raises(ModelError, match="begin with the same token"):
         finetune(**arguments)
     assert objects.find(f"{objects.store_uri()}/tiny/activations/*/*") == []
+
+
+def test_without_a_record_held_out_nothing_is_begun(training: Make) -> None:
+    """Every trial of a search would be as good as every other."""
+    with pytest.raises(DataError, match="No record is held out"):
+        finetune(**training() | {"dataset": small_dataset(24, 0)})
 
 
 @pytest.mark.parametrize("arguments", [{"control": "shuffled"}, {"max_steps": 0}, {"max_steps": -1}])

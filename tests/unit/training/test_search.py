@@ -87,6 +87,22 @@ def test_epochs_are_not_searched(searching: Make) -> None:
         search.plan_trials(usecase=searching(space={"epochs": {"low": 1, "high": 3}})["usecase"])
 
 
+@pytest.mark.parametrize(
+    ("name", "space"),
+    [
+        ("rank", {"choices": [8, "big"]}),
+        ("rank", {"low": 0, "high": 8}),
+        ("learning_rate", {"low": 1e-4, "high": 2.0}),
+        ("method", {"low": 1, "high": 2}),
+    ],
+)
+def test_values_that_no_trial_could_take_are_told_when_the_file_is_read(
+    searching: Make, name: str, space: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=rf"space\.{name} has"):
+        search.plan_trials(usecase=searching(space={name: space})["usecase"])
+
+
 def test_a_finished_trial_is_not_made_again(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = searching()
     once = search.run_trial(**arguments, number=0)
