@@ -58,7 +58,14 @@ class World:
         return list(self.api.call("GET", f"/assets/{found['id']}/state-store")["asset_state_store"])
 
     def answer(self, dag: str, choice: str) -> str:
-        """Wait until the question is put and its task has given up its slot; answer it; returns what was asked."""
+        """Wait until the question is put and the scheduler has seen its task give up its slot; answer it.
+
+        An answer that is quicker is lost: the task is queued again, the scheduler then hears that its worker ended, takes
+        the task for failed, and the retry asks anew.
+
+        Returns:
+            What was asked.
+        """
 
         def waiting() -> Any:
             asked = [found for found in self.approver.approvals() if found["task_instance"]["dag_id"] == dag]
@@ -67,8 +74,15 @@ class World:
             )
 
         question = self.wait(waiting, 400, f"a question of {dag}")
-        self.approver.answer(dag, question["task_instance"]["dag_run_id"], "approve", choice)
+        run = question["task_instance"]["dag_run_id"]
+        self.wait(lambda: self._parked(dag, run), 60, f"the scheduler to see the question of {dag} parked")
+        time.sleep(0.5)  # what the line tells of is done right after it
+        self.approver.answer(dag, run, "approve", choice)
         return str(question["body"])
+
+    def _parked(self, dag: str, run: str) -> bool:
+        told = f"executor event with state success for task instance TaskInstanceKey(dag_id='{dag}', task_id='approve', run_id='{run}'"
+        return told in (self.home / "logs" / "airflow.log").read_text(encoding="utf-8", errors="replace")
 
     def stop_training(self, usecase: str, sign: signal.Signals) -> None:
         """Send a signal to a use case's fine-tuning as soon as there is a checkpoint."""
