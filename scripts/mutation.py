@@ -53,6 +53,7 @@ TESTS = {
     "release.projection": "projection rebuild",
     "release.rebuild": "rebuild",
     "release.packaging": "packaging",
+    "release.model_card": "model_card",
     "evaluation.gate": "gate gate_rows",
     "evaluation.gate_table": "gate_table",
     "evaluation.comparison": "comparison",
@@ -69,6 +70,8 @@ TESTS = {
     "store.artifacts": "artifacts cache",
     "store.attempts": "attempts artifacts",
     "store.objects": "objects artifacts",
+    "store.files": "files objects",
+    "store.retention": "retention",
     "store.s3": "s3 objects",
     "metrics": "metrics",
 }

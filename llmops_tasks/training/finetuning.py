@@ -1,7 +1,8 @@
 """Fine-tuning: every method and strategy of a use case, from a dataset to an adapter or weights.
 
 Interrupted at any step, a rerun continues from the newest verified checkpoint to the same bytes. Newer code goes on
-with the same checkpoints, where it takes the same records in the same steps, and the result says from where on. What this does not do: push to a hub, read pickles, or register anything.
+with the same checkpoints, where it takes the same records in the same steps, and the result says from where on. What this
+does not do: push to a hub, read pickles, or register anything.
 """
 
 from __future__ import annotations

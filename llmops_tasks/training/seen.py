@@ -51,7 +51,7 @@ def check(start: ArtifactRef) -> None:
         DataError: if so.
     """
     if start["kind"] == "release":
-        of_release(start)
+        _file(start)
 
 
 def of_release(release: ArtifactRef) -> set[str]:
@@ -62,13 +62,17 @@ def of_release(release: ArtifactRef) -> set[str]:
     """
     import pyarrow.parquet as pq
 
+    return set(pq.read_table(_file(release)).column("digest").to_pylist())
+
+
+def _file(release: ArtifactRef) -> Path:
     path = artifacts.fetch(release) / TRAINING_RECORDS
     if not path.is_file():
         raise DataError(
             "The release that training starts from does not say which records it has learnt from, so nobody can tell what "
             "is new to it, nor to what would be made of it. Set finetune.start to 'base' until a newer release is promoted."
         )
-    return set(pq.read_table(path).column("digest").to_pylist())
+    return path
 
 
 def _of_dataset(dataset: ArtifactRef) -> set[str]:
