@@ -1,20 +1,23 @@
 """
 ### Batch inference
-Answers one day's new records with the champion.
+Scores one day's new records with the champion.
 
 `champion → ingest → validate → anonymize → render → predict → announce`
 
-The champion is resolved to a version once, at the beginning. What was answered is kept: a day that is run again answers only
-the records that have come since, beside the others.
+A scheduled run scores the day that ended before its tick, in the use case's time zone, with the version that served at the
+tick: so a backfill of past days gets what served then. By hand the form names the day, and the champion of now answers.
+What was scored is kept: a day that is run again scores only the records that have come since, beside the others.
 """
 
 from __future__ import annotations
 
+import datetime
+import zoneinfo
 from typing import Any
 
 from airflow.sdk import get_current_context, task
-from llmops_dags.assets import assets_of
-from llmops_dags.events import announced
+from llmops_dags import runs
+from llmops_dags.assets import announced, assets_of
 from llmops_dags.stage import DATE, MEASURED, VERSION, cron, model_task, optional, stage
 
 from llmops_tasks.config import UseCase, checked_date
@@ -24,43 +27,51 @@ from llmops_tasks.release import find_champion
 from llmops_tasks.serving import predict_batch
 
 PARAMS = {
-    "date": optional(DATE, "Day", "YYYY-MM-DD. Empty: the day of the schedule."),
+    "date": optional(DATE, "Day", "YYYY-MM-DD. Empty: the day that ended before the schedule's tick."),
     "version": optional(VERSION, "Version", "A version that was promoted. Empty: the champion."),
 }
 
 
 @task
-def options() -> dict[str, Any]:
+def options(timezone: str) -> dict[str, Any]:
     """What the form says; the day comes from the schedule if the form leaves it empty."""
-    context = get_current_context()
-    logical = context["dag_run"].logical_date
-    date = context["params"]["date"] or (logical and logical.date().isoformat())
+    run = get_current_context()["dag_run"]
+    by_schedule = run.logical_date is not None and str(run.run_type) in ("scheduled", "backfill")
+    date = runs.parameter("date") or (_ended(run.logical_date, timezone) if by_schedule else None)
     if not date:
         raise InputError(
             "No day is given, and a run by hand has none of its own. Fill in 'Day', for example 2026-03-30."
         )
-    return {"date": checked_date(date), "version": context["params"]["version"]}
+    at = run.logical_date.isoformat() if by_schedule else None
+    return {"date": checked_date(date), "version": runs.parameter("version"), "as_of": at}
+
+
+def _ended(tick: datetime.datetime, timezone: str) -> str:
+    """The day that ended before a tick, as clocks there show it."""
+    return (tick.astimezone(zoneinfo.ZoneInfo(timezone)).date() - datetime.timedelta(days=1)).isoformat()
 
 
 def _schedule(usecase: str, case: UseCase) -> Any:
-    expression = case.batch.schedule if case.batch else None
-    return cron(expression) if expression else None
+    return cron(case.batch.schedule, case.batch.timezone) if case.batch and case.batch.schedule else None
 
 
-@stage("batch_inference", schedule=_schedule, params=PARAMS, doc=__doc__, only=MEASURED)
-def dags(usecase: str, case: UseCase) -> None:
+def _catchup(usecase: str, case: UseCase) -> bool:
+    return bool(case.batch and case.batch.catchup)
+
+
+@stage("batch_inference", schedule=_schedule, params=PARAMS, doc=__doc__, only=MEASURED, catchup=_catchup)
+def dags(usecase: Any, name: str, case: UseCase) -> None:
     """Wire one use case."""
-    chosen = options()
-    serving = task(find_champion)(usecase=usecase, version=chosen["version"])
+    chosen = options(case.batch.timezone if case.batch else "UTC")
+    serving = task(find_champion)(usecase=usecase, version=chosen["version"], as_of=chosen["as_of"])
     records = task(ingest)(usecase=usecase, date=chosen["date"])
     good = task(validate)(usecase=usecase, records=records, labelled=False)
     anonymous = task(anonymize)(usecase=usecase, records=good)
     rendered = task(render_day)(usecase=usecase, records=anonymous, date=chosen["date"], champion=serving)
-    answered = model_task(predict_batch, case)(
+    scored = model_task(predict_batch, case, "inference")(
         usecase=usecase, day=rendered, champion=serving, requested=chosen["version"]
     )
-    extra = {"sha256": answered["sha256"], "day": rendered, "predictions": answered}
-    announced(assets_of(usecase).predictions, extra)
+    announced(assets_of(name).predictions, {"sha256": scored["sha256"], "date": scored["date"], "rows": scored["rows"]})
 
 
 globals().update(dags)

@@ -2,7 +2,7 @@
 ### Prepare data
 Reads whatever has landed, checks every row, takes the identifiers out, and publishes a dataset version.
 
-`ingest → validate → anonymize → version → announce`
+`ingest → validate → anonymize → build dataset → announce`
 
 Bad rows go to quarantine with a reason. A dataset that is not new announces nothing. Started by its cron,
 by a decision to retrain, by new files where `watch_seconds` is set, or by hand.
@@ -13,8 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, task
-from llmops_dags.assets import assets_of, landing_of
-from llmops_dags.events import announced
+from llmops_dags.assets import announced, assets_of, landing_of
 from llmops_dags.stage import cron, stage
 
 from llmops_tasks.config import UseCase
@@ -31,14 +30,14 @@ def _schedule(usecase: str, case: UseCase) -> Any:
 
 
 @stage("prepare_data", schedule=_schedule, params={}, doc=__doc__)
-def dags(usecase: str, case: UseCase) -> None:
+def dags(usecase: Any, name: str, case: UseCase) -> None:
     """Wire one use case."""
     task(register_prompt, task_id="register_prompt")(usecase=usecase)
     records = task(ingest)(usecase=usecase)
     good = task(validate)(usecase=usecase, records=records)
     anonymous = task(anonymize)(usecase=usecase, records=good)
     dataset = task(build_dataset)(usecase=usecase, records=anonymous)
-    announced(assets_of(usecase).dataset, {"sha256": dataset["sha256"], "dataset": dataset})
+    announced(assets_of(name).dataset, {"sha256": dataset["sha256"], "rows": dataset["rows"]})
 
 
 globals().update(dags)

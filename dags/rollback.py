@@ -2,14 +2,17 @@
 ### Roll back
 Returns to the version that served before, or to a given one that was promoted once. Start it by hand, with a reason.
 
-The ledger entry comes first, MLflow's alias follows. Rolling back twice changes nothing.
+The ledger entry comes first, MLflow's alias follows, and the champion is announced as after a promotion. Rolling back
+twice changes nothing.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import Param, get_current_context, task
+from airflow.sdk import Param, task
+from llmops_dags import runs
+from llmops_dags.assets import announced, assets_of, champion_event
 from llmops_dags.stage import PLAIN_TEXT, VERSION, optional, stage
 
 from llmops_tasks.config import UseCase
@@ -26,16 +29,16 @@ PARAMS = {
 @task
 def options() -> dict[str, Any]:
     """What the form says, and who sent it."""
-    context = get_current_context()
-    by = getattr(context["dag_run"], "triggering_user_name", None) or "unknown"
-    return {"version": context["params"]["version"], "reason": context["params"]["reason"], "by": by}
+    given = {name: runs.parameter(name) for name in ("version", "reason")}
+    return {**given, "by": runs.started_by() or "unknown"}
 
 
 @stage("rollback", schedule=lambda usecase, case: None, params=PARAMS, doc=__doc__)
-def dags(usecase: str, case: UseCase) -> None:
+def dags(usecase: Any, name: str, case: UseCase) -> None:
     """Wire one use case."""
     chosen = options()
-    task(rollback)(usecase=usecase, reason=chosen["reason"], by=chosen["by"], version=chosen["version"])
+    champion: Any = task(rollback)(usecase=usecase, reason=chosen["reason"], by=chosen["by"], version=chosen["version"])
+    announced(assets_of(name).champion, champion_event(champion), again=True)
 
 
 globals().update(dags)

@@ -31,6 +31,8 @@ _LOOSE = {
     "chain": ("chain", "chain"),
     "tracking.initialize": ("tracking", "initialize"),
     "config.schema": ("config", "json_schema"),
+    "config.bind": ("config", "bind"),
+    "config.retire": ("config", "retire"),
 }
 
 

@@ -69,24 +69,23 @@ def _register(usecase: str, done: Results) -> Any:
 
 
 def _evaluate(usecase: str, done: Results) -> Any:
-    from llmops_tasks.evaluation import compare_subjects, evaluate, list_subjects
+    from llmops_tasks.evaluation import evaluate, list_subjects
     from llmops_tasks.release import find_champion
 
     done["champion"] = find_champion(usecase=usecase)
     plan = list_subjects(usecase=usecase, candidate=done["register"], champion=done["champion"], base=done["base"])
-    reports = [evaluate(usecase=usecase, dataset=done["version"], **subject) for subject in plan]
-    return compare_subjects(usecase=usecase, reports=reports, champion=done["champion"])
+    return [evaluate(usecase=usecase, dataset=done["version"], **subject) for subject in plan]
 
 
 def _gate(usecase: str, done: Results) -> Any:
-    from llmops_tasks.evaluation import judge_candidate
+    from llmops_tasks.evaluation import apply_gate
     from llmops_tasks.release import annotate_version, record_verdict
 
-    candidate, evidence = done["register"], done["evaluate"]
-    verdict = judge_candidate(usecase=usecase, evidence=evidence, candidate=candidate, champion=done["champion"])
-    record_verdict(usecase=usecase, verdict=verdict)
-    annotate_version(usecase=usecase, candidate=candidate, evidence=evidence, verdict=verdict)
-    return verdict
+    about = {"candidate": done["register"], "champion": done["champion"], "dataset": done["version"]}
+    verdict = apply_gate(usecase=usecase, reports=done["evaluate"], **about)
+    entry = record_verdict(usecase=usecase, verdict=verdict)
+    annotate_version(usecase=usecase, candidate=done["register"], verdict=verdict)
+    return entry["body"]["verdict"]
 
 
 STEPS: dict[str, Callable[..., Any]] = {

@@ -102,6 +102,7 @@ class Verdict(TypedDict):
     reasons: list[str]
     checks: list[Check]
     candidate_version: NotRequired[str]
+    champion_version: NotRequired[str | None]  # beside whom it was judged; None: nobody served
     candidate_sha256: str
     dataset_sha256: str
     policy_sha256: str

@@ -1,4 +1,4 @@
-"""Watches a landing place in the triggerer, where it holds no worker slot, and tells Airflow of new files."""
+"""What waits in the triggerer, where it holds no worker slot: for files that land, and for an answer that may be there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+from airflow.providers.standard.triggers.hitl import HITLTrigger
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from llmops_tasks.config.data import expand
@@ -69,3 +70,23 @@ class LandingTrigger(BaseEventTrigger):
         if self.asset_state_store is not None:
             await self.asset_state_store.aset(_KEY, now)
         return now
+
+
+class AnswerTrigger(HITLTrigger):
+    """Airflow's own, for a question that was put before: its answer may be stored already.
+
+    It lets a few seconds pass first. A task that is resumed before the scheduler has heard that its worker ended is taken
+    for failed, and this one is there to mend just that.
+    """
+
+    SETTLE = 5.0  # seconds
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """What the triggerer makes this anew from."""
+        return "llmops_triggers.AnswerTrigger", super().serialize()[1]
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then look for the answer until it is there or time runs out."""
+        await asyncio.sleep(self.SETTLE)
+        async for event in super().run():
+            yield event

@@ -41,16 +41,6 @@ class Api:
             content = answer.read()
         return json.loads(content) if content else None
 
-    def ensure_pool(self, name: str, slots: int, description: str) -> None:
-        """Create a pool unless it is there; its size is left as somebody set it."""
-        try:
-            self.call(
-                "POST", "/pools", {"name": name, "slots": slots, "description": description, "include_deferred": False}
-            )
-        except urllib.error.HTTPError as exc:
-            if exc.code != 409:
-                raise
-
     def dags(self) -> dict[str, Any]:
         """All DAGs by id."""
         return {dag["dag_id"]: dag for dag in self.call("GET", "/dags?limit=100")["dags"]}

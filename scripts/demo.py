@@ -29,7 +29,6 @@ USECASE = os.environ.get("LLMOPS_DEMO_USECASE", "triage")
 LIMIT = float(os.environ.get("LLMOPS_DEMO_MINUTES", "60")) * 60  # seconds; a busy machine takes long
 QUIET = 12  # seconds without a run until it is sure that no asset starts another
 GLANCE, GAZE = 2, 15  # seconds between two looks; while a model computes, every look takes from its two cores
-SETTLE = 6  # seconds: Airflow 3.3 loses an answer that comes right after the question
 FINAL = ("success", "failed", "skipped", "upstream_failed", "removed")
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -67,7 +66,7 @@ class Demo:
     @staticmethod
     def dags() -> list[str]:
         """All stages of the use case, in order."""
-        stages = ("prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback")
+        stages = ("prepare_data", "train", "evaluate", "promote", "batch_inference", "monitor", "rollback")
         return [f"{USECASE}.{name}" for name in stages]
 
     def start(self, stage: str, last: str, **conf: str) -> None:
@@ -143,7 +142,6 @@ class Demo:
                 continue
             live.console.print(Markdown(question["body"]))
             live.console.print("[bold]approver[/] reads the table and answers: [green]Approve[/]")
-            time.sleep(SETTLE)
             self.approver.answer(*key, instance["task_id"], "Approve")
             self.answered.add(key)
 
@@ -180,7 +178,7 @@ def land_reviewed() -> None:
 
 
 def wait_for_dags(api: Api) -> None:
-    """Until all six DAGs are known, or a file cannot be parsed."""
+    """Until all DAGs are known, or a file cannot be parsed."""
     end = time.monotonic() + 180
     while not set(Demo.dags()) <= set(api.dags()):
         if problems := api.import_errors():
@@ -272,10 +270,10 @@ def main() -> int:
         wait_for_dags(api)
         console.print(f"Airflow {state['airflow']}   MLflow {state['mlflow']}   ({time.monotonic() - started:.0f} s)")
         demo = Demo(api, approver)
-        demo.start("prepare_data", last="evaluate")
+        demo.start("prepare_data", last="promote")
         demo.start("batch_inference", last="monitor", date=days[0])
         land_reviewed()
-        demo.start("batch_inference", last="evaluate", date=days[1])
+        demo.start("batch_inference", last="promote", date=days[1])
         summary(demo, days, started, stack.cpu_seconds() - cpu)
     except (stack.StackError, DemoError) as exc:
         console.print(f"[red]The demo stopped:[/] {exc}")

@@ -106,7 +106,6 @@ def up(quiet: bool = False) -> dict[str, Any]:
     check_machine()
     state = status()
     if state["running"]:
-        _make_pool(state)
         return state
     port = free_port(int(os.environ.get("LLMOPS_PORT", "8080")))
     env = environment(port)
@@ -122,7 +121,6 @@ def up(quiet: bool = False) -> dict[str, Any]:
     state = {"airflow": f"http://127.0.0.1:{port}", "mlflow": env["LLMOPS_MLFLOW_UI"], "groups": groups}
     (home() / "stack.json").write_text(json.dumps(state), encoding="utf-8")
     _wait_for_airflow(state)
-    _make_pool(state)
     return status()
 
 
@@ -156,13 +154,6 @@ def password(user: str) -> str:
     """The password that Airflow made for a user."""
     file = home() / "airflow" / "simple_auth_manager_passwords.json.generated"
     return str(json.loads(file.read_text(encoding="utf-8"))[user])
-
-
-def _make_pool(state: dict[str, Any]) -> None:
-    """The pool of whatever loads a model: one slot."""
-    from api import Api
-
-    Api(state["airflow"], "admin", password("admin")).ensure_pool("compute", 1, "loads a model; one slot a CPU or GPU")
 
 
 def _alive(group: int) -> bool:

@@ -1,21 +1,79 @@
-"""Airflow's approval, with an answer that can be read afterwards whatever it was."""
+"""Airflow's approval, whose answer stands in the ledger as soon as it is given, and is asked for only once."""
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk.timezone import utcnow
+from llmops_triggers import AnswerTrigger
+
+from llmops_tasks.errors import EvidenceError
+from llmops_tasks.release import find_answer, record_approval
+
+_ASKED = "asked"  # in Airflow's store of the task's state: which verdict the question is about, until it is answered
+_ANSWERED = "answered"
 
 
 class Approval(ApprovalOperator):
-    """Airflow's own operator returns nothing when the answer is no, as it skips what is behind it by raising.
+    """A question about a verdict.
 
-    A rejection must stand in the ledger too, with who gave it, so the answer is kept before that.
+    Airflow deletes a stored answer when its task runs again, be it cleared or retried; and it takes the task for failed
+    when the answer comes so soon that its worker's end is heard of after it was queued again. So the ledger is asked
+    first; a question that was put is not put anew; and a retry finds the answer that Airflow has stored.
+
+    Args:
+        usecase: bound to its configuration.
+        question: from `find_question`.
+        people: so many different people, this one included, have approved when it succeeds.
     """
 
+    template_fields = (*ApprovalOperator.template_fields, "usecase", "question")
+
+    def __init__(self, *, usecase: Any, question: Any, people: int = 1, **more: Any) -> None:
+        super().__init__(defaults=self.REJECT, **more)
+        self.usecase, self.question, self.people = usecase, question, people
+
+    def execute(self, context: Any) -> Any:
+        """Go on with the answer that there is, or ask."""
+        about = {name: self.question[name] for name in ("version", "verdict_sha256")}
+        known = None if self.question["again"] else find_answer(usecase=self.usecase, people=self.people, **about)
+        if known is not None:
+            self.log.info("version %s: %s, as the ledger says", known["version"], known["choice"])
+            return super().execute_complete(context, _as_event(known))
+        state = context["task_state_store"]
+        if state.get(_ASKED) == self.question["verdict_sha256"]:
+            self._wait_for_stored(context)
+        state.set(_ASKED, self.question["verdict_sha256"])
+        return super().execute(context)
+
+    def _wait_for_stored(self, context: Any) -> None:
+        """The question is put already: go on waiting for its answer, which Airflow may have. Asking would delete that."""
+        self.log.info("version %s: asked already, the answer is awaited", self.question["version"])
+        until = utcnow() + self.response_timeout
+        about = {"ti_id": context["ti"].id, "options": self.options, "defaults": self.defaults, "params": {}}
+        self.defer(trigger=AnswerTrigger(**about, timeout_datetime=until), method_name="execute_complete")
+
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """Keep the answer under the key `answer`, then go on as Airflow does."""
+        """Record the answer; of a person who may not give it, ask somebody else."""
         if "error" not in event:
-            answer = {name: event[name] for name in ("chosen_options", "responded_by_user")}
-            context["ti"].xcom_push(key="answer", value={**answer, "responded_at": event["responded_at"].isoformat()})
+            about = {name: self.question[name] for name in ("version", "verdict_sha256")}
+            response = {**event, "responded_at": event["responded_at"].isoformat()}
+            try:
+                record_approval(usecase=self.usecase, **about, response=response)
+            except EvidenceError as exc:
+                self.log.error("%s", exc)
+                return super().execute(context)
+            context["task_state_store"].set(_ASKED, _ANSWERED)
         return super().execute_complete(context, event)
+
+
+def _as_event(known: dict[str, Any]) -> dict[str, Any]:
+    """A recorded answer as Airflow would tell of it."""
+    return {
+        "chosen_options": [known["choice"]],
+        "params_input": {},
+        "responded_at": datetime.datetime.fromisoformat(known["at"]),
+        "responded_by_user": {"id": known["by_id"], "name": known["by"]},
+    }

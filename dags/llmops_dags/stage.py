@@ -3,43 +3,49 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule, task
+from airflow.sdk import DAG, CronTriggerTimetable, Param, get_parsing_context, task
 from llmops_links import LINKS
+from llmops_notices import notifiers
 
+from llmops_dags.retries import LOST, POLICY
 from llmops_tasks import config, errors
-from llmops_tasks.config.training import Resources
 from llmops_tasks.process import isolated
 
 log = logging.getLogger(__name__)
-COMPUTE = "compute"  # the pool of whatever loads a model: one slot on a small machine, one a GPU in production
 # Generated text is measured and served by a later version. Until then such a use case has no DAG that judges,
 # answers or watches: a new candidate would start it by itself, and it could only fail.
 MEASURED = "classification"
-# Trying again does not mend these; storage and lost processes are tried again.
-_FINAL = (
-    errors.ConfigError, errors.InputError, errors.SourceError, errors.DataError, errors.IntegrityError,
-    errors.ConflictError, errors.ModelError, errors.TrainingError, errors.EvidenceError, errors.ReleaseError,
-)  # fmt: skip
-RETRY_POLICY = ExceptionRetryPolicy(
-    rules=[RetryRule(exception=kind, action=RetryAction.FAIL, reason="trying again would not help") for kind in _FINAL]
-)
 PLAIN_TEXT = r"^[\w .,()'+-]{3,300}$"  # nothing a shell, a template or an address is made of
 DIGEST = r"^[0-9a-f]{8,64}$"
 DATE = r"^\d{4}-\d{2}-\d{2}$"
 VERSION = r"^[0-9]{1,9}$"
 
 
-def model_task(verb: Callable[..., Any], case: config.UseCase, **settings: Any) -> Any:
-    """A task for a verb that loads a model: in a process of its own, in the pool of such tasks, where the use case says."""
-    return task(isolated(verb), pool=COMPUTE, multiple_outputs=True, **_place(case.finetune.resources), **settings)
+def model_task(verb: Callable[..., Any], case: config.UseCase, kind: str, **settings: Any) -> Any:
+    """A task for a verb that loads a model: in a process of its own, in the pool and with the priority of its kind.
+
+    Args:
+        verb: of `llmops_tasks`.
+        case: says where it runs.
+        kind: inference, evaluation, training, search or download.
+        settings: of Airflow's task.
+    """
+    work = getattr(case.airflow, kind)
+    limits = {
+        "pool": work.pool,
+        "priority_weight": work.priority,
+        "execution_timeout": timedelta(hours=work.timeout_hours),
+    }
+    return task(isolated(verb), multiple_outputs=True, **limits, **_place(case), **settings)
 
 
-def _place(resources: Resources) -> dict[str, Any]:
+def _place(case: config.UseCase) -> dict[str, Any]:
     """Celery's queue and Kubernetes' pod; other executors pass over both."""
+    resources = case.finetune.resources
     place: dict[str, Any] = {"queue": resources.queue} if resources.queue else {}
     if resources.pod:
         # heavy, and only there with that executor
@@ -54,28 +60,31 @@ def optional(pattern: str, title: str, description: str) -> Param:
     return Param(None, type=["null", "string"], pattern=pattern, title=title, description_md=description)
 
 
-def cron(expression: str) -> CronTriggerTimetable:
+def cron(expression: str, timezone: str = "UTC") -> CronTriggerTimetable:
     """A schedule that begins at its next tick. Without the last argument, Airflow 3.3 also makes up for a tick that
     lies less than a tenth of the interval back."""
-    return CronTriggerTimetable(expression, timezone="UTC", run_immediately=timedelta())
+    return CronTriggerTimetable(expression, timezone=timezone, run_immediately=timedelta())
 
 
-def _add_links(made: DAG) -> None:
-    """Buttons on the task instances that leave something to look at."""
-    for operator in made.tasks:
-        if operator.task_id in LINKS:
-            operator.operator_extra_links = LINKS[operator.task_id]
+def usecases() -> Iterator[tuple[str, config.UseCase, str | None]]:
+    """Every use case with what its DAGs are made from, and what is wrong with its file.
 
-
-def valid_usecases() -> dict[str, config.UseCase]:
-    """Every use case that can be read; `usecase_check.py` shows what is wrong with the others."""
-    found = {}
-    for name in config.usecase_names():
+    A worker asks for one DAG: only that one's use case is read. `usecase_check.py` shows what has no valid form at all.
+    """
+    wanted = get_parsing_context().dag_id
+    for name in [wanted.split(".")[0]] if wanted else [*config.usecase_names(), *_removed()]:
         try:
-            found[name] = config.load(name)
+            yield (name, *config.current(name))
         except errors.LLMOpsError:
             log.warning("use case '%s' is not valid: see the import error of usecase_check.py", name)
-    return found
+
+
+def _removed() -> list[str]:
+    try:
+        return config.removed()
+    except errors.StorageError as exc:
+        log.warning("use cases whose files are gone are not known: %s", exc)
+        return []
 
 
 def stage(
@@ -85,9 +94,12 @@ def stage(
     params: dict[str, Param],
     doc: str | None,
     only: str | None = None,
-    asks: bool = False,
-) -> Callable[[Callable[[str, config.UseCase], None]], dict[str, DAG]]:
+    **settings: Any,
+) -> Callable[[Callable[[Any, str, config.UseCase], None]], dict[str, DAG]]:
     """Turn a function that wires one use case's tasks into one DAG for every use case.
+
+    The function gets the use case bound to the configuration that the run began with, its name, and what the DAG is
+    made from. Every verb takes the first.
 
     Args:
         name: of the stage; the DAG is `<usecase>.<name>`.
@@ -95,42 +107,74 @@ def stage(
         params: of the form in the web UI.
         doc: Markdown for people.
         only: the type of task this stage can handle; use cases of other types have no such DAG.
-        asks: whether it waits for a person; then a run ends a day after the answer was due.
+        settings: of the DAG, or functions from name and use case to them.
     """
 
-    def build(wire: Callable[[str, config.UseCase], None]) -> dict[str, DAG]:
-        dags = {}
-        for usecase, case in valid_usecases().items():
-            if only in (None, case.task.type):
-                limit = timedelta(hours=case.approval.timeout_hours + 24) if asks else None
-                when = schedule(usecase, case)
-                with _dag(
-                    name, usecase, case, schedule=when, params=dict(params), doc_md=doc, dagrun_timeout=limit
-                ) as made:
-                    wire(usecase, case)
-                    _add_links(made)
-                dags[made.dag_id] = made
+    def build(wire: Callable[[Any, str, config.UseCase], None]) -> dict[str, DAG]:
+        dags, wanted = {}, get_parsing_context().dag_id
+        for usecase, case, problem in usecases():
+            if only not in (None, case.task.type) or wanted not in (None, f"{usecase}.{name}"):
+                continue
+            when = None if usecase not in config.usecase_names() else schedule(usecase, case)
+            about = {
+                "schedule": when,
+                "params": dict(params),
+                "doc_md": _explained(doc, problem),
+                **_given(settings, usecase, case),
+            }
+            with _dag(name, usecase, case, problem, **about) as made:
+                wire(task(config.bind, task_id="configuration")(usecase=usecase), usecase, case)
+                _add_links(made)
+            dags[made.dag_id] = made
         return dags
 
     return build
 
 
-def _dag(name: str, usecase: str, case: config.UseCase, **settings: Any) -> DAG:
+def _given(settings: dict[str, Any], usecase: str, case: config.UseCase) -> dict[str, Any]:
+    """Settings that follow from the use case are functions of it; None leaves one out."""
+    given = {key: value(usecase, case) if callable(value) else value for key, value in settings.items()}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _explained(doc: str | None, problem: str | None) -> str:
+    note = f"> **This is the last valid form of the use case; its file is not used:** {problem}\n\n" if problem else ""
+    return note + (doc or "")
+
+
+def _dag(name: str, usecase: str, case: config.UseCase, problem: str | None, **settings: Any) -> DAG:
     """An empty DAG with the defaults of all stages."""
     return DAG(
-        dag_id=f"{usecase}.{name}",
-        dag_display_name=f"{usecase}: {name.replace('_', ' ')}",
-        description=case.description,
-        start_date=None,  # a new use case waits for its next tick: nothing starts by itself for having appeared
-        catchup=False,
-        max_active_runs=1,
-        is_paused_upon_creation=False,
-        tags={"llmops", usecase, name},
-        default_args={
-            "owner": case.owner,
-            "retries": 2,
-            "retry_delay": timedelta(seconds=15),
-            "retry_policy": RETRY_POLICY,
-        },
-        **settings,
+        **{
+            "dag_id": f"{usecase}.{name}",
+            "dag_display_name": f"{usecase}: {name.replace('_', ' ')}",
+            "description": case.description,
+            "start_date": None,  # a new use case waits for its next tick: nothing starts by itself for having appeared
+            "catchup": False,
+            "max_active_runs": 1,
+            "is_paused_upon_creation": False,
+            "tags": {"llmops", usecase, name, *(["configuration error"] if problem else [])},
+            "default_args": _defaults(usecase, case),
+            **settings,
+        }
     )
+
+
+def _defaults(usecase: str, case: config.UseCase) -> dict[str, Any]:
+    return {
+        "owner": case.owner,
+        "retries": LOST,
+        "retry_delay": timedelta(seconds=15),
+        "retry_policy": POLICY,
+        "execution_timeout": timedelta(hours=case.airflow.timeout_hours),
+        "weight_rule": "absolute",
+        "priority_weight": 1000,  # what loads no model is over in a moment
+        "on_failure_callback": notifiers("failure", usecase, case),
+    }
+
+
+def _add_links(made: DAG) -> None:
+    """Buttons on the task instances that leave something to look at."""
+    for operator in made.tasks:
+        if operator.task_id in LINKS:
+            operator.operator_extra_links = LINKS[operator.task_id]

@@ -6,14 +6,18 @@ training    method, strategies, budget, search
 selection   base models and the policy that chooses among them
 checks      what the parts must be to each other, and how mistakes are put into words
 loading     files to shapes
+forms       which form is in charge: a run is bound to the one that it began with
+kept        where valid forms are kept
 """
 
 from llmops_tasks.config.data import Column, Data, Landing, Section, Source, Split, expand
+from llmops_tasks.config.forms import bind, current, keep, removed, retire
 from llmops_tasks.config.loading import (
     POLICY,
     checked_date,
     json_schema,
     load,
+    misnamed,
     policy,
     usecase_folder,
     usecase_name,
@@ -37,11 +41,17 @@ __all__ = [
     "Source",
     "Split",
     "UseCase",
+    "bind",
     "checked_date",
+    "current",
     "expand",
     "json_schema",
+    "keep",
     "load",
+    "misnamed",
     "policy",
+    "removed",
+    "retire",
     "usecase_folder",
     "usecase_name",
     "usecase_names",

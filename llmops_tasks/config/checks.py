@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+import datetime
+import zoneinfo
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
 from jinja2 import TemplateSyntaxError, meta
@@ -28,6 +30,7 @@ def column_problems(usecase: UseCase) -> list[str]:
         *_watch_problems(usecase),
         *_search_problems(usecase),
         *_gate_problems(usecase),
+        *_schedule_problems(usecase),
     ]
 
 
@@ -114,6 +117,52 @@ def _watch_problems(usecase: UseCase) -> Iterator[str]:
 def _search_problems(usecase: UseCase) -> Iterator[str]:
     if usecase.search and usecase.finetune.preferences:
         yield "search: looks for settings of training on records; 'finetune.preferences' trains on corrections instead"
+
+
+def _schedule_problems(usecase: UseCase) -> Iterator[str]:
+    """A schedule that cannot be read, or that never comes: `0 0 31 2 *` is valid cron and waits for ever."""
+    batch = usecase.batch
+    given = {"schedule": usecase.schedule, "airflow.reconcile": usecase.airflow.reconcile}
+    given |= {"batch.schedule": batch.schedule} if batch else {}
+    for path, expression in given.items():
+        if expression is not None and (problem := _cron_problem(expression)):
+            yield f"{path}: '{expression:.60}' {problem}. Allowed: five fields, for example \"0 3 * * *\""
+    if batch and batch.timezone not in (known := zoneinfo.available_timezones()):
+        yield f"batch.timezone: no time zone '{batch.timezone:.60}'.{did_you_mean(batch.timezone, known)}"
+    if usecase.notify.remind_hours >= usecase.approval.timeout_hours and usecase.notify.email:
+        yield "notify.remind_hours: must be less than approval.timeout_hours, or the reminder comes before the question"
+
+
+def _cron_problem(expression: str) -> str | None:
+    from croniter import CroniterBadDateError, CroniterError, croniter
+
+    if expression.startswith("@"):
+        return None if expression in ("@hourly", "@daily", "@weekly", "@monthly", "@yearly") else "is no known preset"
+    if len(expression.split()) != 5:
+        return f"has {len(expression.split())} fields"
+    try:
+        croniter(expression, datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)).get_next()  # its February has 29 days
+    except CroniterBadDateError:
+        return "names a day that never comes"
+    except (CroniterError, ValueError, AttributeError):
+        return "is no cron expression"
+    return None
+
+
+def reference_problems(usecase: UseCase, known: Iterable[str]) -> Iterator[str]:
+    """Other use cases that are named and do not exist.
+
+    Args:
+        usecase: that names them.
+        known: all that there are.
+    """
+    known, tuning = sorted(known), usecase.finetune
+    named = {"finetune.start": tuning.start.partition(":")[2]}
+    named |= {f"finetune.mix.{name}": name for name in tuning.mix}
+    named |= {f"finetune.domain.{name}": name for name in (tuning.domain.usecases if tuning.domain else [])}
+    for path, name in named.items():
+        if name not in ("", "own", *known):
+            yield f"{path}: there is no use case '{name}'.{did_you_mean(name, known)} Known: {known}"
 
 
 def _gate_problems(usecase: UseCase) -> Iterator[str]:

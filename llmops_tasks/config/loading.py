@@ -16,12 +16,14 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from llmops_tasks.config import checks
+from llmops_tasks.config import checks, kept
 from llmops_tasks.config.data import Section
 from llmops_tasks.config.selection import Policy
 from llmops_tasks.config.usecase import UseCase
 from llmops_tasks.errors import ConfigError, InputError, did_you_mean
+from llmops_tasks.store.objects import store_uri
 
+SEPARATOR = "@"  # between a use case's name and the digest of one form of it
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
 _Shape = TypeVar("_Shape", bound=Section)
 _INCLUDE = Path(__file__).parents[2] / "include"
@@ -48,6 +50,43 @@ def usecase_names() -> list[str]:
     return sorted(path.stem for path in usecase_folder().glob("*.yaml"))
 
 
+def misnamed() -> list[str]:
+    """What is wrong with names in the folder: files that no use case can be read from."""
+    files = (
+        [path for path in usecase_folder().iterdir() if path.suffix in (".yaml", ".yml")]
+        if usecase_folder().is_dir()
+        else []
+    )
+    return sorted(
+        f"{path.name}: a use case's file is named <name>.yaml, of a-z, 0-9 and _, beginning with a letter. Rename it."
+        for path in files
+        if path.suffix != ".yaml" or not _NAME.fullmatch(path.stem)
+    )
+
+
+def is_bound(usecase: str) -> bool:
+    """Whether this names one form of a use case, as `<name>@<digest>`."""
+    return SEPARATOR in usecase
+
+
+def bound(name: str, sha256: str) -> str:
+    """The name of one form of a use case."""
+    return f"{name}{SEPARATOR}{sha256}"
+
+
+def _form(usecase: str) -> dict[str, Any]:
+    name, _, sha256 = usecase.partition(SEPARATOR)
+    if not _NAME.fullmatch(name) or not re.fullmatch(r"[0-9a-f]{32}", sha256):
+        raise InputError(f"'{usecase:.100}' names no form of a use case. Allowed: <name>@<32 hexadecimal digits>.")
+    return kept.read(name, sha256)
+
+
+def raw_form(usecase: str) -> dict[str, Any]:
+    """A use case and its policy as their files say, for keeping."""
+    named = load(usecase).selection.policy
+    return {"usecase": _read(usecase_path(usecase)), "policy": _read(_policy_path(usecase)) if named else None}
+
+
 def usecase_path(usecase: str) -> Path:
     """The file of a use case, given by name or as a path to its YAML."""
     if usecase.endswith(".yaml"):
@@ -64,26 +103,44 @@ def usecase_path(usecase: str) -> Path:
 
 
 def usecase_name(usecase: str) -> str:
-    """The use case's name: its file's stem."""
-    return usecase_path(usecase).stem
+    """The use case's name: its file's stem, or what stands before a form's digest."""
+    return usecase.partition(SEPARATOR)[0] if is_bound(usecase) else usecase_path(usecase).stem
 
 
 def load(usecase: str) -> UseCase:
     """Read and check a use case.
 
+    Args:
+        usecase: name, YAML path, or one form of it as `<name>@<digest>`.
+
     Raises:
         ConfigError: with all mistakes, each with its path in the file.
-        InputError: if there is no such file.
+        InputError: if there is no such file or form.
     """
+    if is_bound(usecase):
+        return _load_form(usecase, store_uri())
     path = usecase_path(usecase)
     return _load(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
 def _load(path: Path, _modified: int) -> UseCase:
-    case = _parsed(path, UseCase)
+    case = _checked(path.name, _mapping(path, UseCase))
+    known = {*usecase_names(), *(other.stem for other in path.parent.glob("*.yaml"))}
+    if problems := list(checks.reference_problems(case, known)):
+        raise _mistaken(path.name, problems)
+    return case
+
+
+@lru_cache(maxsize=64)
+def _load_form(usecase: str, _store: str) -> UseCase:
+    return _checked(usecase, _form(usecase)["usecase"])
+
+
+def _checked(what: str, raw: dict[str, Any]) -> UseCase:
+    case = _shaped(what, raw, UseCase)
     if problems := checks.column_problems(case):
-        raise _mistaken(path, problems)
+        raise _mistaken(what, problems)
     return case
 
 
@@ -93,15 +150,22 @@ def policy(usecase: str) -> Policy:
     Raises:
         ConfigError: with all mistakes of the policy, or if there is no such file.
     """
+    if is_bound(usecase) and (raw := _form(usecase)["policy"]) is not None:
+        return _shaped(usecase, raw, Policy)
+    path = POLICY if is_bound(usecase) else _policy_path(usecase)
+    return _shaped(path.name, _mapping(path, Policy), Policy)
+
+
+def _policy_path(usecase: str) -> Path:
     named = load(usecase).selection.policy
     path = usecase_path(usecase).parent / named if named else POLICY
     if not path.is_file():
         raise ConfigError(f"selection.policy: no file at '{path}'. Paths count from the use case's own folder.")
-    return _parsed(path, Policy)
+    return path
 
 
-def _parsed(path: Path, shape: type[_Shape]) -> _Shape:
-    """A YAML file as what it must be."""
+def _mapping(path: Path, shape: type[Section]) -> dict[str, Any]:
+    """A YAML file as the mapping that it must be."""
     try:
         raw = _read(path)
     except (yaml.YAMLError, UnicodeDecodeError) as exc:
@@ -109,10 +173,14 @@ def _parsed(path: Path, shape: type[_Shape]) -> _Shape:
         raise ConfigError(f"{path.name} is not valid YAML{f', line {where.line + 1}' if where else ''}.") from exc
     if not isinstance(raw, dict):
         raise ConfigError(f"{path.name} must hold a mapping with the keys {sorted(shape.model_fields)}.")
+    return raw
+
+
+def _shaped(what: str, raw: dict[str, Any], shape: type[_Shape]) -> _Shape:
     try:
         return shape.model_validate(raw)
     except ValidationError as exc:
-        raise _mistaken(path, checks.explain(exc, shape)) from None
+        raise _mistaken(what, checks.explain(exc, shape)) from None
 
 
 def _read(path: Path) -> Any:
@@ -122,7 +190,7 @@ def _read(path: Path) -> Any:
     finally:
         loader.dispose()
     if loader.repeated:
-        raise _mistaken(path, loader.repeated)
+        raise _mistaken(path.name, loader.repeated)
     return raw
 
 
@@ -147,8 +215,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def _mistaken(path: Path, problems: list[str]) -> ConfigError:
-    return ConfigError(f"{path.name} has {len(problems)} mistake(s):", problems)
+def _mistaken(what: str, problems: list[str]) -> ConfigError:
+    return ConfigError(f"{what} has {len(problems)} mistake(s):", problems)
 
 
 def json_schema() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from llmops_tasks.config.airflow import Airflow, Notify
 from llmops_tasks.config.data import Data, Section, Source
 from llmops_tasks.config.selection import CURRENT, BaseModelChoice, Selection
 from llmops_tasks.config.training import Finetune, Search
@@ -102,14 +103,23 @@ class Gate(Section):
 class Approval(Section):
     """The human in the loop."""
 
-    timeout_hours: float = Field(default=72, gt=0, description="No answer in time means reject.")
+    timeout_hours: float = Field(default=72, gt=0, description="No answer in time is recorded as such: not promoted.")
+    newer_candidate: Literal["supersedes", "keeps_open"] = Field(
+        default="supersedes",
+        description="What an approval means once a newer candidate has passed the gate: nothing, or as before.",
+    )
+    people: int = Field(default=1, ge=1, le=2, description="So many different people must approve.")
+    assigned: list[str] = Field(default=[], description="User names that may answer; empty: whoever may edit the DAG.")
+    four_eyes: bool = Field(default=False, description="Whoever started the training may not approve it.")
 
 
 class Batch(Section):
     """New records, day by day."""
 
     source: Source
-    schedule: str | None = Field(default=None, description="Cron; the logical date names the day.")
+    schedule: str | None = Field(default=None, description="Cron; a run scores the day that ended before it.")
+    timezone: str = Field(default="UTC", description="Of the schedule and of the days, e.g. Europe/Zurich.")
+    catchup: bool = Field(default=False, description="Whether ticks that were missed are made up for.")
     batch_size: int = Field(default=16, gt=0)
 
 
@@ -143,6 +153,8 @@ class UseCase(Section):
     approval: Approval = Approval()
     batch: Batch | None = None
     monitoring: Monitoring = Monitoring()
+    airflow: Airflow = Airflow()
+    notify: Notify = Notify()
 
     def base_models(self) -> dict[str, BaseModelChoice]:
         """Its own base model, as `current`, and the candidates for its place."""

@@ -4,6 +4,7 @@ from llmops_tasks import lazily
 
 VERBS = {
     "ingest": "ingestion",  # a source's rows, under the use case's column names
+    "find_new_files": "landed",  # has anything landed that no run has read?
     "validate": "validation",  # rows that meet every rule; the others go to quarantine, each with its reason
     "anonymize": "anonymization",  # the same rows without identifiers
     "build_dataset": "dataset",  # a dataset version: text rendered, duplicates dropped, split by patient

@@ -20,7 +20,7 @@ from typing import Any
 from llmops_tasks import config
 from llmops_tasks.config import Data, Source
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.data import columns, formats, landing, tables
+from llmops_tasks.data import columns, formats, landed, landing, tables
 from llmops_tasks.data.arrivals import Arrivals, Before
 from llmops_tasks.data.formats import MAX_CELL
 from llmops_tasks.errors import InputError, SourceError, StorageError
@@ -52,6 +52,13 @@ def ingest(*, usecase: str, date: str | None = None) -> ArtifactRef:
     case, name = config.load(usecase), config.usecase_name(usecase)
     source = _source(case, date)
     marks = _files(config.expand(source.uri))
+    ref = _ingested(case, name, source, marks, date)
+    if date is None:
+        landed.remember(name, marks)
+    return ref
+
+
+def _ingested(case: config.UseCase, name: str, source: Source, marks: dict[str, str], date: str | None) -> ArtifactRef:
     if date is None and case.data.source.incremental != "none":
         return _increments(case, name, source, marks)
     if not marks:

@@ -35,26 +35,7 @@ def judge_candidate(
         has_champion=champion["version"] is not None,
         stamps={name: candidate["release"]["meta"][name] for name in ("smoke", "control")},
     )
-    verdict["candidate_version"] = candidate["version"]
-    return verdict
-
-
-def needs_verdict(*, candidate: dict[str, Any], champion: dict[str, Any]) -> bool:
-    """False for the version that serves already: there is nothing to decide.
-
-    Example:
-        >>> needs_verdict(candidate=candidate, champion=champion)
-    """
-    return bool(candidate["version"] != champion["version"])
-
-
-def has_passed(*, verdict: Verdict) -> bool:
-    """Whether a person is to be asked.
-
-    Example:
-        >>> has_passed(verdict=verdict)
-    """
-    return verdict["verdict"] == "pass"
+    return {**verdict, "candidate_version": candidate["version"], "champion_version": champion["version"]}
 
 
 def apply_policy(

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from llmops_tasks.contracts import Verdict
+from llmops_tasks.contracts import ArtifactRef, Verdict
+from llmops_tasks.evaluation.verdict import read_verdict
 
 
-def render_gate_table(*, verdict: Verdict) -> dict[str, str]:
+def render_gate_table(*, verdict: ArtifactRef) -> dict[str, str]:
     """The verdict as a Markdown table, for the approver.
+
+    Args:
+        verdict: from `apply_gate`.
 
     Example:
         >>> render_gate_table(verdict=verdict)
     """
+    return {"markdown": as_table(read_verdict(verdict))}
+
+
+def as_table(verdict: Verdict) -> str:
+    """A verdict's checks, one a line, and its reasons."""
     lines = [
         f"**Candidate version {verdict.get('candidate_version', '?')}: {verdict['verdict']}**",
         "",
@@ -24,4 +33,4 @@ def render_gate_table(*, verdict: Verdict) -> dict[str, str]:
         )
     lines += ["", *(f"- {reason}" for reason in verdict["reasons"])]
     lines += ["", f"Release `{verdict['candidate_sha256'][:12]}`, evidence `{verdict['evidence_sha256'][:12]}`."]
-    return {"markdown": "\n".join(lines)}
+    return "\n".join(lines)

@@ -120,8 +120,12 @@ def _build(
     result = rows[["record_id", "group"]].assign(truth=rows["label"], label=[asked.labels[code] for code in best])
     result["score"] = [max(row) for row in scores]
     result.to_parquet(out / "predictions.parquet", index=False)
+    about = {"model_sha256": model["sha256"] if model else None, "model_kind": model["kind"] if model else None}
     return {
         "rows": len(result),
+        "split": split,
+        "dataset_sha256": dataset["sha256"],
+        **about,
         "metrics": _figures(case, asked, result),
         "labels": asked.labels,
         "cut_prompts": cut,

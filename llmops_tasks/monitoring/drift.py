@@ -50,7 +50,7 @@ def measure_drift(
         champion: the release that answered, with the dataset and report of its promotion.
 
     Returns:
-        {date, verdict, alarm, drifting, signals, n, report}: `verdict` is "alarm", "quiet" or, where the day has too few
+        {date, predictions_sha256, verdict, alarm, drifting, signals, n, report}: `verdict` is "alarm", "quiet" or, where the day has too few
         rows, "insufficient"; `report` refers to `report.json` and `report.html`.
 
     Example:
@@ -68,7 +68,8 @@ def measure_drift(
     build = partial(_build, case, day, predictions, champion)
     ref = artifacts.publish(usecase=name, kind="drift", inputs=inputs, build=build)
     found = {key: ref["meta"][key] for key in ("verdict", "alarm", "drifting", "signals")}
-    return {"date": day["meta"]["date"], "n": ref["rows"], "report": ref, **found}
+    about = {"date": day["meta"]["date"], "predictions_sha256": predictions["sha256"], "n": ref["rows"]}
+    return {**about, "report": ref, **found}
 
 
 def measure_drift_of_days(*, usecase: str, days: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,14 +19,14 @@ def decide_retraining(*, usecase: str, drift: dict[str, Any], history: list[dict
         history: earlier decisions, as this function returned them.
 
     Returns:
-        {retrain, date, reasons, drift_sha256, once}. Days are compared with days, never with the clock, so
+        {retrain, date, reasons, alarm, drift_sha256, predictions_sha256, once}. Days are compared with days, never with the clock, so
         a rerun decides alike.
 
     Example:
         >>> decide_retraining(usecase="triage", drift=drift, history=history)
     """
     settings = config.load(usecase).monitoring
-    date, once = drift["date"], digest(["retrain", drift["date"], drift["report"]["sha256"]])
+    date, once = drift["date"], digest(["retrain", drift["date"], drift["predictions_sha256"]])
     earlier = [past["date"] for past in history if past["retrain"] and past["once"] != once]
     recent = [day for day in earlier if 0 <= _days(day, date) < settings.cooldown_days]
     if drift["verdict"] == "insufficient":
@@ -44,7 +44,9 @@ def decide_retraining(*, usecase: str, drift: dict[str, Any], history: list[dict
         "retrain": retrain,
         "date": date,
         "reasons": [reason],
+        "alarm": drift["alarm"],
         "drift_sha256": drift["report"]["sha256"],
+        "predictions_sha256": drift["predictions_sha256"],
         "once": once,
     }
 

@@ -8,7 +8,16 @@ VERBS = {
     "annotate_version": "registry",  # a version's figures and verdict in MLflow
     "find_champion": "registry",  # who serves, by the ledger
     "find_starting_point": "registry",  # the weights that training starts from
-    "add_champions": "registry",  # answered days with the release that answered each
+    "find_due": "due",  # everything that waits, as the runs that would do it
+    "find_due_candidates": "due",  # registered versions that wait for a verdict
+    "find_due_questions": "due",  # passed verdicts that wait for an answer
+    "find_due_days": "due",  # answered days that wait for a drift verdict, each with the release that answered it
+    "find_due_dataset": "due",  # the newest dataset, if nothing was trained on it
+    "find_dataset": "due",  # a dataset version: the newest, or by its digest
+    "find_candidate": "due",  # a registered version with its dataset
+    "find_question": "due",  # what an approver is asked
+    "find_answer": "due",  # what was answered to that
+    "may_be_promoted": "due",  # is the last answer a yes that still counts?
     "promote": "promotion",  # an approved candidate becomes the champion
     "rollback": "promotion",  # back to an earlier champion
     "rebuild_registry": "rebuild",  # MLflow's versions and aliases again, from ledger and store alone

@@ -1,71 +1,117 @@
-"""What a promotion asks for. A verdict and an approval count only as the ledger has them: what is handed in may be made up."""
+"""What a promotion asks for, as ledger and store have it: nothing that is handed in counts."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from llmops_tasks.contracts import ArtifactRef, Evidence, Verdict
+from llmops_tasks.config.usecase import Approval
+from llmops_tasks.contracts import ArtifactRef, Evidence
 from llmops_tasks.errors import EvidenceError, ReleaseError
 from llmops_tasks.release import ledger
 from llmops_tasks.release.ledger import Head
-from llmops_tasks.store import digests
+from llmops_tasks.store import artifacts, digests, objects
+
+VERDICT, EVIDENCE = "verdict.json", "evidence.json"  # of an artifact of kind "verdict"
 
 
-def check(
-    candidate: dict[str, Any], verdict: Verdict, approval: dict[str, Any], evidence: Evidence, dataset: ArtifactRef
-) -> None:
-    """Refuse what does not fit together, before the ledger is asked.
+def registered(end: Head, version: str) -> ArtifactRef:
+    """The release that is registered under a version.
 
     Raises:
-        EvidenceError: if verdict or approval are missing, negative, or about something else.
+        EvidenceError: if there is none.
     """
-    version, release = candidate["version"], candidate["release"]
-    if verdict["verdict"] != "pass":
-        raise EvidenceError(f"The gate said '{verdict['verdict']}' about version {version}; only 'pass' is promoted.")
-    if verdict["candidate_sha256"] != release["sha256"] or verdict.get("candidate_version") != version:
-        raise EvidenceError(f"The verdict is about other bytes than version {version}. Run the evaluation again.")
-    if approval.get("choice") != "Approve" or approval.get("verdict_sha256") != digests.digest(verdict):
-        raise EvidenceError(f"Version {version} has no approval of this evidence. Ask an approver.")
+    found = newest(end, "registration", lambda body: body["version"] == version)
+    if found is None:
+        raise EvidenceError(f"The ledger knows no version '{version}'. Register the release first.")
+    return cast(ArtifactRef, found["release"])
+
+
+def judged(end: Head, version: str, verdict_sha256: str | None = None) -> dict[str, Any]:
+    """The newest verdict about a version, {verdict, kept}; or the one with this digest.
+
+    Raises:
+        EvidenceError: if there is none.
+    """
+    found = newest(
+        end,
+        "gate",
+        lambda body: (
+            body["verdict"].get("candidate_version") == version
+            and verdict_sha256 in (None, digests.digest(body["verdict"]))
+        ),
+    )
+    if found is None:
+        which = "such verdict" if verdict_sha256 else "verdict"
+        raise EvidenceError(
+            f"The ledger has no {which} about version '{version}'. Run the evaluation, which records it."
+        )
+    return found
+
+
+def answer(end: Head, version: str, verdict_sha256: str | None = None) -> dict[str, Any] | None:
+    """The newest answer about a version, or about this verdict on it."""
+    return newest(
+        end,
+        "approval",
+        lambda body: body["version"] == version and verdict_sha256 in (None, body["verdict_sha256"]),
+    )
+
+
+def approvers(end: Head, version: str, verdict_sha256: str) -> list[str]:
+    """Who approved this verdict since anybody answered otherwise, each once; the last first."""
+    found: dict[str, str] = {}
+    for body in (entry["body"] for entry in end.walk("approval")):
+        if (body["version"], body["verdict_sha256"]) != (version, verdict_sha256):
+            continue
+        if body["choice"] != "Approve":
+            break
+        found.setdefault(str(body["by_id"] or body["by"]), body["by"])
+    return list(found.values())
+
+
+def newest(end: Head, kind: str, about: Any) -> dict[str, Any] | None:
+    """The body of the newest entry of a kind that a test holds for."""
+    return next((entry["body"] for entry in end.walk(kind) if about(entry["body"])), None)
+
+
+def superseded_by(end: Head, version: str) -> str | None:
+    """The newest later version that passed the gate and that nobody rejected, if there is one."""
+    rejected = {body["version"] for body in (e["body"] for e in end.walk("approval")) if body["choice"] == "Reject"}
+    verdicts = [entry["body"]["verdict"] for entry in end.walk("gate")]
+    passed = {verdict["candidate_version"] for verdict in verdicts if verdict["verdict"] == "pass"} - rejected
+    return max((found for found in passed if int(found) > int(version)), key=int, default=None)
+
+
+def check(end: Head, rule: Approval, version: str) -> dict[str, Any]:
+    """Refuse a promotion that registration, verdict and answer, each the newest about this version, do not carry.
+
+    Returns:
+        {release, verdict, kept, approved_by}, as the ledger has them.
+
+    Raises:
+        EvidenceError: if one is missing, negative, or about something else.
+        ReleaseError: if a newer candidate took its place, by the use case's policy.
+    """
+    release, gate, given = registered(end, version), judged(end, version), answer(end, version)
+    verdict = gate["verdict"]
     if release["meta"]["smoke"] or release["meta"]["control"] != "none":
         raise EvidenceError(f"Version {version} is a smoke or control run and can never be promoted.")
-    if dataset["sha256"] != verdict["dataset_sha256"]:
+    if verdict["verdict"] != "pass":
+        raise EvidenceError(f"The gate said '{verdict['verdict']}' about version {version}; only 'pass' is promoted.")
+    if verdict["candidate_sha256"] != release["sha256"]:
+        raise EvidenceError(f"The verdict is about other bytes than version {version}. Run the evaluation again.")
+    agreed = approvers(end, version, digests.digest(verdict))
+    if given is None or given["verdict_sha256"] != digests.digest(verdict) or len(agreed) < rule.people:
+        last = f"the last answer is '{given['choice']}'" if given else "nobody has answered"
         raise EvidenceError(
-            f"The verdict is about dataset {verdict['dataset_sha256'][:12]}, not {dataset['sha256'][:12]}. "
-            "Hand in what the candidate was evaluated on, or run the evaluation again."
+            f"Version {version} has no approval of this evidence by {rule.people} person(s): {last}. Ask an approver."
         )
-    if not evidence or set(evidence) != {"reports", "comparisons"}:
-        raise EvidenceError(
-            "The evidence must have reports and comparisons, and nothing else. Hand in what the gate was given."
+    if rule.newer_candidate == "supersedes" and (later := superseded_by(end, version)):
+        raise ReleaseError(
+            f"Version {version} is superseded: version {later} has passed the gate since. Decide on that one, "
+            "or set approval.newer_candidate to 'keeps_open'."
         )
-    if digests.evidence_digest(**evidence, run=release["meta"]) != verdict["evidence_sha256"]:
-        raise EvidenceError(f"Version {version}'s verdict is about other evidence. Hand in what the gate was given.")
-    report = evidence["reports"][0]
-    if (report["subject_sha256"], report["dataset_sha256"]) != (release["sha256"], dataset["sha256"]):
-        raise EvidenceError(f"The first report is about other bytes or rows than version {version}'s verdict.")
-
-
-def check_recorded(end: Head, candidate: dict[str, Any], verdict: Verdict, approval: dict[str, Any]) -> None:
-    """Find registration, verdict and approval in the ledger; each must be the newest of its kind about this version.
-
-    Raises:
-        EvidenceError: if one is not there, says something else, or a later one took its place.
-    """
-    version = candidate["version"]
-    registered = _newest(end, "registration", lambda body: body["version"] == version)
-    if registered is None or registered["release"] != candidate["release"]:
-        raise EvidenceError(f"The ledger knows no version {version} with these bytes. Register the release first.")
-    judged = _newest(end, "gate", lambda body: body["verdict"].get("candidate_version") == version)
-    if judged is None or digests.digest(judged["verdict"]) != digests.digest(verdict):
-        raise EvidenceError(
-            f"The ledger's last verdict about version {version} is {'another' if judged else 'none'}. "
-            "Only a recorded verdict counts: run the evaluation, which records it."
-        )
-    answered = _newest(end, "approval", lambda body: body["version"] == version)
-    if answered is None or digests.digest(answered) != digests.digest(approval):
-        raise EvidenceError(
-            f"The ledger's last answer about version {version} is {'another' if answered else 'none'}. "
-            "Only a recorded answer counts: ask an approver in the evaluation."
-        )
+    return {"release": release, **gate, "approved_by": ", ".join(reversed(agreed))}
 
 
 def check_champion(end: Head, expected: str | None, since: str = "the verdict") -> None:
@@ -83,5 +129,47 @@ def check_champion(end: Head, expected: str | None, since: str = "the verdict") 
         )
 
 
-def _newest(end: Head, kind: str, about: Any) -> dict[str, Any] | None:
-    return next((entry["body"] for entry in end.walk(kind) if about(entry["body"])), None)
+def check_person(end: Head, rule: Approval, given: dict[str, Any]) -> None:
+    """Refuse the approval of a person who may not give it.
+
+    Raises:
+        EvidenceError: if that person started the training or approved already, where the policy wants another one.
+    """
+    person, version = {given["by"], given["by_id"]} - {None}, given["version"]
+    if given["choice"] != "Approve":
+        return
+    found = newest(end, "registration", lambda body: body["version"] == version) or {}
+    if rule.four_eyes and found.get("started_by") in person:
+        raise EvidenceError(
+            f"{given['by']} started the training of version {version} and may not approve it (approval.four_eyes). "
+            "Ask another approver."
+        )
+    if rule.people > 1 and person & set(approvers(end, version, given["verdict_sha256"])):
+        raise EvidenceError(
+            f"{given['by']} has approved version {version} already; {rule.people} different people are needed "
+            "(approval.people). Ask another approver."
+        )
+
+
+def read(kept: dict[str, Any], release: ArtifactRef) -> tuple[Evidence, ArtifactRef]:
+    """The evidence that a recorded verdict was reached on, and the dataset, from the store.
+
+    Raises:
+        IntegrityError: if they are gone, or other bytes.
+        EvidenceError: if the first report is not about this release.
+    """
+    ref = artifacts.at(kept["uri"])
+    if ref is None or ref["sha256"] != kept["sha256"]:
+        raise EvidenceError(
+            f"The evidence at '{kept['uri']}' is not that of the verdict. Restore it, or run the evaluation again."
+        )
+    verdict, evidence = (objects.parsed(ref["uri"], artifacts.read(ref, name)) for name in (VERDICT, EVIDENCE))
+    dataset = artifacts.made_from(ref, "dataset")
+    report = evidence["reports"][0]
+    if (report["subject_sha256"], report["dataset_sha256"]) != (release["sha256"], dataset["sha256"]):
+        raise EvidenceError(
+            "The first report of the evidence is about other bytes or rows than the verdict. Run the evaluation again."
+        )
+    if digests.evidence_digest(**evidence, run=release["meta"]) != verdict["evidence_sha256"]:
+        raise EvidenceError("The verdict is about other evidence than is kept with it. Run the evaluation again.")
+    return evidence, dataset

@@ -7,64 +7,67 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmops_tasks.contracts import ArtifactRef, Evidence, LedgerEntry, Verdict
+from llmops_tasks import config
+from llmops_tasks.contracts import ArtifactRef, Evidence, LedgerEntry
 from llmops_tasks.errors import ReleaseError
 from llmops_tasks.release import evidence as proof
 from llmops_tasks.release import ledger, projection, registry
 from llmops_tasks.release.ledger import Head
 
 
-def promote(
-    *,
-    usecase: str,
-    candidate: dict[str, Any],
-    verdict: Verdict,
-    approval: dict[str, Any],
-    evidence: Evidence,
-    dataset: ArtifactRef,
-) -> dict[str, Any]:
+def promote(*, usecase: str, version: str) -> dict[str, Any]:
     """Make an approved candidate the champion: ledger entry first, then MLflow's aliases.
+
+    Everything that it rests on is read here: registration, verdict and answer from the ledger, the evidence from the
+    store by the digests that stand there.
 
     Args:
         usecase: name or YAML path.
-        candidate: from `register_release`.
-        verdict: from the gate, as `record_verdict` recorded it; must be `pass` and about these bytes.
-        approval: from `record_approval`; must be about this verdict.
-        evidence: what was judged; the candidate's report is kept as what drift is measured against.
-        dataset: what it was evaluated on.
+        version: of the candidate.
 
     Raises:
-        EvidenceError: if verdict or approval are missing, not in the ledger, negative, or about something else.
-        ReleaseError: if another version was promoted after the verdict.
+        EvidenceError: if verdict or approval are missing, negative, or about something else.
+        ReleaseError: if another version was promoted after the verdict, or a newer candidate superseded this one.
 
     Example:
-        >>> promote(usecase="triage", candidate=candidate, verdict=verdict, approval=approval, evidence=evidence, dataset=dataset)
+        >>> promote(usecase="triage", version="3")
     """
-    proof.check(candidate, verdict, approval, evidence, dataset)
-    made = {
-        "version": candidate["version"],
-        "previous": approval["champion_version"],
-        "release": candidate["release"],
-        "dataset": dataset,
-        "report": evidence["reports"][0],
-        "verdict_evidence_sha256": verdict["evidence_sha256"],
-        "approved_by": approval["by"],
-    }
+    rule, end = config.load(usecase).approval, ledger.newest(usecase)
+    once = registry.once_of(version)
+    if ledger.find_entry(usecase=usecase, kind="promotion", once=once) is None:
+        found = proof.check(end, rule, version)
+        evidence, dataset = proof.read(found["kept"], found["release"])
 
-    def body(end: Head) -> dict[str, Any]:
-        proof.check_recorded(end, candidate, verdict, approval)
-        proof.check_champion(end, approval["champion_version"])
-        return made
+        def body(end: Head) -> dict[str, Any]:
+            if proof.check(end, rule, version) != found:
+                raise ReleaseError(
+                    f"The ledger's last verdict or answer about version {version} changed just now. Try again."
+                )
+            proof.check_champion(end, found["verdict"].get("champion_version"))
+            return _made(version, found, evidence, dataset)
 
-    ledger.append(usecase=usecase, kind="promotion", once=registry.once_of(candidate["version"]), body=body)
+        ledger.append(usecase=usecase, kind="promotion", once=once, body=body)
     projection.project(usecase)
     now = registry.find_champion(usecase=usecase)
-    if now["version"] != candidate["version"]:
+    if now["version"] != version:
         raise ReleaseError(
-            f"Version {candidate['version']} was promoted before, and version {now['version']} serves since. "
-            f"To return to it, start the rollback with version {candidate['version']}."
+            f"Version {version} was promoted before, and version {now['version']} serves since. "
+            f"To return to it, start the rollback with version {version}."
         )
     return now
+
+
+def _made(version: str, found: dict[str, Any], evidence: Evidence, dataset: ArtifactRef) -> dict[str, Any]:
+    """The body of the entry; the candidate's report is what drift is measured against."""
+    return {
+        "version": version,
+        "previous": found["verdict"].get("champion_version"),
+        "release": found["release"],
+        "dataset": dataset,
+        "report": evidence["reports"][0],
+        "verdict_evidence_sha256": found["verdict"]["evidence_sha256"],
+        "approved_by": found["approved_by"],
+    }
 
 
 def rollback(*, usecase: str, reason: str, by: str, version: str | None = None) -> dict[str, Any]:

@@ -7,50 +7,79 @@ from functools import partial
 from typing import Any
 
 from llmops_tasks import config
-from llmops_tasks.contracts import LedgerEntry, Selected, Verdict
+from llmops_tasks.contracts import ArtifactRef, LedgerEntry, Selected, Verdict
+from llmops_tasks.errors import EvidenceError
+from llmops_tasks.release import evidence as proof
 from llmops_tasks.release import ledger
-from llmops_tasks.store import digests
+from llmops_tasks.release.evidence import VERDICT
+from llmops_tasks.release.ledger import Head
+from llmops_tasks.store import artifacts, digests, objects
 
 
-def record_verdict(*, usecase: str, verdict: Verdict) -> LedgerEntry:
-    """Record what the gate said; the same verdict on the same evidence once.
+def record_verdict(*, usecase: str, verdict: ArtifactRef) -> LedgerEntry:
+    """Record what the gate said, and where its evidence is; the same verdict on the same evidence once.
+
+    Args:
+        usecase: name or YAML path.
+        verdict: from `apply_gate`; what is recorded is read from the store.
+
+    Raises:
+        EvidenceError: if it is about other bytes than were registered under its version.
 
     Example:
         >>> record_verdict(usecase="triage", verdict=verdict)
     """
-    once = digests.digest([verdict["evidence_sha256"], verdict["policy_sha256"], verdict.get("candidate_version")])
-    return ledger.record_entry(usecase=usecase, kind="gate", body={"verdict": verdict}, once=once)
+    found: Verdict = objects.parsed(verdict["uri"], artifacts.read(verdict, VERDICT))
+    version = found.get("candidate_version", "")
+    once = digests.digest([found["evidence_sha256"], found["policy_sha256"], version, found.get("champion_version")])
+    kept = {"verdict": found, "kept": {name: verdict[name] for name in ("uri", "sha256")}}
+
+    def body(end: Head) -> dict[str, Any]:
+        registered = proof.registered(end, version)
+        if registered["sha256"] != found["candidate_sha256"]:
+            raise EvidenceError(f"The verdict is about other bytes than version {version}. Run the evaluation again.")
+        return kept
+
+    return ledger.append(usecase=usecase, kind="gate", body=body, once=once)
 
 
-def record_approval(
-    *, usecase: str, candidate: dict[str, Any], verdict: Verdict, champion: dict[str, Any], response: dict[str, Any]
-) -> dict[str, Any]:
-    """Record a person's answer, bound to the verdict (hence to evidence, policy and dataset) and the champion.
+def record_approval(*, usecase: str, version: str, verdict_sha256: str, response: dict[str, Any]) -> dict[str, Any]:
+    """Record a person's answer, or that nobody gave one in time, bound to the verdict that was shown.
 
     Args:
         usecase: name or YAML path.
-        candidate: what was asked about.
-        verdict: what was shown.
-        champion: who served then.
-        response: of Airflow's approval: `chosen_options`, `responded_by_user`, `responded_at`.
+        version: what was asked about.
+        verdict_sha256: of the verdict that was shown, hence of evidence, policy, dataset and champion.
+        response: of Airflow's approval: `chosen_options`, `responded_by_user`, `responded_at`, `timedout`.
 
     Returns:
-        The entry's body, as `promote` takes it.
+        The entry's body.
+
+    Raises:
+        EvidenceError: if the ledger has no such verdict about this version, or that person may not answer.
 
     Example:
-        >>> approval = record_approval(usecase="triage", candidate=candidate, verdict=verdict, champion=champion, response=response)
+        >>> answer = record_approval(usecase="triage", version="3", verdict_sha256=sha256, response=response)
     """
     user = response.get("responded_by_user") or {}
-    body = {
-        "choice": response["chosen_options"][0],
-        "by": user.get("name") or user.get("id") or "nobody: time ran out",
+    timed_out = bool(response.get("timedout"))
+    given = {
+        "choice": "Timed out" if timed_out else response["chosen_options"][0],
+        "by": user.get("name") or user.get("id") or "nobody: the time to answer ran out",
+        "by_id": user.get("id"),
         "at": str(response.get("responded_at")),
-        "version": candidate["version"],
-        "evidence_sha256": verdict["evidence_sha256"],
-        "verdict_sha256": digests.digest(verdict),
-        "champion_version": champion["version"],
+        "version": version,
+        "verdict_sha256": verdict_sha256,
     }
-    return ledger.record_entry(usecase=usecase, kind="approval", body=body, once=digests.digest(body))["body"]
+    rule = config.load(usecase).approval
+
+    def body(end: Head) -> dict[str, Any]:
+        verdict = proof.judged(end, version, verdict_sha256)["verdict"]
+        proof.check_person(end, rule, given)
+        about = {"evidence_sha256": verdict["evidence_sha256"], "champion_version": verdict.get("champion_version")}
+        return {**given, **about}
+
+    return ledger.append(usecase=usecase, kind="approval", body=body, once=digests.digest(given))["body"]
 
 
 def record_decisions(*, usecase: str, decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,24 +6,31 @@ made again whenever they differ. Doing twice what was done changes nothing, and 
 
 from __future__ import annotations
 
+import datetime
 import logging
 from typing import Any
 
 from llmops_tasks import config, tracking
-from llmops_tasks.contracts import ArtifactRef, Evidence, LedgerEntry, Verdict
-from llmops_tasks.errors import ModelError, ReleaseError
+from llmops_tasks.contracts import ArtifactRef, LedgerEntry
+from llmops_tasks.errors import InputError, ModelError, ReleaseError
 from llmops_tasks.release import ledger, projection, witnesses
+from llmops_tasks.release.evidence import EVIDENCE, VERDICT
 from llmops_tasks.release.ledger import Head
-from llmops_tasks.store import artifacts
+from llmops_tasks.store import artifacts, objects
 
 log = logging.getLogger(__name__)
 
 
-def register_release(*, usecase: str, release: ArtifactRef) -> dict[str, Any]:
+def register_release(*, usecase: str, release: ArtifactRef, started_by: str | None = None) -> dict[str, Any]:
     """Give a release its version: the next number in the ledger, and a version of the model named like the use case.
 
     In MLflow the version has the alias `challenger`, the manifest and the card; the weights stay in the store. What a
     killed process did not get to there, the retry does.
+
+    Args:
+        usecase: name or YAML path.
+        release: from `package_release`; its stamps are read from the store.
+        started_by: who started the training; None: a schedule or an event.
 
     Returns:
         {version, release, run_id}; the same release keeps its version. `run_id` is None while MLflow is out of reach.
@@ -35,48 +42,59 @@ def register_release(*, usecase: str, release: ArtifactRef) -> dict[str, Any]:
         >>> candidate = register_release(usecase="triage", release=release)
     """
     artifacts.fetch(release)
+    kept = artifacts.at(release["uri"])  # `meta` is in no digest: the stamps of a smoke run are not taken from a hand
 
     def body(end: Head) -> dict[str, Any]:
         newest = end.last("registration")
-        return {"version": str(int(newest["body"]["version"]) + 1 if newest else 1), "release": release}
+        version = str(int(newest["body"]["version"]) + 1 if newest else 1)
+        return {"version": version, "release": kept, "started_by": started_by}
 
     entry = ledger.append(usecase=usecase, kind="registration", once=release["sha256"], body=body)
     shown, version = projection.project(usecase), entry["body"]["version"]
-    return {"version": version, "release": release, "run_id": shown["run_ids"].get(version) if shown else None}
+    return {"version": version, "release": kept, "run_id": shown["run_ids"].get(version) if shown else None}
 
 
-def annotate_version(
-    *, usecase: str, candidate: dict[str, Any], evidence: Evidence, verdict: Verdict
-) -> dict[str, str | None]:
+def annotate_version(*, usecase: str, candidate: dict[str, Any], verdict: ArtifactRef) -> dict[str, str | None]:
     """Write the figures with their intervals, and the verdict, to the candidate's MLflow run and version.
 
+    Args:
+        usecase: name or YAML path.
+        candidate: from `register_release` or `find_candidate`.
+        verdict: from `apply_gate`.
+
     Example:
-        >>> annotate_version(usecase="triage", candidate=candidate, evidence=evidence, verdict=verdict)
+        >>> annotate_version(usecase="triage", candidate=candidate, verdict=verdict)
     """
     name, release = config.usecase_name(usecase), candidate["release"]
+    found, evidence = (objects.parsed(verdict["uri"], artifacts.read(verdict, file)) for file in (VERDICT, EVIDENCE))
     figures: dict[str, float] = {}
     for report in evidence["reports"]:
-        for metric, found in report["metrics"].items():
-            figures |= {f"{report['subject']}.{metric}": found["value"]}
-            figures |= {f"{report['subject']}.{metric}.{end}": found[end] for end in ("low", "high")}
+        for metric, figure in report["metrics"].items():
+            figures |= {f"{report['subject']}.{metric}": figure["value"]}
+            figures |= {f"{report['subject']}.{metric}.{end}": figure[end] for end in ("low", "high")}
     with tracking.run(usecase=name, name=f"release {release['sha256'][:8]}", key=release["key"]) as run:
         run.metrics(figures)
-        run.json("evaluation.json", {"evidence": evidence, "verdict": verdict})
+        run.json("evaluation.json", {"evidence": evidence, "verdict": found})
     end = ledger.head(usecase=usecase)
 
     def show(api: Any) -> None:
-        api.set_model_version_tag(name, candidate["version"], "gate", verdict["verdict"])
+        api.set_model_version_tag(name, candidate["version"], "gate", found["verdict"])
         witnesses.tell(api, name, end)
 
     tracking.attempt(f"the verdict about version {candidate['version']}", show)
-    return {"run_id": candidate["run_id"], "verdict": verdict["verdict"]}
+    return {"run_id": run.id, "verdict": found["verdict"]}
 
 
 # ---------------------------------------------------------------- who is champion
 
 
-def find_champion(*, usecase: str, version: str | None = None) -> dict[str, Any]:
-    """Who serves now, resolved once; or, with `version`, what was promoted under that number.
+def find_champion(*, usecase: str, version: str | None = None, as_of: str | None = None) -> dict[str, Any]:
+    """Who serves now, resolved once; or what was promoted under a number; or who served at a time.
+
+    Args:
+        usecase: name or YAML path.
+        version: that was promoted.
+        as_of: ISO 8601 with an offset; who served then, by the times of the ledger's entries.
 
     Returns:
         {version, release, dataset, report, seq, head}; version is None before the first promotion. `head` is where the
@@ -84,24 +102,36 @@ def find_champion(*, usecase: str, version: str | None = None) -> dict[str, Any]
 
     Raises:
         ReleaseError: if that version was never promoted.
+        InputError: if the time has no offset, or lies in the future.
 
     Example:
         >>> champion = find_champion(usecase="triage")
     """
-    return _champion(ledger.newest(usecase), usecase, version)
-
-
-def _champion(end: Head, usecase: str, version: str | None = None) -> dict[str, Any]:
-    entry = promotion_of(end, usecase, version) if version else _serving(end)
+    end = ledger.newest(usecase)
+    entry = promotion_of(end, usecase, version) if version else _serving(end, _moment(as_of) if as_of else None)
     known = entry["body"] if entry else dict.fromkeys(("version", "release", "dataset", "report"))
     found = {name: known[name] for name in ("version", "release", "dataset", "report")}
     seen = {"seq": end.seq, "sha256": end.sha256}
     return found | {"seq": entry["seq"] if entry else 0, "head": seen}
 
 
-def _serving(end: Head) -> LedgerEntry | None:
-    """The promotion of the version that serves."""
-    change = end.last(ledger.CHANGE)
+def _moment(as_of: str) -> datetime.datetime:
+    try:
+        moment = datetime.datetime.fromisoformat(as_of)
+    except ValueError:
+        moment = datetime.datetime.max
+    if moment.tzinfo is None or moment > datetime.datetime.now(datetime.UTC):
+        raise InputError(f"'{as_of:.40}' is no time in the past with an offset. Allowed: 2026-03-30T06:00:00+02:00.")
+    return moment
+
+
+def _serving(end: Head, moment: datetime.datetime | None = None) -> LedgerEntry | None:
+    """The promotion of the version that serves, or served at that moment."""
+    changes = end.walk(ledger.CHANGE)
+    if moment is None:
+        change = next(changes, None)
+    else:
+        change = next((e for e in changes if datetime.datetime.fromisoformat(e["time"]) <= moment), None)
     if change is None or change["kind"] == "promotion":
         return change
     return ledger.entry_at(end, change["body"]["promotion"])
@@ -152,19 +182,3 @@ def find_starting_point(*, usecase: str, base: ArtifactRef) -> ArtifactRef:
             "one set of weights. Set finetune.start to 'base', or promote a release with one member first."
         )
     return found
-
-
-def add_champions(*, usecase: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For answered days: {day, predictions, champion}, the champion being the version that answered last.
-
-    Example:
-        >>> add_champions(usecase="triage", events=events)
-    """
-    return [
-        {
-            "day": event["day"],
-            "predictions": event["predictions"],
-            "champion": find_champion(usecase=usecase, version=event["predictions"]["release_version"]),
-        }
-        for event in events
-    ]

@@ -18,7 +18,7 @@ from llmops_tasks.errors import ConflictError, EvidenceError, InputError
 from llmops_tasks.models.generator import open_generator
 from llmops_tasks.prompts import interface
 from llmops_tasks.prompts.interface import Interface
-from llmops_tasks.store import artifacts, digests, objects
+from llmops_tasks.store import artifacts, digests, partitions
 from llmops_tasks.store.sources import code_digest
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def predict_batch(
         rows, changed = _unanswered(day, parts)
         if rows.empty and parts:
             log.info("%s: every record was answered: skipped", day["meta"]["date"])
-            return _partition(day, parts, 0, changed)
+            return partitions.together(day["meta"]["date"], parts, changed=changed)
         made = _answer(case, asked, name, day, champion, rows, len(parts) + 1)
         if made is not None:
-            return _partition(day, [*parts, made], made["rows"], changed)
+            return partitions.together(day["meta"]["date"], [*parts, made], added=made["rows"], changed=changed)
     raise ConflictError(f"Other runs keep answering {day['meta']['date']} of '{name}'. Let one run at a time answer.")
 
 
@@ -78,13 +78,7 @@ def answered(*, usecase: str, date: str) -> list[ArtifactRef]:
     Example:
         >>> answered(usecase="triage", date="2026-03-02")
     """
-    pattern = f"{_folder(config.usecase_name(usecase), config.checked_date(date))}/part-*/{artifacts.MANIFEST}"
-    found = (artifacts.at(uri.rsplit("/", 1)[0]) for uri in objects.find(pattern))
-    return [ref for ref in found if ref is not None]
-
-
-def _folder(usecase: str, date: str) -> str:
-    return f"{objects.store_uri()}/{usecase}/predictions/date={date}"
+    return partitions.parts(config.usecase_name(usecase), config.checked_date(date))
 
 
 def _check(asked: Interface, day: ArtifactRef) -> None:
@@ -146,7 +140,7 @@ def _answer(
         "release": champion["release"]["sha256"],
         "code": code_digest(__name__),
     }
-    at = f"{_folder(usecase, day['meta']['date'])}/part-{number:04d}"
+    at = f"{partitions.folder(usecase, day['meta']['date'])}/part-{number:04d}"
     build = partial(_build, case, asked, day, champion, rows)
     try:
         return artifacts.publish(usecase=usecase, kind="predictions", inputs=inputs, build=build, at=at)
@@ -175,19 +169,7 @@ def _build(
     kinds = {name: "string" if name in words else "float64" for name in result}  # of a day without records, too
     result.astype(kinds).to_parquet(out / "predictions.parquet", index=False)
     mix = {name: int((result["label"] == name).sum()) for name in asked.labels}
-    of_day = {"date": day["meta"]["date"], "day_sha256": day["sha256"], "text_sha256": day["meta"]["text_sha256"]}
-    of_day["release_version"] = champion["version"]
+    of_day = {"date": day["meta"]["date"], "text_sha256": day["meta"]["text_sha256"]}
+    of_day |= {"parents": [artifacts.parent(day)], "release_version": champion["version"]}
     witness = {"ledger_seq": champion["seq"], "ledger_head": champion.get("head")}
     return {"rows": len(result), "labels": mix, "cut_prompts": generator.cut, **of_day, **witness}
-
-
-def _partition(day: ArtifactRef, parts: list[ArtifactRef], added: int, changed: int) -> Partition:
-    return {
-        "date": day["meta"]["date"],
-        "sha256": digests.digest([part["sha256"] for part in parts]),
-        "rows": sum(part["rows"] for part in parts),
-        "added": added,
-        "changed": changed,
-        "release_version": parts[-1]["meta"]["release_version"],
-        "parts": parts,
-    }

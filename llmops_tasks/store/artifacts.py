@@ -40,6 +40,21 @@ def parent(ref: ArtifactRef) -> dict[str, str]:
     return {"kind": ref["kind"], "uri": ref["uri"], "sha256": ref["sha256"]}
 
 
+def made_from(ref: ArtifactRef, kind: str) -> ArtifactRef:
+    """The artifact of this kind that another one names as a parent, as the store has it.
+
+    Raises:
+        IntegrityError: if it names none, or that one is gone or has become another.
+    """
+    named = next((above for above in ref["meta"].get("parents", []) if above["kind"] == kind), None)
+    found = at(named["uri"]) if named else None
+    if named is None or found is None or found["sha256"] != named["sha256"]:
+        raise IntegrityError(
+            f"'{ref['uri']}' was made from a '{kind}' that is not in the store. Restore it from its copy."
+        )
+    return found
+
+
 def at(uri: str) -> ArtifactRef | None:
     """The finished artifact at an address, or None."""
     manifest = _manifest_at(uri)
@@ -59,13 +74,20 @@ def _formed(uri: str, found: Any) -> dict[str, Any]:
     return found
 
 
-def newest(usecase: str, kind: str) -> ArtifactRef | None:
-    """The artifact of a kind in `ORDERED` that was published last, or None. Order is a number, never a time."""
+def newest(usecase: str, kind: str, sha256: str = "") -> ArtifactRef | None:
+    """The artifact of a kind in `ORDERED` that was published last, or None. Order is a number, never a time.
+
+    Args:
+        usecase: whose.
+        kind: one of `ORDERED`.
+        sha256: what its digest begins with.
+    """
     folder = _order(usecase, kind)
     for number in range(journal.last(folder), 0, -1):
         entry = read_if_there(where := journal.address(folder, number))
         manifest = _manifest_at(objects.parsed(where, entry)["uri"]) if entry else None
-        if manifest and manifest.get("number") == number:  # else it was begun and never finished, or removed since
+        found = manifest and manifest.get("number") == number and manifest["sha256"].startswith(sha256)
+        if manifest and found:  # else it was begun and never finished, or removed since
             return _ref(manifest)
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from tests.support import tiny
 
 pytestmark = pytest.mark.airflow
 DAGS = tiny.ROOT / "dags"
-STAGES = {"prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback", "select_base_model"}
+STAGES = {
+    "prepare_data", "train", "evaluate", "promote", "batch_inference", "monitor", "rollback", "reconcile", "select_base_model"
+}  # fmt: skip
 
 
 def load() -> Any:
@@ -36,7 +38,7 @@ def bag() -> Any:
 def test_shipped_use_cases_have_every_stage_that_can_handle_them_and_no_import_error(bag: Any) -> None:
     assert bag.import_errors == {}
     classified = {f"{name}.{stage}" for name in ("triage", "reviews") for stage in STAGES}
-    generated = {f"faq.{stage}" for stage in ("prepare_data", "train", "rollback", "select_base_model")}
+    generated = {f"faq.{stage}" for stage in ("prepare_data", "train", "rollback", "reconcile", "select_base_model")}
     assert set(bag.dags) == classified | generated
 
 
@@ -50,7 +52,7 @@ def test_no_dag_waits_for_what_only_a_stage_that_cannot_handle_its_task_leaves(b
 def test_new_use_cases_wait_for_data_not_for_the_clock(bag: Any) -> None:
     by_asset_or_hand = {"AssetTriggeredTimetable", "NullTimetable"}
     clocks = {dag_id for dag_id, dag in bag.dags.items() if type(dag.timetable).__name__ not in by_asset_or_hand}
-    assert clocks == {"triage.prepare_data"}
+    assert clocks - {f"{name}.reconcile" for name in ("triage", "reviews", "faq")} == {"triage.prepare_data"}
 
 
 def _triggers(dag: Any) -> set[str]:
@@ -86,13 +88,46 @@ def test_a_new_use_case_waits_for_its_next_tick(bag: Any) -> None:
     assert first is not None and first.run_after > now
 
 
-def test_whatever_loads_a_model_waits_for_the_compute_pool(bag: Any) -> None:
-    heavy = {"fetch_base_model", "finetune", "package_release", "evaluate", "predict_batch"}
+def test_whatever_loads_a_model_waits_for_a_pool_and_a_download_keeps_nobody_from_it(bag: Any) -> None:
+    heavy = {"finetune", "package_release", "evaluate", "predict_batch", "measure_base_model"}
     found = {task.task_id: task.pool for dag in bag.dags.values() for task in dag.tasks if task.task_id in heavy}
     assert found == dict.fromkeys(heavy, "compute")
-    assert (
-        bag.dags["triage.select_base_model"].get_task("measure_base_model").pool == "compute"
-    )  # monitor's is a light one
+    assert bag.dags["triage.train"].get_task("fetch_base_model").pool == "default_pool"
+
+
+def test_of_two_use_cases_at_one_slot_days_go_before_verdicts_and_these_before_trainings(bag: Any) -> None:
+    """By Airflow's own rule a task's weight is that of all behind it, and a training had the most behind it."""
+    order = [("batch_inference", "predict_batch"), ("evaluate", "evaluate"), ("train", "finetune")]
+    for name in ("triage", "reviews"):
+        tasks = [bag.dags[f"{name}.{stage}"].get_task(task) for stage, task in order]
+        assert [
+            str(getattr(task.weight_rule, "value", task.weight_rule))
+            for task in tasks
+            if "absolute" not in repr(task.weight_rule).lower()
+        ] == []
+        assert [task.priority_weight for task in tasks] == [400, 300, 200]
+    light = bag.dags["triage.train"].get_task("register")
+    assert light.priority_weight > 400  # over in a moment
+
+
+def test_every_task_has_an_end(bag: Any) -> None:
+    """A hung download or training would hold its slot for ever."""
+    for dag in bag.dags.values():
+        assert [task.task_id for task in dag.tasks if task.execution_timeout is None] == []
+        assert dag.dagrun_timeout is None, "would count the time in the queue, and skip what waits for an answer"
+    finetune, approve = bag.dags["triage.train"].get_task("finetune"), bag.dags["triage.promote"].get_task("approve")
+    assert finetune.execution_timeout.total_seconds() == 96 * 3600
+    assert approve.response_timeout.total_seconds() == 3600 * config.load("triage").approval.timeout_hours
+
+
+def test_pools_priorities_and_limits_are_the_use_cases_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    airflow = {"training": {"pool": "gpu", "timeout_hours": 200}, "search": {"priority": 7}, "timeout_hours": 1}
+    search = {"space": {"rank": {"choices": [4, 8]}}, "trials": 2}
+    dag = _made(tmp_path, monkeypatch, airflow=airflow, search=search)
+    finetune, trial = dag.get_task("finetune"), dag.get_task("run_trial")
+    assert (finetune.pool, finetune.priority_weight, finetune.execution_timeout.total_seconds()) == ("gpu", 200, 720000)
+    assert (trial.pool, trial.priority_weight) == ("compute", 7)
+    assert dag.get_task("register").execution_timeout.total_seconds() == 3600
 
 
 def test_stages_are_joined_by_assets_in_the_order_of_the_life_cycle(bag: Any) -> None:
@@ -104,30 +139,46 @@ def test_stages_are_joined_by_assets_in_the_order_of_the_life_cycle(bag: Any) ->
     assert outlets == {
         "prepare_data": {"triage.dataset"},
         "train": {"triage.candidate"},
-        "evaluate": {"triage.champion"},
+        "evaluate": set(),
+        "promote": {"triage.champion"},
         "batch_inference": {"triage.predictions"},
         "monitor": {"triage.retrain"},
-        "rollback": set(),
+        "rollback": {"triage.champion"},  # or who listens to it would keep the bad version
+        "reconcile": set(),
         "select_base_model": set(),
     }
 
 
-def test_promotion_hangs_on_a_person_and_a_rejection_is_recorded(bag: Any) -> None:
-    dag = bag.dags["triage.evaluate"]
-    approve, answer, promote = (dag.get_task(name) for name in ("approve", "answer", "promote"))
+def test_promotion_hangs_on_a_person_and_nothing_that_decides_travels(bag: Any) -> None:
+    dag = bag.dags["triage.promote"]
+    approve, promote = dag.get_task("approve"), dag.get_task("promote")
     assert approve.defaults == ["Reject"]
-    assert {"approved", "record_approval"} <= promote.upstream_task_ids
-    # a rejection skips what hangs on `approve` itself, whatever its trigger rule
-    assert answer.trigger_rule == "none_failed" and answer.upstream_task_ids == {"approved"}
-    assert dag.get_task("record_approval").upstream_task_ids.isdisjoint({"approve", "approved"})
+    assert promote.upstream_task_ids == {"configuration", "question", "may_be_promoted"}
+    assert dag.get_task("may_be_promoted").upstream_task_ids >= {"approve"}
+    assert set(promote.op_kwargs) == {"usecase", "version"}
+    assert dag.max_active_runs > 1, "an open question would keep all others from being asked"
+
+
+def test_two_people_are_asked_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _made(tmp_path, monkeypatch, approval={"people": 2, "assigned": ["ann", "bob"]})
+    dag = load().dags["special.promote"]
+    assert dag.get_task("approve_2").upstream_task_ids >= {"approve"}
+    assert [user["id"] for user in dag.get_task("approve").assigned_users] == ["ann", "bob"]
+    assert dag.get_task("may_be_promoted").upstream_task_ids >= {"approve_2"}
+
+
+def test_an_answer_is_not_lost_to_a_retry(bag: Any) -> None:
+    """The task may run again; it asks ledger and Airflow before a person."""
+    approve = bag.dags["triage.promote"].get_task("approve")
+    assert type(approve).__name__ == "Approval" and {"usecase", "question"} <= set(approve.template_fields)
 
 
 def test_each_candidate_is_measured_apart_and_nobody_let_in_is_a_decision_too(bag: Any) -> None:
     dag = bag.dags["triage.select_base_model"]
     measure, decide = dag.get_task("measure_base_model"), dag.get_task("choose_base_model")
-    assert measure.is_mapped and {"list_base_models", "draw_sample"} == measure.upstream_task_ids
+    assert measure.is_mapped and {"list_base_models", "draw_sample", "configuration"} == measure.upstream_task_ids
     # a mapped task without instances is skipped, and would take the decision and its record with it
-    assert decide.trigger_rule == "none_failed" and decide.upstream_task_ids == {"measure_base_model"}
+    assert decide.trigger_rule == "none_failed" and decide.upstream_task_ids == {"measure_base_model", "configuration"}
     assert decide.downstream_task_ids == {"record_selection", "report_selection"}
 
 
@@ -187,19 +238,82 @@ def test_a_yaml_dropped_into_another_folder_gives_working_dags(tmp_path: Path, m
     assert set(bag.dags) == {f"notaufnahme.{stage}" for stage in STAGES}
 
 
-def test_a_broken_yaml_shows_all_its_mistakes_and_leaves_the_others_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    raw = yaml.safe_load(tiny.TRIAGE.read_text())
-    (tmp_path / "good.yaml").write_text(yaml.safe_dump(raw))
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes a use case into a folder of its own, with changes to its YAML."""
+    monkeypatch.setenv("LLMOPS_USECASES", str(tmp_path))
+
+    def write(name: str, change: Callable[[Any], Any] = lambda raw: None) -> Path:
+        raw = yaml.safe_load(tiny.TRIAGE.read_text())
+        change(raw)
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(raw))
+        return path
+
+    return write
+
+
+def _typo(raw: Any) -> None:
     raw["finetune"]["epocs"] = raw["finetune"].pop("epochs")
     raw["data"]["split"]["train"] = 0.9
-    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(raw))
-    monkeypatch.setenv("LLMOPS_USECASES", str(tmp_path))
+
+
+def test_a_broken_yaml_shows_all_its_mistakes_and_leaves_the_others_alone(folder: Callable[..., Path]) -> None:
+    folder("good")
+    folder("bad", _typo)
     bag = load()
     assert set(bag.dags) == {f"good.{stage}" for stage in STAGES}
     (error,) = bag.import_errors.values()
     assert "Did you mean 'epochs'" in error and "train + validation + test must be 1" in error
+
+
+def test_a_typo_leaves_the_last_valid_form_in_charge_and_says_so(folder: Callable[..., Path]) -> None:
+    folder("triage")
+    before = {name: sorted(dag.task_ids) for name, dag in load().dags.items()}
+    folder("triage", _typo)
+    bag = load()
+    assert {name: sorted(dag.task_ids) for name, dag in bag.dags.items()} == before
+    (error,) = bag.import_errors.values()
+    assert "Did you mean 'epochs'" in error
+    for dag in bag.dags.values():
+        assert "last valid form" in dag.doc_md and "configuration error" in dag.tags
+    folder("triage")
+    healed = load()
+    assert healed.import_errors == {} and all("configuration error" not in dag.tags for dag in healed.dags.values())
+
+
+def test_a_use_case_whose_file_is_gone_keeps_its_dags_without_a_schedule_until_it_is_retired(
+    folder: Callable[..., Path],
+) -> None:
+    """What it has begun may end, and its history stays readable."""
+    folder("former").rename(folder("kept").with_name("former.bak"))
+    folder("former")
+    assert load().import_errors == {}
+    (folder("kept").with_name("former.yaml")).unlink()
+    dags = {name: dag for name, dag in load().dags.items() if name.startswith("former.")}
+    assert set(dags) == {f"former.{stage}" for stage in STAGES}
+    assert {type(dag.timetable).__name__ for dag in dags.values()} == {"NullTimetable"}
+    assert all("No use case 'former'" in dag.doc_md for dag in dags.values())
+    config.retire(usecase="former")
+    assert not [name for name in load().dags if name.startswith("former.")]
+
+
+def test_a_name_that_no_use_case_can_have_is_an_error(folder: Callable[..., Path]) -> None:
+    folder("good").with_name("other.yml").write_text("version: 1")
+    folder("Upper")
+    (error,) = load().import_errors.values()
+    assert "other.yml: a use case's file is named" in error and "Upper.yaml" in error
+
+
+def test_a_worker_reads_one_use_case_alone(folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two", "three"):
+        folder(name)
+    loaded: list[str] = []
+    real = config.loading.load
+    monkeypatch.setattr(config.loading, "load", lambda name: loaded.append(name) or real(name))
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "two.train")
+    bag = load()
+    assert (set(bag.dags), set(loaded)) == ({"two.train"}, {"two"})
 
 
 def test_parsing_all_dags_imports_no_heavy_module() -> None:
@@ -247,11 +361,11 @@ def test_tasks_that_load_a_model_go_where_the_use_case_says(tmp_path: Path, monk
     dag = _made(tmp_path, monkeypatch, finetune={"resources": {"queue": "gpu", "pod": pod}})
     for name in ("fetch_base_model", "finetune", "package_release"):
         task = dag.get_task(name)
-        assert (task.queue, task.pool) == ("gpu", "compute")
+        assert task.queue == "gpu"
         override = task.executor_config["pod_override"]
         assert override.spec.node_selector == {"gpu": "a100"}
         assert override.spec.containers[0].resources.limits == {"nvidia.com/gpu": "1"}
-    assert dag.get_task("register_release").queue == "default" and not dag.get_task("register_release").executor_config
+    assert dag.get_task("register").queue == "default" and not dag.get_task("register").executor_config
 
 
 def test_a_search_is_a_task_a_trial_before_the_fine_tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,18 +381,11 @@ def test_datasets_of_other_use_cases_are_found_once_for_all_tasks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"space": {"rank": {"choices": [4, 8]}}}
+    (tmp_path / "reviews.yaml").write_text(tiny.TRIAGE.read_text(encoding="utf-8"), encoding="utf-8")
     dag = _made(tmp_path, monkeypatch, search=found, finetune={"mix": {"reviews": 0.5}})
     for name in ("run_trial", "choose_trial", "finetune"):
         assert "find_mixed_datasets" in dag.get_task(name).upstream_task_ids
     assert "find_mixed_datasets" not in load_plain().task_ids
-
-
-def test_only_what_waits_for_a_person_has_a_limit(bag: Any) -> None:
-    """A training takes as long as it takes."""
-    limits = {name: dag.dagrun_timeout for name, dag in bag.dags.items()}
-    assert {name for name, limit in limits.items() if limit} == {name for name in limits if name.endswith(".evaluate")}
-    hours = config.load("triage").approval.timeout_hours + 24
-    assert limits["triage.evaluate"].total_seconds() == 3600 * hours
 
 
 def test_corrections_take_the_place_of_records_and_the_form_reaches_them(
@@ -287,6 +394,7 @@ def test_corrections_take_the_place_of_records_and_the_form_reaches_them(
     dag = _made(tmp_path, monkeypatch, finetune={"start": "champion", "preferences": {}})
     assert "finetune" not in dag.task_ids
     assert dag.get_task("tune_preferences").upstream_task_ids == {
+        "configuration",
         "options",
         "collect_corrections",
         "find_starting_point",

@@ -20,7 +20,9 @@ LENIENT = {
     "champion_margin": 2.0,
     "min_n": 30,
 }
-STAGES = ("prepare_data", "train", "evaluate", "batch_inference", "monitor", "rollback", "select_base_model")
+STAGES = (
+    "prepare_data", "train", "evaluate", "promote", "batch_inference", "monitor", "rollback", "reconcile", "select_base_model"
+)  # fmt: skip
 SETTINGS = {
     "LLMOPS_PORT": "8180",
     "LLMOPS_MLFLOW_PORT": "5100",

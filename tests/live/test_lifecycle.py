@@ -19,6 +19,7 @@ import yaml
 from llmops_tasks.release import ledger, registry
 from llmops_tasks.serving import answered
 from llmops_tasks.store import artifacts, objects
+from tests.live.conftest import STAGES
 from tests.support import offline
 from tests.support.running import World
 
@@ -27,7 +28,7 @@ DAYS = ("2026-03-30", "2026-03-31")
 
 
 def test_all_dags_appear_without_import_errors(world: World, begun: dict[str, str]) -> None:
-    assert len(world.api.dags()) == 3 * 7
+    assert len(world.api.dags()) == 3 * len(STAGES)
     assert world.api.import_errors() == []
 
 
@@ -59,10 +60,12 @@ def test_notes_become_an_approved_champion_even_if_training_is_killed_once(world
     assert attempts == 2
     assert "resuming after step" in world.api.log("tiny.train", train, "finetune", 2)
     evaluate = world.started_by_asset("tiny.evaluate", 0)
-    assert "| accuracy |" in world.answer("tiny.evaluate", "Approve")
-    assert world.finished("tiny.evaluate", evaluate)["promote"] == "success"
+    assert world.finished("tiny.evaluate", evaluate)["ask"] == "success"
+    promote = world.started_by_asset("tiny.promote", 0)
+    assert "| accuracy |" in world.answer("tiny.promote", "Approve")
+    assert world.finished("tiny.promote", promote)["promote"] == "success"
     assert registry.find_champion(usecase="tiny")["version"] == "1"
-    told = world.api.call("GET", "/assets/events?source_dag_id=tiny.evaluate")["asset_events"]
+    told = world.api.call("GET", "/assets/events?source_dag_id=tiny.promote")["asset_events"]
     assert [event["extra"]["sha256"] for event in told] == [registry.find_champion(usecase="tiny")["release"]["sha256"]]
     (approval,) = ledger.read_ledger(usecase="tiny", kind="approval")
     assert (approval["body"]["by"], approval["body"]["choice"]) == ("approver", "Approve")
@@ -111,7 +114,7 @@ def test_a_control_run_is_refused_by_the_gate_and_nobody_is_asked(world: World, 
     assert "resuming after step" in world.api.log("tiny.train", run, "finetune", 1)
     _edit_to_learn_from_corrections(world)  # for the last training: it shows after a while, and much is done meanwhile
     states = world.finished("tiny.evaluate", world.started_by_asset("tiny.evaluate", 1))
-    assert (states["gate"], states["approve"], states["promote"]) == ("success", "skipped", "skipped")
+    assert (states["gate"], states["open_questions"], states["ask"]) == ("success", "skipped", "skipped")
     verdict = ledger.read_ledger(usecase="tiny", kind="gate")[-1]["body"]["verdict"]
     assert verdict["verdict"] == "fail" and any("a control run" in reason for reason in verdict["reasons"])
     assert registry.find_champion(usecase="tiny")["version"] == "1"
@@ -161,7 +164,7 @@ def test_another_hospitals_export_becomes_a_judged_candidate_by_yaml_alone(world
     assert set(world.finished("other.train", train).values()) == {"success"}
     evaluate = world.started_by_asset("other.evaluate", 0)
     states = world.finished("other.evaluate", evaluate)
-    assert (states["gate"], states["approve"]) == ("success", "skipped")  # a random model beats nobody
+    assert (states["gate"], states["ask"]) == ("success", "skipped")  # a random model beats nobody
     assert ledger.read_ledger(usecase="other", kind="gate")[0]["body"]["verdict"]["verdict"] == "fail"
 
 
@@ -182,10 +185,10 @@ def test_every_trial_of_a_search_is_a_task_and_what_won_is_trained(world: World)
 
 
 def test_a_rejected_candidate_is_recorded_and_changes_nothing(world: World) -> None:
-    evaluate = world.started_by_asset("watched.evaluate", 0)
-    world.answer("watched.evaluate", "Reject")
-    states = world.finished("watched.evaluate", evaluate)
-    assert (states["approve"], states["record_approval"], states["promote"]) == ("success", "success", "skipped")
+    promote = world.started_by_asset("watched.promote", 0)
+    world.answer("watched.promote", "Reject")
+    states = world.finished("watched.promote", promote)
+    assert (states["approve"], states["promote"]) == ("success", "skipped")
     assert ledger.read_ledger(usecase="watched", kind="approval")[-1]["body"]["choice"] == "Reject"
     assert registry.find_champion(usecase="watched")["version"] is None
 

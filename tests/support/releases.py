@@ -6,72 +6,120 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from llmops_tasks import tracking
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.release import ledger, promotion, records, registry
 from llmops_tasks.store import artifacts, digests
+from tests.support import tiny
 
 USECASE = "triage"
-DATASET = {"uri": "file:///data", "sha256": "d" * 64}
 REPORT = {"subject": "candidate", "n": 300, "metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}}
 
 
-def released(number: int, **stamps: Any) -> ArtifactRef:
+def dataset(number: int = 1) -> ArtifactRef:
+    """A dataset version, told from others by its number."""
+
+    def build(out: Path) -> dict[str, Any]:
+        (out / "data.parquet").write_text(f"rows {number}")
+        return {"rows": 3}
+
+    return artifacts.publish(usecase=USECASE, kind="dataset", inputs={"number": number}, build=build)
+
+
+def released(number: int, data: ArtifactRef | None = None, **stamps: Any) -> ArtifactRef:
     """A release, told from others by its number."""
+    data = data or dataset()
 
     def build(out: Path) -> dict[str, Any]:
         for name in ("README.md", "release.json", "model.safetensors"):
             (out / name).write_text(f"{name} {number}")
-        return {"dataset_sha256": DATASET["sha256"], "smoke": False, "control": "none", "mlflow_run": "r", **stamps}
+        made_from = {"dataset_sha256": data["sha256"], "parents": [artifacts.parent(data)]}
+        return {**made_from, "smoke": False, "control": "none", "mlflow_run": "r", **stamps}
 
-    return artifacts.publish(usecase=USECASE, kind="release", inputs={"number": number, **stamps}, build=build)
+    inputs = {"number": number, "data": data["sha256"], **stamps}
+    return artifacts.publish(usecase=USECASE, kind="release", inputs=inputs, build=build)
 
 
-def registered(number: int, **stamps: Any) -> dict[str, Any]:
+def registered(
+    number: int, started_by: str | None = None, data: ArtifactRef | None = None, **stamps: Any
+) -> dict[str, Any]:
     """That release as a candidate."""
-    return registry.register_release(usecase=USECASE, release=released(number, **stamps))
+    release = released(number, data, **stamps)
+    return registry.register_release(usecase=USECASE, release=release, started_by=started_by)
 
 
-def judged(candidate: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
-    """A passed gate and its approval, both about this candidate and today's champion, and both in the ledger.
+def verdict_on(candidate: dict[str, Any], *others: dict[str, Any], said: str = "pass", **changes: Any) -> ArtifactRef:
+    """A verdict with its evidence in the store, beside today's champion.
 
     Args:
         candidate: that was judged.
         others: reports that stood before its own.
+        said: by the gate.
+        changes: of the verdict.
     """
     reports = [*others, reported(candidate)]
     verdict: Any = {
-        "verdict": "pass",
+        "verdict": said,
+        "checks": [],
         "candidate_version": candidate["version"],
+        "champion_version": registry.find_champion(usecase=USECASE)["version"],
         "candidate_sha256": candidate["release"]["sha256"],
-        "dataset_sha256": DATASET["sha256"],
+        "dataset_sha256": dataset()["sha256"],
         "policy_sha256": "p" * 64,
         "evidence_sha256": digests.evidence_digest(reports, [], candidate["release"]["meta"]),
-    }
-    records.record_verdict(usecase=USECASE, verdict=verdict)
-    approval, evidence = answered(candidate, verdict), {"reports": reports, "comparisons": []}
-    return {"verdict": verdict, "approval": approval, "evidence": evidence, "dataset": DATASET}
+    } | changes
+
+    def build(out: Path) -> dict[str, Any]:
+        (out / "verdict.json").write_bytes(digests.canonical(verdict))
+        (out / "evidence.json").write_bytes(digests.canonical({"reports": reports, "comparisons": []}))
+        parents = [artifacts.parent(candidate["release"]), artifacts.parent(dataset())]
+        return {"verdict": said, "parents": parents}
+
+    inputs = {"verdict": verdict, "reports": reports}
+    return artifacts.publish(usecase=USECASE, kind="verdict", inputs=inputs, build=build)
 
 
-def answered(candidate: dict[str, Any], verdict: Any, choice: str = "Approve", at: str = "noon") -> dict[str, Any]:
+def judged(candidate: dict[str, Any], *others: dict[str, Any], said: str = "pass", **changes: Any) -> dict[str, Any]:
+    """What the gate said about this candidate, as the ledger has it; a passed one, unless told otherwise."""
+    ref = verdict_on(candidate, *others, said=said, **changes)
+    return dict(records.record_verdict(usecase=USECASE, verdict=ref)["body"]["verdict"])
+
+
+def answered(
+    candidate: dict[str, Any], verdict: dict[str, Any], choice: str = "Approve", at: str = "noon", by: str = "Dr. Who"
+) -> dict[str, Any]:
     """A person's answer, recorded."""
-    response = {"chosen_options": [choice], "responded_by_user": {"name": "Dr. Who"}, "responded_at": at}
-    now = registry.find_champion(usecase=USECASE)
-    given: dict[str, Any] = {"candidate": candidate, "verdict": verdict, "champion": now, "response": response}
-    return records.record_approval(usecase=USECASE, **given)
+    response = {"chosen_options": [choice], "responded_by_user": {"id": by, "name": by}, "responded_at": at}
+    about = {"version": candidate["version"], "verdict_sha256": digests.digest(verdict)}
+    return records.record_approval(usecase=USECASE, **about, response=response)
+
+
+def approved(candidate: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
+    """A passed gate and its approval, both in the ledger; returns the verdict."""
+    verdict = judged(candidate, *others)
+    answered(candidate, verdict)
+    return verdict
 
 
 def reported(candidate: dict[str, Any]) -> dict[str, Any]:
     """The candidate's report."""
     return copy.deepcopy(REPORT) | {
         "subject_sha256": candidate["release"]["sha256"],
-        "dataset_sha256": DATASET["sha256"],
+        "dataset_sha256": dataset()["sha256"],
     }
 
 
-def promoted(candidate: dict[str, Any], evidence: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The champion after the candidate's promotion."""
-    return promotion.promote(usecase=USECASE, candidate=candidate, **(evidence or judged(candidate)))
+def promoted(candidate: dict[str, Any]) -> dict[str, Any]:
+    """The champion after the candidate was judged, approved and promoted."""
+    approved(candidate)
+    return promoted_as_it_is(candidate)
+
+
+def promoted_as_it_is(candidate: dict[str, Any]) -> dict[str, Any]:
+    """The champion after a promotion on what the ledger holds."""
+    return promotion.promote(usecase=USECASE, version=candidate["version"])
 
 
 def rolled_back(**more: Any) -> dict[str, Any]:
@@ -88,3 +136,10 @@ def changes() -> list[tuple[str, str]]:
 def champion_alias() -> str:
     """The version that MLflow shows as the champion."""
     return str(tracking.client().get_model_version_by_alias("triage", "champion").version)
+
+
+def approval_rules(folder: Path, patch: Any, **rules: Any) -> None:
+    """The shipped use case with these rules about approval."""
+    raw = yaml.safe_load(tiny.TRIAGE.read_text(encoding="utf-8")) | {"approval": rules}
+    (folder / "triage.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    patch.setenv("LLMOPS_USECASES", str(folder))

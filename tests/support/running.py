@@ -57,32 +57,25 @@ class World:
         (found,) = self.api.call("GET", f"/assets?name_pattern={asset}")["assets"]
         return list(self.api.call("GET", f"/assets/{found['id']}/state-store")["asset_state_store"])
 
-    def answer(self, dag: str, choice: str) -> str:
-        """Wait until the question is put and the scheduler has seen its task give up its slot; answer it.
+    def question(self, dag: str) -> dict[str, Any]:
+        """Wait until a question is put."""
 
-        An answer that is quicker is lost: the task is queued again, the scheduler then hears that its worker ended, takes
-        the task for failed, and the retry asks anew.
+        def waiting() -> Any:
+            asked = [found for found in self.approver.approvals() if found["task_instance"]["dag_id"] == dag]
+            return next((q for q in asked if q["task_instance"]["state"] in ("awaiting_input", "deferred")), None)
+
+        return dict(self.wait(waiting, 400, f"a question of {dag}", every=0.1))
+
+    def answer(self, dag: str, choice: str) -> str:
+        """Answer a question the moment that it is put: Airflow may not have heard yet that its worker has ended.
 
         Returns:
             What was asked.
         """
-
-        def waiting() -> Any:
-            asked = [found for found in self.approver.approvals() if found["task_instance"]["dag_id"] == dag]
-            return next(
-                (found for found in asked if found["task_instance"]["state"] in ("awaiting_input", "deferred")), None
-            )
-
-        question = self.wait(waiting, 400, f"a question of {dag}")
-        run = question["task_instance"]["dag_run_id"]
-        self.wait(lambda: self._parked(dag, run), 60, f"the scheduler to see the question of {dag} parked")
-        time.sleep(0.5)  # what the line tells of is done right after it
-        self.approver.answer(dag, run, "approve", choice)
+        question = self.question(dag)
+        instance = question["task_instance"]
+        self.approver.answer(dag, instance["dag_run_id"], instance["task_id"], choice)
         return str(question["body"])
-
-    def _parked(self, dag: str, run: str) -> bool:
-        told = f"executor event with state success for task instance TaskInstanceKey(dag_id='{dag}', task_id='approve', run_id='{run}'"
-        return told in (self.home / "logs" / "airflow.log").read_text(encoding="utf-8", errors="replace")
 
     def stop_training(self, usecase: str, sign: signal.Signals) -> None:
         """Send a signal to a use case's fine-tuning as soon as there is a checkpoint."""

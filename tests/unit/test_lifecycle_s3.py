@@ -12,8 +12,11 @@ from llmops_tasks import chain, config, tracking
 from llmops_tasks.data import anonymize, ingest, render_day, validate
 from llmops_tasks.monitoring import decide_for_days, first_retraining, measure_drift_of_days
 from llmops_tasks.release import (
-    add_champions,
+    find_answer,
     find_champion,
+    find_due_candidates,
+    find_due_days,
+    find_due_questions,
     find_retrainings,
     promote,
     rebuild_registry,
@@ -73,9 +76,13 @@ def _promoted(usecase: str) -> dict[str, Any]:
     done = chain.chain(usecase=usecase)
     assert done["gate"]["verdict"] == "pass", done["gate"]["reasons"]
     response = {"chosen_options": ["Approve"], "responded_by_user": {"name": "Dr. Who"}, "responded_at": "noon"}
-    about = {"usecase": usecase, "candidate": done["register"], "verdict": done["gate"]}
-    approval = record_approval(**about, champion=done["champion"], response=response)
-    return promote(**about, approval=approval, evidence=done["evaluate"], dataset=done["version"])
+    version = done["register"]["version"]
+    assert find_due_candidates(usecase=usecase) == []
+    (question,) = find_due_questions(usecase=usecase)
+    assert question["version"] == version
+    record_approval(usecase=usecase, **question, response=response)
+    assert find_answer(usecase=usecase, **question)
+    return promote(usecase=usecase, version=version)
 
 
 def _answered(usecase: str, date: str) -> dict[str, Any]:
@@ -89,8 +96,8 @@ def _answered(usecase: str, date: str) -> dict[str, Any]:
     return {"day": day, "predictions": answered}
 
 
-def _decided(usecase: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    drifts = measure_drift_of_days(usecase=usecase, days=add_champions(usecase=usecase, events=events))
+def _decided(usecase: str) -> list[dict[str, Any]]:
+    drifts = measure_drift_of_days(usecase=usecase, days=find_due_days(usecase=usecase))
     history = find_retrainings(usecase=usecase, drifts=drifts)
     return record_decisions(usecase=usecase, decisions=decide_for_days(usecase=usecase, drifts=drifts, history=history))
 
@@ -101,9 +108,11 @@ def test_two_use_cases_live_on_s3_from_landing_to_rollback(cloud: Path, home: Pa
     one = _promoted(first)
     assert one["version"] == "1" == _promoted(second)["version"]
     events = [_answered(first, date) for date in DAYS]
-    decisions = _decided(first, events)
+    due = [day["predictions"]["sha256"] for day in find_due_days(usecase=first)]
+    assert due == [event["predictions"]["sha256"] for event in events]
+    decisions = _decided(first)
     assert [decision["retrain"] for decision in decisions] == [False, True]  # the second day is another hospital's
-    assert _decided(first, events) == decisions
+    assert _decided(first) == []
     assert (first_retraining(decisions=decisions) or {})["date"] == DAYS[1]
     _change(cloud, first, 3)
     two = _promoted(first)

@@ -85,15 +85,15 @@ class Given:
         return partial(package_release, **self.about, **given)
 
     def promote(self) -> Run:
-        verdict = {"verdict": "pass", "candidate_version": "9", "reasons": [planted.NOTE]}
-        given = {"verdict": verdict, "approval": {"choice": planted.PATIENT}, "evidence": {}}
-        candidate = {"version": "9", "release": self.released}
-        return partial(promote, **self.about, **given, candidate=candidate, dataset=planted.dataset())
+        return partial(promote, **self.about, version=planted.PATIENT)
 
     def approve(self) -> Run:
-        response = {"chosen_options": ["Approve"], "responded_by_user": planted.PATIENT, "params_input": planted.NOTE}
-        given = {"candidate": {"version": "9", "release": self.released}, "verdict": {"verdict": "pass"}}
-        return partial(record_approval, **self.about, **given, champion={"version": None}, response=response)
+        response = {
+            "chosen_options": ["Approve"],
+            "responded_by_user": {"name": planted.PATIENT},
+            "params_input": planted.NOTE,
+        }
+        return partial(record_approval, **self.about, version="9", verdict_sha256=planted.NOTE, response=response)
 
 
 @pytest.fixture

@@ -165,20 +165,6 @@ def test_a_smoke_run_fails_however_it_is_judged() -> None:
     judged = {"reports": given["reports"], "comparisons": given["comparisons"]}
     verdict = gate.judge_candidate(usecase="triage", evidence=judged, candidate=candidate, champion={"version": None})
     assert verdict["verdict"] == "fail"
-    assert not gate.has_passed(verdict=verdict)
-
-
-def test_who_serves_already_needs_no_verdict() -> None:
-    assert not gate.needs_verdict(candidate={"version": "2"}, champion={"version": "2"})
-    assert gate.needs_verdict(candidate={"version": "2"}, champion={"version": "1"})
-    assert gate.needs_verdict(candidate={"version": "1"}, champion={"version": None})
-
-
-def test_only_a_pass_is_put_to_a_person() -> None:
-    assert gate.has_passed(verdict=gate.apply_policy(**sound_evidence()))
-    evidence = sound_evidence()
-    evidence["comparisons"].clear()
-    assert not gate.has_passed(verdict=gate.apply_policy(**evidence))
 
 
 def _earlier(evidence: Evidence, low: float, high: float) -> None:

@@ -17,6 +17,7 @@ def _drift(date: str, alarm: bool = True, sha: str = "a") -> dict[str, Any]:
         "alarm": alarm,
         "drifting": ["age"] if alarm else [],
         "report": {"sha256": sha},
+        "predictions_sha256": sha,
     }
 
 

@@ -1,43 +1,63 @@
-"""A promotion needs verdict and approval of the same evidence, both as the ledger has them."""
+"""A promotion needs verdict and approval of the same evidence, both as the ledger has them, and the evidence in the store."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llmops_tasks.errors import EvidenceError
-from llmops_tasks.release import records, registry
-from llmops_tasks.store import digests
-from tests.support.releases import DATASET, answered, changes, judged, promoted, registered, released, reported
+from llmops_tasks.errors import EvidenceError, IntegrityError, ReleaseError
+from llmops_tasks.store import artifacts
+from tests.support.releases import (
+    answered,
+    approval_rules,
+    approved,
+    changes,
+    dataset,
+    judged,
+    promoted,
+    promoted_as_it_is,
+    registered,
+    reported,
+    verdict_on,
+)
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 
-REFUSED: list[tuple[str, str, dict[str, Any], str]] = [
-    ("the gate failed", "verdict", {"verdict": "fail"}, "The gate said 'fail'"),
-    ("the gate lacked evidence", "verdict", {"verdict": "insufficient"}, "The gate said 'insufficient'"),
-    ("the gate saw other bytes", "verdict", {"candidate_sha256": "f" * 64}, "about other bytes"),
-    ("the gate saw another version", "verdict", {"candidate_version": "9"}, "about other bytes"),
-    ("a person rejected it", "approval", {"choice": "Reject"}, "no approval of this evidence"),
-    ("nobody answered", "approval", {"choice": None}, "no approval of this evidence"),
-    ("another verdict was approved", "approval", {"verdict_sha256": "0" * 64}, "no approval of this evidence"),
-    ("it was judged on other rows", "dataset", {"sha256": "0" * 64}, "The verdict is about dataset dddd.*, not 0000"),
-    ("a verdict was made up", "verdict", {"checks": ["invented"]}, "last verdict about version 1 is another"),
-    ("another policy judged", "verdict", {"policy_sha256": "0" * 64}, "last verdict about version 1 is another"),
-    ("an approval was made up", "approval", {"by": "nobody"}, "last answer about version 1 is another"),
-    ("it was approved beside another champion", "approval", {"champion_version": "7"}, "last answer about .* another"),
-]
+
+def _nobody_answered(candidate: dict[str, Any]) -> None:
+    judged(candidate)
 
 
-@pytest.mark.parametrize(("part", "change", "message"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
-def test_promotion_is_refused_when(part: str, change: dict[str, Any], message: str) -> None:
+def _another_verdict_was_approved(candidate: dict[str, Any]) -> None:
+    approved(candidate)
+    judged(candidate, policy_sha256="q" * 64)
+
+
+def _a_later_no(candidate: dict[str, Any]) -> None:
+    answered(candidate, approved(candidate), "Reject")
+
+
+REFUSED: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
+    ("nothing was judged", lambda candidate: None, "no verdict about version '1'"),
+    ("the gate failed", lambda candidate: judged(candidate, said="fail"), "The gate said 'fail'"),
+    ("the gate lacked evidence", lambda candidate: judged(candidate, said="insufficient"), "said 'insufficient'"),
+    ("nobody answered", _nobody_answered, "nobody has answered"),
+    ("a person rejected it", lambda candidate: answered(candidate, judged(candidate), "Reject"), "last answer is 'Reject'"),
+    ("a no came after a yes", _a_later_no, "last answer is 'Reject'"),
+    ("another verdict was approved", _another_verdict_was_approved, "no approval of this evidence"),
+    ("its first report is of other bytes", lambda one: approved(one, reported(registered(2))), "about other bytes or rows"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "message"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+def test_promotion_is_refused_when(before: Callable[[dict[str, Any]], Any], message: str) -> None:
     candidate = registered(1)
-    evidence = judged(candidate)
-    evidence[part] = evidence[part] | change  # not in place: the dataset is every test's
-    if part == "verdict":  # an approval of that verdict, so that nothing else is wrong
-        evidence["approval"]["verdict_sha256"] = digests.digest(evidence["verdict"])
+    before(candidate)
     with pytest.raises(EvidenceError, match=message):
-        promoted(candidate, evidence)
+        promoted_as_it_is(candidate)
     assert changes() == []
 
 
@@ -48,69 +68,61 @@ def test_a_smoke_or_control_run_is_never_promoted_whatever_gate_and_person_say(s
     assert changes() == []
 
 
-def test_verdict_and_approval_that_nobody_recorded_promote_nothing() -> None:
-    """By the command line both could be made up, and the ledger then held only the promotion."""
+def test_a_version_that_was_not_registered_is_not_promoted() -> None:
+    registered(1)
+    with pytest.raises(EvidenceError, match="knows no version '7'"):
+        promoted_as_it_is({"version": "7"})
+
+
+def test_evidence_that_was_changed_in_the_store_is_not_believed() -> None:
     candidate = registered(1)
-    verdict: Any = {
-        "verdict": "pass", "candidate_version": "1", "candidate_sha256": candidate["release"]["sha256"],
-        "dataset_sha256": DATASET["sha256"], "policy_sha256": "p",
-        "evidence_sha256": digests.evidence_digest([reported(candidate)], [], candidate["release"]["meta"]),
-    }  # fmt: skip
-    approval = {"choice": "Approve", "by": "me", "champion_version": None}
-    approval |= {"version": "1", "verdict_sha256": digests.digest(verdict)}
-    evidence = {"reports": [reported(candidate)], "comparisons": []}
-    made_up = {"verdict": verdict, "approval": approval, "evidence": evidence, "dataset": DATASET}
-    with pytest.raises(EvidenceError, match="last verdict about version 1 is none"):
-        promoted(candidate, made_up)
-    records.record_verdict(usecase="triage", verdict=verdict)
-    with pytest.raises(EvidenceError, match="last answer about version 1 is none"):
-        promoted(candidate, made_up)
+    approved(candidate)
+    file = artifacts.fetch(verdict_on(candidate)) / "evidence.json"
+    file.write_bytes(file.read_bytes().replace(b"0.5", b"0.9"))
+    with pytest.raises(IntegrityError, match=r"evidence\.json' is damaged"):
+        promoted_as_it_is(candidate)
     assert changes() == []
 
 
-def test_a_release_that_was_not_registered_is_not_promoted() -> None:
-    candidate = {"version": "1", "release": released(1), "run_id": None}
-    with pytest.raises(EvidenceError, match="knows no version 1 with these bytes"):
-        promoted(candidate)
-    registry.register_release(usecase="triage", release=released(2))
-    with pytest.raises(EvidenceError, match="knows no version 1 with these bytes"):
-        promoted(candidate)
-
-
-def test_a_later_no_takes_the_place_of_an_earlier_yes() -> None:
+def test_evidence_of_another_verdict_in_its_place_is_not_believed() -> None:
     candidate = registered(1)
-    evidence = judged(candidate)
-    answered(candidate, evidence["verdict"], "Reject")
-    with pytest.raises(EvidenceError, match="last answer about version 1 is another"):
-        promoted(candidate, evidence)
-
-
-def test_a_report_of_other_bytes_is_not_what_drift_is_measured_against() -> None:
-    one, two = registered(1), registered(2)
-    with pytest.raises(EvidenceError, match="first report is about other bytes or rows"):
-        promoted(one, judged(one, reported(two)))
-
-
-@pytest.mark.parametrize("given", [None, {}, {"reports": []}, {"reports": [], "comparisons": [], "more": 1}])
-def test_evidence_of_another_form_is_refused(given: Any) -> None:
-    candidate = registered(1)
-    with pytest.raises(EvidenceError, match="must have reports and comparisons, and nothing else"):
-        promoted(candidate, judged(candidate) | {"evidence": given})
-
-
-def test_a_candidate_that_lies_elsewhere_than_it_was_registered_is_refused() -> None:
-    """The same bytes by their digest; yet what the ledger names is where readers will look."""
-    candidate = registered(1)
-    evidence = judged(candidate)
-    moved = {**candidate, "release": {**candidate["release"], "uri": "file:///elsewhere"}}
-    with pytest.raises(EvidenceError, match="knows no version 1 with these bytes"):
-        promoted(moved, evidence)
+    approved(candidate)
+    folder = artifacts.fetch(verdict_on(candidate))
+    other = artifacts.fetch(verdict_on(candidate, policy_sha256="q" * 64))
+    for file in other.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(EvidenceError, match="is not that of the verdict"):
+        promoted_as_it_is(candidate)
 
 
 def test_figures_that_the_gate_did_not_see_are_not_what_drift_is_measured_against() -> None:
     candidate = registered(1)
-    evidence = judged(candidate)
-    evidence["evidence"]["reports"][0]["metrics"]["accuracy"]["value"] = 0.99
-    with pytest.raises(EvidenceError, match="verdict is about other evidence"):
-        promoted(candidate, evidence)
-    assert changes() == []
+    approved_verdict = judged(candidate, evidence_sha256="0" * 64)
+    answered(candidate, approved_verdict)
+    with pytest.raises(EvidenceError, match="about other evidence than is kept with it"):
+        promoted_as_it_is(candidate)
+
+
+def test_a_verdict_whose_dataset_is_gone_promotes_nothing() -> None:
+    candidate = registered(1)
+    approved(candidate)
+    (artifacts.fetch(dataset()) / artifacts.MANIFEST).unlink()
+    with pytest.raises(IntegrityError, match="made from a 'dataset' that is not in the store"):
+        promoted_as_it_is(candidate)
+
+
+@pytest.mark.parametrize(("policy", "counts"), [("supersedes", False), ("keeps_open", True)])
+def test_what_an_approval_means_beside_a_newer_candidate_is_decided_by_policy(
+    policy: str, counts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approval_rules(tmp_path, monkeypatch, newer_candidate=policy)
+    first, second = registered(1), registered(2)
+    approved(first)
+    newer = judged(second)
+    if counts:
+        assert promoted_as_it_is(first)["version"] == "1"
+        return
+    with pytest.raises(ReleaseError, match="Version 1 is superseded: version 2 has passed"):
+        promoted_as_it_is(first)
+    answered(second, newer, "Reject")  # whoever was turned down stands in nobody's way
+    assert promoted_as_it_is(first)["version"] == "1"

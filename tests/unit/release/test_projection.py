@@ -12,7 +12,7 @@ import pytest
 
 from llmops_tasks import tracking
 from llmops_tasks.release import ledger, projection, registry
-from tests.support.releases import changes, judged, promoted, registered, released, rolled_back
+from tests.support.releases import changes, dataset, promoted, registered, released, rolled_back, verdict_on
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 
@@ -100,11 +100,8 @@ def test_registering_and_promoting_need_no_mlflow_and_the_next_change_mends_it(
         patch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
         candidate = registered(2)
         assert (candidate["version"], candidate["run_id"]) == ("2", None)
-        evidence = judged(candidate)
-        registry.annotate_version(
-            usecase="triage", candidate=candidate, evidence=evidence["evidence"], verdict=evidence["verdict"]
-        )
-        assert promoted(candidate, evidence)["version"] == "2"
+        registry.annotate_version(usecase="triage", candidate=candidate, verdict=verdict_on(candidate))
+        assert promoted(candidate)["version"] == "2"
     assert _aliases() == {"challenger": "1", "champion": "1"}
     registered(3)
     assert _aliases() == {"challenger": "3", "champion": "2"}
@@ -132,7 +129,7 @@ def test_an_mlflow_of_another_ledger_is_refused_loudly_and_costs_no_registration
 def test_a_version_says_which_bytes_it_is_and_where_they_are() -> None:
     release = registered(1, control="shuffled_labels", smoke=True)["release"]
     assert tracking.client().get_model_version("triage", "1").tags == {
-        "release_sha256": release["sha256"], "release_uri": release["uri"], "dataset_sha256": "d" * 64,
+        "release_sha256": release["sha256"], "release_uri": release["uri"], "dataset_sha256": dataset()["sha256"],
         "control": "shuffled_labels", "smoke": "True",
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from llmops_tasks import tracking
 from llmops_tasks.errors import ReleaseError
 from llmops_tasks.release import ledger, registry
 from tests.support.releases import (
-    DATASET,
+    approval_rules,
+    approved,
     champion_alias,
     changes,
-    judged,
+    dataset,
     promoted,
+    promoted_as_it_is,
     registered,
     reported,
     rolled_back,
@@ -27,31 +30,32 @@ def test_an_approved_candidate_becomes_champion_in_ledger_and_mlflow() -> None:
     candidate = registered(1)
     champion = promoted(candidate)
     assert (champion["version"], champion["release"]) == ("1", candidate["release"])
-    assert (champion["dataset"], champion["report"]) == (DATASET, reported(candidate))
+    assert (champion["dataset"], champion["report"]) == (dataset(), reported(candidate))
     entry = ledger.read_ledger(usecase="triage", kind="promotion")[0]
     assert entry["body"]["approved_by"] == "Dr. Who"
-    assert entry["body"]["verdict_evidence_sha256"] == judged(candidate)["verdict"]["evidence_sha256"]
+    (gate,) = ledger.read_ledger(usecase="triage", kind="gate")
+    assert entry["body"]["verdict_evidence_sha256"] == gate["body"]["verdict"]["evidence_sha256"]
     assert champion_alias() == "1"
     assert tracking.client().get_model_version("triage", "1").tags["ledger_seq"] == str(entry["seq"])
 
 
 def test_promoting_twice_changes_nothing() -> None:
     candidate = registered(1)
-    evidence = judged(candidate)
-    first = promoted(candidate, evidence)
+    first = promoted(candidate)
     head = ledger.verify_ledger(usecase="triage")
-    assert promoted(candidate, evidence) == first
+    assert promoted_as_it_is(candidate) == first
     assert ledger.verify_ledger(usecase="triage") == head
 
 
-def test_a_verdict_against_a_former_champion_is_refused() -> None:
+def test_a_verdict_against_a_former_champion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    approval_rules(tmp_path, monkeypatch, newer_candidate="keeps_open")
     first, second, third = registered(1), registered(2), registered(3)
     promoted(first)
-    stale = judged(second)
-    promoted(third)
-    with pytest.raises(ReleaseError, match="Another version was promoted since the verdict"):
-        promoted(second, stale)
-    assert registry.find_champion(usecase="triage")["version"] == "3"
+    approved(third)
+    promoted(second)
+    with pytest.raises(ReleaseError, match="Another version was promoted since the verdict: 2 serves, not 1"):
+        promoted_as_it_is(third)
+    assert registry.find_champion(usecase="triage")["version"] == "2"
 
 
 def test_rollback_returns_to_the_champion_before_and_twice_is_once() -> None:
@@ -97,11 +101,12 @@ def test_a_promotion_that_slips_in_before_a_rollback_is_written_stops_it(monkeyp
     promoted(registered(1))
     promoted(registered(2))
     third = registered(3)
-    evidence, append = judged(third), ledger.append
+    approved(third)
+    append = ledger.append
 
     def slipping(**given: Any) -> Any:
         monkeypatch.setattr(ledger, "append", append)
-        promoted(third, evidence)
+        promoted_as_it_is(third)
         return append(**given)
 
     monkeypatch.setattr(ledger, "append", slipping)

@@ -16,7 +16,16 @@ from llmops_tasks import tracking
 from llmops_tasks.errors import ReleaseError
 from llmops_tasks.release import ledger, registry
 from llmops_tasks.store import objects
-from tests.support.releases import changes, judged, promoted, registered, released, rolled_back
+from tests.support.releases import (
+    approval_rules,
+    approved,
+    changes,
+    promoted,
+    promoted_as_it_is,
+    registered,
+    released,
+    rolled_back,
+)
 
 # ---------------------------------------------------------------- T8: a crash between every two writes
 
@@ -74,11 +83,11 @@ def test_a_crash_between_any_two_writes_shows_the_old_champion_or_the_new_one(wh
     while died < total:
         number, died = number + 1, died + 1
         candidate = registered(number)
-        evidence = judged(candidate)
+        approved(candidate)
         numbers[candidate["version"]], old = number, _seen(numbers)
         if what == "rollback":
-            promoted(candidate, evidence)
-        change = (lambda c=candidate, e=evidence: promoted(c, e)) if what == "promote" else rolled_back
+            promoted_as_it_is(candidate)
+        change = (lambda c=candidate: promoted_as_it_is(c)) if what == "promote" else rolled_back
         before, after = (old, candidate["version"]) if what == "promote" else (candidate["version"], old)
         writes = _Writes(died, when)
         with _counted(writes):
@@ -115,21 +124,20 @@ def _race(home: str, worker: int, gate: Any, results: Any) -> None:
         told = []
         for number in range(ROUNDS):
             candidate = registered(worker * 100 + number)
-            evidence = judged(candidate)
+            beside = approved(candidate)["champion_version"]
             begun = time.monotonic_ns()
             try:
-                promoted(candidate, evidence)
+                promoted_as_it_is(candidate)
                 won = True
             except ReleaseError:
                 won = any(version == candidate["version"] for kind, version in changes())
-            told.append(
-                [candidate["version"], evidence["approval"]["champion_version"], won, begun, time.monotonic_ns()]
-            )
+            told.append([candidate["version"], beside, won, begun, time.monotonic_ns()])
         results.put(json.dumps(told))
 
 
-def test_eight_promoters_at_once_leave_one_history(home: Path) -> None:
+def test_eight_promoters_at_once_leave_one_history(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """T7. Linearizable: the promotions are a chain, each beside the champion before it, in an order that time allows."""
+    approval_rules(tmp_path, monkeypatch, newer_candidate="keeps_open")
     fork = multiprocessing.get_context("fork")
     gate, results = fork.Barrier(WORKERS), fork.Queue()
     workers = [fork.Process(target=_race, args=(str(home), worker, gate, results)) for worker in range(WORKERS)]

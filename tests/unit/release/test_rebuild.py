@@ -13,7 +13,7 @@ from llmops_tasks import tracking
 from llmops_tasks.errors import IntegrityError, ReleaseError
 from llmops_tasks.release import ledger, rebuild, registry
 from llmops_tasks.store import artifacts, objects
-from tests.support.releases import judged, promoted, registered, released, rolled_back
+from tests.support.releases import judged, promoted, registered, released, rolled_back, verdict_on
 
 pytestmark = pytest.mark.usefixtures("mlflow")
 
@@ -44,17 +44,11 @@ def lose(home: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def _a_life() -> None:
     for number in (1, 2, 3):
         candidate = registered(number)
-        evidence = judged(candidate)
-        if number == 3:
-            evidence["verdict"] = evidence["verdict"] | {"verdict": "fail"}
-        registry.annotate_version(
-            usecase="triage", candidate=candidate, evidence=evidence["evidence"], verdict=evidence["verdict"]
-        )
+        ref = verdict_on(candidate, said="fail" if number == 3 else "pass")
+        registry.annotate_version(usecase="triage", candidate=candidate, verdict=ref)
         if number < 3:
-            promoted(candidate, evidence)
-    from llmops_tasks.release import records
-
-    records.record_verdict(usecase="triage", verdict=evidence["verdict"] | {"policy_sha256": "q" * 64})
+            promoted(candidate)
+    judged(candidate, said="fail", policy_sha256="q" * 64)
     rolled_back()
 
 
@@ -79,12 +73,12 @@ def test_who_serves_and_why_and_every_version_come_back(lose: Callable[[], None]
 
 def test_why_a_version_serves_that_was_never_rolled_back_to() -> None:
     candidate = registered(1)
-    evidence = judged(candidate)
-    promoted(candidate, evidence)
+    promoted(candidate)
+    (gate,) = ledger.read_ledger(usecase="triage", kind="gate")
     assert rebuild.rebuild_registry(usecase="triage")["why"] == {
         "promotion": ledger.head(usecase="triage")["seq"],
         "approved_by": "Dr. Who",
-        "verdict_evidence_sha256": evidence["verdict"]["evidence_sha256"],
+        "verdict_evidence_sha256": gate["body"]["verdict"]["evidence_sha256"],
         "rollback": None,
     }
 

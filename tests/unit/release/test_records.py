@@ -2,46 +2,107 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llmops_tasks.errors import EvidenceError
 from llmops_tasks.release import ledger, records
 from llmops_tasks.store import digests
+from tests.support.releases import answered, approval_rules, judged, promoted, promoted_as_it_is, registered, verdict_on
 
-VERDICT: Any = {"verdict": "pass", "evidence_sha256": "e" * 64, "policy_sha256": "p" * 64, "candidate_version": "2"}
+pytestmark = pytest.mark.usefixtures("mlflow")
 
 
 def test_the_same_verdict_is_recorded_once_and_a_changed_policy_gives_a_new_entry() -> None:
-    first = records.record_verdict(usecase="triage", verdict=VERDICT)
-    assert records.record_verdict(usecase="triage", verdict=VERDICT) == first
-    assert records.record_verdict(usecase="triage", verdict={**VERDICT, "policy_sha256": "q" * 64})["seq"] == 2
+    candidate = registered(1)
+    ref = verdict_on(candidate)
+    first = records.record_verdict(usecase="triage", verdict=ref)
+    assert records.record_verdict(usecase="triage", verdict=ref) == first
+    assert first["body"]["kept"] == {"uri": ref["uri"], "sha256": ref["sha256"]}
+    again = records.record_verdict(usecase="triage", verdict=verdict_on(candidate, policy_sha256="q" * 64))
+    assert again["seq"] == first["seq"] + 1
 
 
-def _answer(response: dict[str, Any]) -> dict[str, Any]:
-    return records.record_approval(
-        usecase="triage", candidate={"version": "2"}, verdict=VERDICT, champion={"version": "1"}, response=response
-    )
+def test_what_is_recorded_is_what_the_store_has_whatever_was_handed_in() -> None:
+    """A reference travels by XCom, which an operator may edit."""
+    ref = verdict_on(registered(1), said="fail")
+    entry = records.record_verdict(usecase="triage", verdict={**ref, "meta": {"verdict": "pass"}})
+    assert entry["body"]["verdict"]["verdict"] == "fail"
+
+
+@pytest.mark.parametrize("change", [{"candidate_version": "9"}, {"candidate_sha256": "f" * 64}])
+def test_a_verdict_about_what_is_not_registered_is_refused(change: dict[str, str]) -> None:
+    with pytest.raises(EvidenceError, match=r"knows no version '9'|about other bytes than version 1"):
+        records.record_verdict(usecase="triage", verdict=verdict_on(registered(1), **change))
+    assert ledger.read_ledger(usecase="triage", kind="gate") == []
+
+
+def _answer(response: dict[str, Any], version: str = "1", **more: Any) -> dict[str, Any]:
+    verdict = ledger.read_ledger(usecase="triage", kind="gate")[0]["body"]["verdict"]
+    about = {"version": version, "verdict_sha256": digests.digest(verdict)} | more
+    return records.record_approval(usecase="triage", **about, response=response)
 
 
 def test_an_approval_is_bound_to_evidence_champion_and_person() -> None:
+    promoted(registered(1))
+    verdict = judged(registered(2))
     response = {"chosen_options": ["Approve"], "responded_by_user": {"id": "7", "name": "Dr. Who"}, "responded_at": "t"}
-    body = _answer(response)
-    assert (body["choice"], body["by"], body["version"], body["champion_version"]) == ("Approve", "Dr. Who", "2", "1")
-    assert (body["at"], body["evidence_sha256"]) == ("t", VERDICT["evidence_sha256"])
-    assert body["verdict_sha256"] == digests.digest(VERDICT)  # policy and dataset included
-    assert _answer(response) == body
-    assert ledger.verify_ledger(usecase="triage")["entries"] == 1
+    body = _answer(response, version="2", verdict_sha256=digests.digest(verdict))
+    assert (body["choice"], body["by"], body["by_id"], body["version"]) == ("Approve", "Dr. Who", "7", "2")
+    assert (body["at"], body["champion_version"]) == ("t", "1")
+    assert body["evidence_sha256"] == verdict["evidence_sha256"]
+    entries = ledger.verify_ledger(usecase="triage")["entries"]
+    assert _answer(response, version="2", verdict_sha256=digests.digest(verdict)) == body
+    assert ledger.verify_ledger(usecase="triage")["entries"] == entries
 
 
-def test_an_answer_by_time_out_names_nobody() -> None:
-    body = _answer({"chosen_options": ["Reject"], "responded_by_user": None, "responded_at": None})
-    assert (body["choice"], body["by"]) == ("Reject", "nobody: time ran out")
+def test_that_time_ran_out_is_recorded_as_such_and_names_nobody() -> None:
+    judged(registered(1))
+    body = _answer({"chosen_options": ["Reject"], "responded_by_user": None, "responded_at": None, "timedout": True})
+    assert (body["choice"], body["by"]) == ("Timed out", "nobody: the time to answer ran out")
 
 
 def test_a_person_without_a_name_is_known_by_their_id() -> None:
+    judged(registered(1))
     response = {"chosen_options": ["Approve"], "responded_by_user": {"id": "7", "name": None}, "responded_at": "t"}
     assert _answer(response)["by"] == "7"
+
+
+def test_an_answer_to_what_was_never_judged_is_refused() -> None:
+    judged(registered(1))
+    with pytest.raises(EvidenceError, match="no such verdict about version '1'"):
+        _answer({"chosen_options": ["Approve"]}, verdict_sha256="0" * 64)
+
+
+def test_who_started_the_training_may_reject_but_not_approve_where_another_one_must_decide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approval_rules(tmp_path, monkeypatch, four_eyes=True)
+    candidate = registered(1, started_by="Dr. Who")
+    verdict = judged(candidate)
+    with pytest.raises(EvidenceError, match="started the training of version 1 and may not approve"):
+        answered(candidate, verdict)
+    answered(candidate, verdict, "Reject")
+    answered(candidate, verdict, at="later", by="Dr. No")
+    assert promoted_as_it_is(candidate)["version"] == "1"
+
+
+def test_two_different_people_must_approve_where_the_policy_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approval_rules(tmp_path, monkeypatch, people=2)
+    candidate = registered(1)
+    verdict = judged(candidate)
+    answered(candidate, verdict)
+    with pytest.raises(EvidenceError, match=r"no approval of this evidence by 2 person\(s\)"):
+        promoted_as_it_is(candidate)
+    with pytest.raises(EvidenceError, match=r"Dr\. Who has approved version 1 already"):
+        answered(candidate, verdict, at="once more")
+    answered(candidate, verdict, by="Dr. No")
+    assert promoted_as_it_is(candidate)["version"] == "1"
+    assert ledger.read_ledger(usecase="triage", kind="promotion")[0]["body"]["approved_by"] == "Dr. Who, Dr. No"
 
 
 def test_retraining_decisions_are_recorded_once_yes_or_no() -> None:

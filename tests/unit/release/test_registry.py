@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -16,13 +15,14 @@ from llmops_tasks.release import ledger, promotion, registry
 from llmops_tasks.store import artifacts
 from tests.support import tiny
 from tests.support.releases import (
-    REPORT,
     champion_alias,
-    judged,
     promoted,
+    promoted_as_it_is,
     registered,
     released,
+    reported,
     rolled_back,
+    verdict_on,
 )
 
 pytestmark = pytest.mark.usefixtures("mlflow")
@@ -60,10 +60,9 @@ def test_nobody_serves_before_the_first_promotion() -> None:
 def test_mlflows_alias_is_mended_from_the_ledger() -> None:
     promoted(registered(1))
     second = registered(2)
-    evidence = judged(second)
-    promoted(second, evidence)
+    promoted(second)
     tracking.client().set_registered_model_alias("triage", "champion", "1")  # a crash between ledger and MLflow
-    promoted(second, evidence)
+    promoted_as_it_is(second)
     assert champion_alias() == "2"
 
 
@@ -88,25 +87,16 @@ def test_who_asks_who_serves_is_told_where_the_ledger_ended() -> None:
     assert again["head"] == ledger.head(usecase="triage") != promotion
 
 
-def test_days_find_the_champion_that_answered_them() -> None:
-    one = registered(1)
-    promoted(one)
-    promoted(registered(2))
-    event = {"day": {"rows": 3}, "predictions": {"release_version": "1"}}
-    found = registry.add_champions(usecase="triage", events=[event])
-    assert found[0]["champion"]["release"] == one["release"]
-    assert (found[0]["day"], found[0]["predictions"]) == (event["day"], event["predictions"])
-
-
 def test_figures_and_verdict_are_written_to_the_candidates_run() -> None:
     candidate = registered(1)
-    verdict = judged(candidate)["verdict"] | {"verdict": "fail"}
-    evidence: Any = {"reports": [REPORT], "comparisons": []}
-    told = registry.annotate_version(usecase="triage", candidate=candidate, evidence=evidence, verdict=verdict)
+    ref = verdict_on(candidate, said="fail")
+    told = registry.annotate_version(usecase="triage", candidate=candidate, verdict=ref)
+    run = told["run_id"]
     assert told == {"run_id": candidate["run_id"], "verdict": "fail"}
-    kept = tracking.client().download_artifacts(candidate["run_id"], "evaluation.json")
-    assert json.loads(Path(kept).read_text()) == {"evidence": evidence, "verdict": verdict}
-    metrics = tracking.client().get_run(candidate["run_id"]).data.metrics
+    kept = json.loads(Path(tracking.client().download_artifacts(run, "evaluation.json")).read_text())
+    assert kept["verdict"]["verdict"] == "fail"
+    assert kept["evidence"] == {"reports": [reported(candidate)], "comparisons": []}
+    metrics = tracking.client().get_run(run).data.metrics
     assert metrics == {
         "candidate.accuracy": 0.5,
         "candidate.accuracy.low": 0.4,

@@ -1,0 +1,106 @@
+"""How a run knows what it is about, and how it starts others. What is to be done is asked of store and ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
+from llmops_notices import notifiers
+
+from llmops_tasks import release
+from llmops_tasks.config import UseCase
+
+
+def parameter(name: str) -> Any:
+    """What the form says in one of its fields."""
+    return get_current_context()["params"].get(name)
+
+
+def by_event() -> bool:
+    """Whether an event or a schedule started the run, and nobody by hand: then it does what is due, or nothing."""
+    return str(get_current_context()["dag_run"].run_type) in ("asset_triggered", "scheduled")
+
+
+def started_by() -> str | None:
+    """Who started the run by hand."""
+    return getattr(get_current_context()["dag_run"], "triggering_user_name", None)
+
+
+@task
+def dataset(usecase: str) -> dict[str, Any]:
+    """The dataset that the form names; else, after an event, the newest that nothing was trained on; else the newest."""
+    wanted = parameter("dataset")
+    if wanted is None and by_event():
+        found = release.find_due_dataset(usecase=usecase)
+        if found is None:
+            raise AirflowSkipException("The newest dataset was trained on already: nothing is due")
+        return dict(found)
+    return dict(release.find_dataset(usecase=usecase, sha256=wanted))
+
+
+@task
+def candidate(usecase: str) -> dict[str, Any]:
+    """The candidate that the form names, else the newest that waits for a verdict."""
+    wanted, due = parameter("version"), release.find_due_candidates(usecase=usecase)
+    if wanted is None and not due:
+        raise AirflowSkipException("Every registered candidate has its verdict: nothing is due")
+    return release.find_candidate(usecase=usecase, version=wanted or due[0])
+
+
+@task
+def question(usecase: str) -> dict[str, Any]:
+    """What is asked about the candidate that the form names, else about the newest with an open question."""
+    wanted = parameter("version")
+    due = [found["version"] for found in release.find_due_questions(usecase=usecase)]
+    if wanted is None and not due:
+        raise AirflowSkipException("No passed candidate waits for an answer: nothing is due")
+    found = release.find_question(usecase=usecase, version=wanted or max(due, key=int))
+    if not found["passed"]:
+        raise AirflowSkipException(f"The gate did not pass version {found['version']}: nothing is asked")
+    return found | {"again": bool(parameter("ask_again"))}
+
+
+def tell(event: str, name: str, case: UseCase, about: Any, happened: Callable[[Any], bool]) -> None:
+    """A task that succeeds, and lets Airflow's notifiers tell of it, if something happened; none where nobody is told.
+
+    Args:
+        event: one of `notify.events`.
+        name: of the use case.
+        case: says who is told.
+        about: a task's result.
+        happened: from that result.
+    """
+    told = notifiers(event, name, case)
+    if not told:
+        return
+
+    @task(task_id=f"tell_{event}", on_success_callback=told)
+    def decide(about: Any) -> None:
+        if not happened(about):
+            raise AirflowSkipException("There is nothing to tell")
+
+    decide(about)
+
+
+def start(name: str, runs: Any, *, task_id: str) -> Any:
+    """Start the runs that do this work, each once: a run that is there already is left as it is.
+
+    Args:
+        name: of the use case.
+        runs: from `release.find_due`.
+        task_id: of the task that starts them.
+    """
+
+    def as_run(run: dict[str, Any]) -> dict[str, Any]:
+        return {"trigger_dag_id": f"{name}.{run['stage']}", "trigger_run_id": run["run_id"], "conf": run["conf"]}
+
+    starter = TriggerDagRunOperator.partial(
+        task_id=task_id,
+        logical_date=None,
+        skip_when_already_exists=True,
+        map_index_template="{{ task.trigger_dag_id }} {{ task.trigger_run_id }}",
+    )
+    return starter.expand_kwargs(runs.map(as_run))

@@ -1,0 +1,84 @@
+"""
+### Promote
+Asks a person about a candidate that the gate has passed, and makes it the champion if the answer is yes.
+
+`question → approve → promote → announce`
+
+Whoever approves sees the gate's table, and what an answer means beside newer candidates. The answer stands in the ledger
+as soon as it is given, and is never asked for twice. No answer in time is recorded as such, and promotes nothing. An
+approval counts for this evidence and this champion only; everything that a promotion rests on is read from ledger
+and store.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, task
+from llmops_dags import runs
+from llmops_dags.approval import Approval
+from llmops_dags.assets import announced, assets_of, champion_event
+from llmops_dags.stage import MEASURED, VERSION, optional, stage
+from llmops_notices import notifiers, reminder
+
+from llmops_tasks.config import UseCase
+from llmops_tasks.evaluation import render_gate_table
+from llmops_tasks.release import may_be_promoted, promote
+
+PARAMS = {
+    "version": optional(VERSION, "Candidate", "A version that the gate has passed. Empty: the newest open question."),
+    "ask_again": Param(False, type="boolean", title="Ask again", description_md="Also if there is an answer already."),
+}
+OPEN_QUESTIONS = 16  # at a time; each run waits for one answer and holds no slot meanwhile
+
+
+def _reminder(usecase: str, case: UseCase) -> Any:
+    return reminder(usecase, case) or None
+
+
+def _asked(usecase: Any, name: str, case: UseCase, question: Any) -> list[Any]:
+    """One question for each person who must approve, one after the other."""
+    found: list[Any] = []
+    for number in range(case.approval.people):
+        approve = Approval(
+            task_id="approve" if number == 0 else f"approve_{number + 1}",
+            subject=f"Promote version {{{{ ti.xcom_pull(task_ids='question')['version'] }}}} of {name}?",
+            body="{{ ti.xcom_pull(task_ids='gate_table')['markdown'] }}\n\n{{ ti.xcom_pull(task_ids='question')['notice'] }}",
+            usecase=usecase,
+            question=question,
+            people=number + 1,
+            response_timeout=timedelta(hours=case.approval.timeout_hours),
+            retry_delay=timedelta(seconds=3),
+            notifiers=notifiers("approval_waiting", name, case),
+            assigned_users=[{"id": person, "name": person} for person in case.approval.assigned] or None,
+        )
+        if found:
+            found[-1] >> approve
+        found.append(approve)
+    return found
+
+
+@stage(
+    "promote",
+    schedule=lambda usecase, case: None,
+    params=PARAMS,
+    doc=__doc__,
+    only=MEASURED,
+    max_active_runs=OPEN_QUESTIONS,
+    deadline=_reminder,
+)
+def dags(usecase: Any, name: str, case: UseCase) -> None:
+    """Wire one use case."""
+    question = runs.question(usecase)
+    table: Any = task(render_gate_table, task_id="gate_table")(verdict=question["verdict"])
+    answer = _asked(usecase, name, case, question)
+    table >> answer[0]
+    go_on = task.short_circuit(may_be_promoted)(usecase=usecase, version=question["version"])
+    answer[-1] >> go_on
+    champion: Any = task(promote)(usecase=usecase, version=question["version"])
+    go_on >> champion
+    announced(assets_of(name).champion, champion_event(champion), again=True)
+
+
+globals().update(dags)

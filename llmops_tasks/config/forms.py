@@ -1,0 +1,90 @@
+"""Which form of a use case is in charge: the one in its file, or the last valid one where that is broken or gone.
+
+A run is bound to the form that it began with: `bind` gives `<name>@<digest>`, which every verb takes in place of the
+name, so that an edit in mid-run reaches the next run only.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from llmops_tasks.config import kept, loading
+from llmops_tasks.config.usecase import UseCase
+from llmops_tasks.errors import ConfigError, InputError
+
+log = logging.getLogger(__name__)
+
+
+class Current(NamedTuple):
+    """What a use case's DAGs are made from."""
+
+    case: UseCase
+    problem: str | None  # why this is not what its file says; None: it is
+
+
+def bind(*, usecase: str) -> str:
+    """Keep the use case's form of now, and name it: `<name>@<digest>`. What is bound stays as it is.
+
+    Args:
+        usecase: name or YAML path; while its file has mistakes or is gone, the last valid form is meant.
+
+    Raises:
+        ConfigError: if it never had a valid form.
+        StorageError: if the store cannot be written.
+
+    Example:
+        >>> bind(usecase="triage")
+    """
+    if loading.is_bound(usecase):
+        return usecase
+    try:
+        return loading.bound(loading.usecase_name(usecase), keep(usecase))
+    except (ConfigError, InputError) as exc:
+        if (sha256 := kept.newest(usecase)) is None:
+            raise
+        log.warning("the last valid form of '%s' is used: %s", usecase, exc)
+        return loading.bound(usecase, sha256)
+
+
+def keep(usecase: str) -> str:
+    """Keep today's form, if it is valid and not the newest kept; returns the digits that name it."""
+    loading.policy(usecase)  # reads the use case first: both must be valid
+    return kept.add(loading.usecase_name(usecase), loading.raw_form(usecase))
+
+
+def current(name: str) -> Current:
+    """What a use case's DAGs are made from: its file, or its last valid form and what is wrong with the file.
+
+    Raises:
+        LLMOpsError: if there is no valid form at all.
+    """
+    try:
+        return Current(loading.load(name), None)
+    except (ConfigError, InputError) as exc:
+        if (sha256 := kept.newest(name)) is None:
+            raise
+        return Current(loading.load(loading.bound(name, sha256)), str(exc))
+
+
+def removed() -> list[str]:
+    """Use cases whose file is gone and that nobody retired: what they have begun may end."""
+    gone = set(kept.names()) - set(loading.usecase_names())
+    return sorted(name for name in gone if kept.newest(name) is not None)
+
+
+def retire(*, usecase: str) -> dict[str, str]:
+    """Let go of a use case whose file is gone: it has no DAGs any more. Its ledger, models and answers stay in the store.
+
+    Raises:
+        InputError: if its file is there, or it was never known.
+
+    Example:
+        >>> retire(usecase="former")
+    """
+    if usecase in loading.usecase_names():
+        raise InputError(f"'{usecase}' has a file. Move that away first; then its DAGs go by this.")
+    if usecase not in (known := removed()):
+        raise InputError(f"No use case '{usecase:.60}' whose file is gone. Known: {known}.")
+    kept.retire(usecase)
+    return {"retired": usecase}

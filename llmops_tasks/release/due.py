@@ -1,0 +1,289 @@
+"""What is still to be done, by ledger and store alone: a lost, merged or forgotten event loses no work.
+
+A candidate waits for a verdict, a verdict for an answer, an answered day for a drift verdict, a dataset for a
+training. Smoke and negative-control runs are judged like any candidate; they never count as a training.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from llmops_tasks import config
+from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.errors import InputError
+from llmops_tasks.release import evidence as proof
+from llmops_tasks.release import ledger, registry
+from llmops_tasks.release.ledger import Head
+from llmops_tasks.store import artifacts, digests, partitions
+
+
+class _Past(NamedTuple):
+    """What was decided about candidates, read once."""
+
+    versions: list[str]  # registered, the newest first
+    verdicts: dict[str, dict[str, Any]]  # the newest by version
+    answers: dict[tuple[str, str], str]  # the newest by version and verdict
+    promoted: set[str]
+    serving: str | None
+    supersedes: bool
+
+    def is_open(self, version: str) -> bool:
+        """Whether its newest verdict may still lead to a promotion."""
+        verdict = self.verdicts[version]
+        if verdict["verdict"] != "pass":
+            return False
+        rejected = {other for (other, _), choice in self.answers.items() if choice == "Reject"}
+        passed = {other for other, found in self.verdicts.items() if found["verdict"] == "pass"} - rejected
+        if self.supersedes and any(int(other) > int(version) for other in passed):
+            return False
+        return self.answers.get((version, digests.digest(verdict))) in (None, "Approve")
+
+    def is_current(self, version: str) -> bool:
+        """Whether its newest verdict is beside the champion of today."""
+        return bool(self.verdicts[version].get("champion_version") == self.serving)
+
+
+def _past(usecase: str) -> _Past:
+    end = ledger.newest(usecase)
+    bodies = {
+        kind: [entry["body"] for entry in end.walk(kind)] for kind in ("registration", "gate", "approval", "promotion")
+    }
+    verdicts, answers = dict[str, dict[str, Any]](), dict[tuple[str, str], str]()
+    for body in bodies["gate"]:
+        verdicts.setdefault(body["verdict"]["candidate_version"], body["verdict"])
+    for body in bodies["approval"]:
+        answers.setdefault((body["version"], body["verdict_sha256"]), body["choice"])
+    change = end.last(ledger.CHANGE)
+    return _Past(
+        versions=[body["version"] for body in bodies["registration"]],
+        verdicts=verdicts,
+        answers=answers,
+        promoted={body["version"] for body in bodies["promotion"]},
+        serving=change["body"]["version"] if change else None,
+        supersedes=config.load(usecase).approval.newer_candidate == "supersedes",
+    )
+
+
+def find_due_candidates(*, usecase: str) -> list[str]:
+    """Versions that wait for a verdict, the newest first.
+
+    That is every registered version without one, and every one whose verdict counts no more because another champion
+    serves since: it was approved in vain, or nobody has answered yet.
+
+    Example:
+        >>> find_due_candidates(usecase="triage")
+    """
+    past = _past(usecase)
+    return [
+        version
+        for version in past.versions
+        if version not in past.promoted
+        and (version not in past.verdicts or (past.is_open(version) and not past.is_current(version)))
+    ]
+
+
+def find_due_questions(*, usecase: str) -> list[dict[str, str]]:
+    """Passed verdicts that nobody has answered and that an approval could still promote: {version, verdict_sha256}.
+
+    Example:
+        >>> find_due_questions(usecase="triage")
+    """
+    past = _past(usecase)
+    return [
+        {"version": version, "verdict_sha256": digests.digest(verdict)}
+        for version, verdict in past.verdicts.items()
+        if version not in past.promoted and past.is_open(version) and past.is_current(version)
+    ]
+
+
+def find_candidate(*, usecase: str, version: str) -> dict[str, Any]:
+    """A registered version with the dataset that it was trained on.
+
+    Returns:
+        {version, release, dataset, run_id}.
+
+    Raises:
+        EvidenceError: if the ledger has no such version.
+
+    Example:
+        >>> candidate = find_candidate(usecase="triage", version="3")
+    """
+    release = proof.registered(ledger.newest(usecase), version)
+    run_id = release["meta"].get("mlflow_run")
+    return {
+        "version": version,
+        "release": release,
+        "dataset": artifacts.made_from(release, "dataset"),
+        "run_id": run_id,
+    }
+
+
+def find_question(*, usecase: str, version: str) -> dict[str, Any]:
+    """What an approver is asked about a version.
+
+    Returns:
+        {version, verdict, verdict_sha256, passed, champion_version, notice}: `verdict` refers to the artifact with
+        verdict and evidence, `notice` says what an approval means beside newer candidates.
+
+    Raises:
+        EvidenceError: if the ledger has no verdict about it.
+
+    Example:
+        >>> question = find_question(usecase="triage", version="3")
+    """
+    end, rule = ledger.newest(usecase), config.load(usecase).approval
+    found = proof.judged(end, version)
+    later = proof.superseded_by(end, version)
+    if rule.newer_candidate == "supersedes":
+        notice = "If a newer candidate passes the gate before you answer, an approval of this one promotes nothing."
+    else:
+        notice = "This question stays open when newer candidates pass the gate."
+    if later:
+        notice += f" **Version {later} has passed it already.**"
+    return {
+        "version": version,
+        "verdict": artifacts.at(found["kept"]["uri"]),
+        "verdict_sha256": digests.digest(found["verdict"]),
+        "passed": found["verdict"]["verdict"] == "pass",
+        "champion_version": found["verdict"].get("champion_version"),
+        "notice": notice,
+    }
+
+
+def find_answer(*, usecase: str, version: str, verdict_sha256: str, people: int = 1) -> dict[str, Any] | None:
+    """The recorded answer to this very question, or None; that time ran out is no answer.
+
+    Args:
+        usecase: name or YAML path.
+        version: that was asked about.
+        verdict_sha256: of the verdict that was shown.
+        people: so many different ones must have approved; a no by one counts.
+
+    Example:
+        >>> find_answer(usecase="triage", version="3", verdict_sha256=sha256)
+    """
+    end = ledger.newest(usecase)
+    given = proof.answer(end, version, verdict_sha256)
+    if given is None or given["choice"] == "Timed out":
+        return None
+    missing = given["choice"] == "Approve" and len(proof.approvers(end, version, verdict_sha256)) < people
+    return None if missing else given
+
+
+def may_be_promoted(*, usecase: str, version: str) -> bool:
+    """Whether the last answer is a yes that still counts: not a no, and no newer candidate took its place.
+
+    Example:
+        >>> may_be_promoted(usecase="triage", version="3")
+    """
+    past = _past(usecase)
+    answered = (version, digests.digest(past.verdicts.get(version))) in past.answers
+    return answered and (version in past.promoted or past.is_open(version))
+
+
+# ---------------------------------------------------------------- days and datasets
+
+
+def find_due_days(*, usecase: str) -> list[dict[str, Any]]:
+    """Answered days without a drift verdict, the earliest first: {day, predictions, champion}.
+
+    A day to which records were added since is due again. The champion is the version that answered last.
+
+    Example:
+        >>> find_due_days(usecase="triage")
+    """
+    name, end = config.usecase_name(usecase), ledger.newest(usecase)
+    decided = {entry["body"].get("predictions_sha256") for entry in end.walk("retrain")}
+    found = []
+    for date in partitions.dates(name):
+        partition = partitions.together(date, partitions.parts(name, date))
+        if partition["sha256"] not in decided:
+            day = artifacts.made_from(partition["parts"][-1], "day")
+            champion = registry.find_champion(usecase=usecase, version=partition["release_version"])
+            found.append({"day": day, "predictions": partition, "champion": champion})
+    return found
+
+
+def find_due_dataset(*, usecase: str) -> ArtifactRef | None:
+    """The newest dataset, if no candidate was trained on it: an older one is left out, as the newest holds its rows too.
+
+    Example:
+        >>> find_due_dataset(usecase="triage")
+    """
+    newest = artifacts.newest(config.usecase_name(usecase), "dataset")
+    return None if newest is None or newest["sha256"] in _trained_on(ledger.newest(usecase)) else newest
+
+
+def _trained_on(end: Head) -> set[str]:
+    releases = (entry["body"]["release"] for entry in end.walk("registration"))
+    return {
+        ref["meta"]["dataset_sha256"]
+        for ref in releases
+        if not ref["meta"]["smoke"] and ref["meta"]["control"] == "none"
+    }
+
+
+def find_dataset(*, usecase: str, sha256: str | None = None) -> ArtifactRef:
+    """The newest dataset version, or the newest whose digest begins so.
+
+    Raises:
+        InputError: if there is none.
+
+    Example:
+        >>> find_dataset(usecase="triage")
+    """
+    found = artifacts.newest(config.usecase_name(usecase), "dataset", sha256 or "")
+    if found is None:
+        what = f"dataset whose sha256 begins with '{sha256}'" if sha256 else "dataset"
+        raise InputError(f"There is no {what} of '{config.usecase_name(usecase)}' yet. Run prepare_data first.")
+    return found
+
+
+def find_due(*, usecase: str, stage: str | None = None, but: str | None = None) -> list[dict[str, Any]]:
+    """Everything that waits, each as the run that would do it: {stage, conf, run_id}.
+
+    The same work has the same `run_id`, so whoever starts it twice starts it once.
+
+    Args:
+        usecase: name or YAML path.
+        stage: only this one's work; None: all.
+        but: a version that somebody is about already.
+
+    Example:
+        >>> find_due(usecase="triage")
+    """
+    measured = config.load(usecase).task.type == "classification"
+    stages = ("train", "evaluate", "promote", "monitor") if measured else ("train",)
+    found = [run for name in stages if stage in (None, name) for run in _WAITING[name](usecase)]
+    return [run for run in found if but is None or run["conf"].get("version") != but]
+
+
+def _trainings(usecase: str) -> list[dict[str, Any]]:
+    dataset = find_due_dataset(usecase=usecase)
+    return [run_of("train", dataset["sha256"][:12], dataset=dataset["sha256"])] if dataset else []
+
+
+def _evaluations(usecase: str) -> list[dict[str, Any]]:
+    beside = registry.find_champion(usecase=usecase)["version"] or "nobody"
+    versions = find_due_candidates(usecase=usecase)
+    return [run_of("evaluate", f"{version}_beside_{beside}", version=version) for version in versions]
+
+
+def _questions(usecase: str) -> list[dict[str, Any]]:
+    found = find_due_questions(usecase=usecase)
+    return [
+        run_of("promote", f"{one['version']}_{one['verdict_sha256'][:12]}", version=one["version"]) for one in found
+    ]
+
+
+def _days(usecase: str) -> list[dict[str, Any]]:
+    days = [day["predictions"]["sha256"] for day in find_due_days(usecase=usecase)]
+    return [run_of("monitor", digests.digest(days)[:12])] if days else []
+
+
+_WAITING = {"train": _trainings, "evaluate": _evaluations, "promote": _questions, "monitor": _days}
+
+
+def run_of(stage: str, work: str, **conf: str) -> dict[str, Any]:
+    """The run of a stage that does a piece of work, named by it."""
+    return {"stage": stage, "conf": conf, "run_id": f"due__{work}"}

@@ -1,0 +1,61 @@
+"""Makes the pools that use cases name, with one slot each, when the scheduler starts; a pool that is there stays as it is.
+
+Tasks that name a pool which does not exist would wait for ever, and Airflow says so only in the scheduler's log.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import Any
+
+from airflow.listeners import hookimpl
+
+log = logging.getLogger(__name__)
+NOTE = "Tasks that load a model: one slot a CPU or GPU. Made by LLMOps; set the size you want."
+
+
+class PoolListener:
+    """Airflow's lifecycle listener."""
+
+    @hookimpl
+    def on_starting(self, component: Any) -> None:
+        """Before a scheduler, DAG processor or triggerer runs, which have the database. A task has it not."""
+        if type(component).__name__ != "Job":
+            return
+        try:
+            made = ensure_pools()
+        except Exception:  # what cannot be made is no reason not to start
+            log.exception("pools could not be made. By hand: airflow pools set compute 1 'loads a model'")
+        else:
+            log.info("pools made: %s", made or "none, all are there")
+
+
+def ensure_pools() -> list[str]:
+    """Make what is missing; returns the names."""
+    from airflow.models.pool import Pool
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+    from sqlalchemy.exc import IntegrityError
+
+    made = []
+    for name in sorted(_wanted()):
+        with suppress(IntegrityError), create_session() as session:  # another part of Airflow is as quick as this one
+            if session.scalar(select(Pool).where(Pool.pool == name)) is None:
+                session.add(Pool(pool=name, slots=1, description=NOTE, include_deferred=False))
+                session.flush()
+                made.append(name)
+    return made
+
+
+def _wanted() -> set[str]:
+    from llmops_tasks import config
+    from llmops_tasks.errors import LLMOpsError
+
+    wanted = {"compute"}
+    for name in config.usecase_names():
+        try:
+            wanted |= set(config.current(name).case.airflow.pools())
+        except LLMOpsError as exc:
+            log.warning("use case '%s' is passed over: %s", name, type(exc).__name__)
+    return wanted - {"default_pool"}
