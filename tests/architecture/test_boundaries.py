@@ -22,7 +22,7 @@ COLUMNS = [
     ("tracking", "process", "metrics", "models"),
     ("prompts",),
     ROOMS,
-    ("chain", "__main__"),
+    ("chain", "doctor", "__main__"),
 ]
 # What one loose file is by nature; everything else has a room.
 LOOSE = {"errors", "contracts", "metrics", "tracking", "process", "chain", "__main__", "__init__"}
