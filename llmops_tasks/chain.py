@@ -105,7 +105,7 @@ def chain(*, usecase: str, until: str = "gate", control: str = "none") -> Result
 
     Args:
         usecase: name or YAML path.
-        until: the last step, one of STEPS.
+        until: the last step: data, version, base, train, package, register, evaluate or gate.
         control: handed to `finetune`.
 
     Returns:

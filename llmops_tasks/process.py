@@ -1,7 +1,7 @@
 """Run a verb in a fresh process of its own: what loads a model is never forked from a busy parent.
 
-The child is `python -m llmops_tasks <verb>`: its arguments come on stdin, its result leaves on stdout, its
-log lines pass through. It dies with its parent, whatever kills that. What it cost comes back with the result.
+The child is `python -m llmops_tasks <verb> --json -` (see `child`): its arguments come on stdin, its result leaves
+on stdout, its log lines pass through. It dies with its parent, whatever kills that. What it cost comes back with the result.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     root = str(Path(__file__).parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
-    child = subprocess.Popen(  # it dies with us: see die_with_parent in __main__
+    child = subprocess.Popen(  # it dies with us: see die_with_parent in child
         [sys.executable, "-m", "llmops_tasks", name, "--json", "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

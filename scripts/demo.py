@@ -194,7 +194,7 @@ def ledger(*words: str) -> Any:
     """Ask the ledger through the package's own command."""
     import json
 
-    command = [sys.executable, "-m", "llmops_tasks", *words, "--usecase", USECASE]
+    command = [sys.executable, "-m", "llmops_tasks", *words, USECASE, "--json"]
     return json.loads(
         subprocess.run(command, env=stack.environment(0), check=True, capture_output=True, text=True).stdout
     )
@@ -202,9 +202,9 @@ def ledger(*words: str) -> Any:
 
 def summary(demo: Demo, days: list[str], started: float, cpu: float) -> None:
     """What came of it, for people."""
-    chain = ledger("release.read_ledger")
+    chain = ledger("release", "read-ledger")
     gates = [entry["body"]["verdict"] for entry in chain if entry["kind"] == "gate"]
-    champion = ledger("release.find_champion")
+    champion = ledger("release", "find-champion")
     console.rule("What came of it")
     table = Table(show_header=False)
     table.add_row("dataset version", demo.newest("prepare_data", "build_dataset")["sha256"][:12])

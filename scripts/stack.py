@@ -110,9 +110,8 @@ def up(quiet: bool = False) -> dict[str, Any]:
     port = free_port(int(os.environ.get("LLMOPS_PORT", "8080")))
     env = environment(port)
     # MLflow's database is made once, before tasks use it in parallel.
-    subprocess.run(
-        [sys.executable, "-m", "llmops_tasks", "tracking.initialize"], env=env, check=True, stdout=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-m", "llmops_tasks", "tracking", "initialize"]
+    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
     mlflow_port = free_port(int(os.environ.get("LLMOPS_MLFLOW_PORT", "5000")))
     mlflow = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"]
     mlflow += ["--backend-store-uri", env["MLFLOW_TRACKING_URI"]]

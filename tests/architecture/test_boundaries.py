@@ -22,10 +22,11 @@ COLUMNS = [
     ("tracking", "process", "metrics", "models"),
     ("prompts",),
     ROOMS,
-    ("chain", "__main__"),
+    ("chain", "verbs", "child", "doctor"),
+    ("cli", "__main__"),
 ]
 # What one loose file is by nature; everything else has a room.
-LOOSE = {"errors", "contracts", "metrics", "tracking", "process", "chain", "__main__", "__init__"}
+LOOSE = {"errors", "contracts", "metrics", "tracking", "process", "chain", "verbs", "child", "__main__", "__init__"}
 HEAVY = (
     "torch", "transformers", "datasets", "peft", "mlflow", "great_expectations", "pandas", "numpy", "pyarrow",
     "sklearn", "scipy", "boto3", "botocore", "safetensors", "gguf", "optuna", "trl", "accelerate", "bitsandbytes", "airflow",
@@ -94,7 +95,12 @@ def _verbs(room: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "path",
-    [*sorted((ROOT / "dags").rglob("*.py")), PACKAGE / "chain.py", PACKAGE / "__main__.py"],
+    [
+        *sorted((ROOT / "dags").rglob("*.py")),
+        *(PACKAGE / f"{name}.py" for name in ("chain", "verbs", "child", "__main__")),
+        *sorted((PACKAGE / "cli").glob("*.py")),
+        *sorted((PACKAGE / "doctor").glob("*.py")),
+    ],
     ids=lambda path: path.name,
 )
 def test_tasks_use_the_rooms_verbs_alone(path: Path) -> None:

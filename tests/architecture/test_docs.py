@@ -5,15 +5,21 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from llmops_tasks.__main__ import resolve, verbs
+from llmops_tasks.cli import app
+from llmops_tasks.verbs import resolve, verbs
 
 ROOT = Path(__file__).parents[2]
-COMMAND = re.compile(r"python -m llmops_tasks (?P<verb>[a-z_]+(?:\.[a-z_]+)?)(?P<rest>[^`\n#|>]*)")
+# At the beginning of a line or comment, or of what stands between backticks; three spaces begin an explanation.
+COMMAND = re.compile(
+    r"(?:^#? *|`|\$ )(?:\.venv/bin/)?(?:llmops|python -m llmops_tasks) (?P<words>[a-z](?:(?! {3})[^`\n#|>])*)", re.M
+)
 FILES = [
     *ROOT.glob("*.md"),
     *(path for path in ROOT.glob("docs/**/*.md") if path.name != "log.md"),  # which tells of its time
@@ -22,17 +28,33 @@ FILES = [
 ]
 
 
-def _commands() -> Iterator[tuple[str, str, list[str]]]:
+def _commands() -> Iterator[tuple[str, str]]:
     for path in FILES:
         for found in COMMAND.finditer(path.read_text(encoding="utf-8")):
-            if found["verb"] != "list":
-                options = re.findall(r"--([a-z_]+)", found["rest"])
-                yield str(path.relative_to(ROOT)), found["verb"], [name for name in options if name != "json"]
+            yield str(path.relative_to(ROOT)), found["words"].strip()
 
 
-@pytest.mark.parametrize(("file", "verb", "options"), list(_commands()))
-def test_a_command_that_is_shown_exists(file: str, verb: str, options: list[str]) -> None:
-    assert set(options) <= set(inspect.signature(resolve(verb)).parameters), f"{file}: {verb}"
+def _understood(words: str) -> None:
+    """Take the words as the command line does; nothing is run."""
+    command, rest = app.app(), shlex.split(words)
+    context = click.Context(command, info_name="llmops")
+    while isinstance(command, click.Group):
+        _, found, rest = command.resolve_command(context, rest)
+        assert found is not None, words
+        context, command = click.Context(found, parent=context, info_name=found.name), found
+    _, left, _ = command.make_parser(context).parse_args(rest)
+    assert not left, f"too many words: {left}"
+
+
+@pytest.mark.parametrize(("file", "words"), [pair for pair in _commands() if "--json -" not in pair[1]])
+def test_a_command_that_is_shown_exists(file: str, words: str) -> None:
+    _understood(words)
+
+
+@pytest.mark.parametrize("words", ["data ingst", "data.ingest triage", "chain triage --untli gate", "data ingest a b"])
+def test_the_rule_above_notices(words: str) -> None:
+    with pytest.raises((click.UsageError, AssertionError)):
+        _understood(words)
 
 
 @pytest.mark.parametrize("verb", verbs())

@@ -45,7 +45,7 @@ SERVING_ANY = [
     path
     for folder in ("llmops_tasks", "dags", "plugins")
     for path in sorted((ROOT / folder).rglob("*.py"))
-    if path.name != "__main__.py" and not path.name.startswith("synthetic")
+    if not path.name.startswith("synthetic")
 ]
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from llmops_tasks import config
-from llmops_tasks.__main__ import verbs
+from llmops_tasks.verbs import verbs
 from tests.support import tiny
 
 pytestmark = pytest.mark.airflow

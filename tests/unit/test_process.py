@@ -130,7 +130,7 @@ def test_the_child_dies_with_its_parent_even_by_sigkill(hanging: Callable[[], No
 def test_what_a_library_prints_does_not_spoil_the_result(tmp_path: Path) -> None:
     """The result is the only thing on standard output; log lines go to standard error."""
     done = subprocess.run(
-        [sys.executable, "-m", "llmops_tasks", "release.verify_ledger", "triage"],
+        [sys.executable, "-m", "llmops_tasks", "release", "verify-ledger", "triage", "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
