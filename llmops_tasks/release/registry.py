@@ -12,7 +12,7 @@ from typing import Any
 from llmops_tasks import config, tracking
 from llmops_tasks.contracts import ArtifactRef, Evidence, LedgerEntry, Verdict
 from llmops_tasks.errors import ModelError, ReleaseError
-from llmops_tasks.release import ledger, projection, witnesses
+from llmops_tasks.release import evaluation_tables, ledger, logged_model, projection, witnesses
 from llmops_tasks.release.ledger import Head
 from llmops_tasks.store import artifacts
 
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 def register_release(*, usecase: str, release: ArtifactRef) -> dict[str, Any]:
     """Give a release its version: the next number in the ledger, and a version of the model named like the use case.
 
-    In MLflow the version has the alias `challenger`, the manifest and the card; the weights stay in the store. What a
-    killed process did not get to there, the retry does.
+    In MLflow the version has the alias `challenger`, and `mlflow.pyfunc.load_model` opens it; the weights stay in the
+    store. What a killed process did not get to there, the retry does.
 
     Returns:
         {version, release, run_id}; the same release keeps its version. `run_id` is None while MLflow is out of reach.
@@ -48,7 +48,7 @@ def register_release(*, usecase: str, release: ArtifactRef) -> dict[str, Any]:
 def annotate_version(
     *, usecase: str, candidate: dict[str, Any], evidence: Evidence, verdict: Verdict
 ) -> dict[str, str | None]:
-    """Write the figures with their intervals, and the verdict, to the candidate's MLflow run and version.
+    """Write the figures with their intervals, and the verdict, to the candidate's MLflow run, model and version.
 
     Example:
         >>> annotate_version(usecase="triage", candidate=candidate, evidence=evidence, verdict=verdict)
@@ -62,10 +62,13 @@ def annotate_version(
     with tracking.run(usecase=name, name=f"release {release['sha256'][:8]}", key=release["key"]) as run:
         run.metrics(figures)
         run.json("evaluation.json", {"evidence": evidence, "verdict": verdict})
+        run.tags({logged_model.EVALUATED: verdict["dataset_sha256"]})
+        evaluation_tables.log(run, evidence, verdict)
     end = ledger.head(usecase=usecase)
 
     def show(api: Any) -> None:
         api.set_model_version_tag(name, candidate["version"], "gate", verdict["verdict"])
+        logged_model.link_figures(api, api.get_model_version(name, candidate["version"]))
         witnesses.tell(api, name, end)
 
     tracking.attempt(f"the verdict about version {candidate['version']}", show)

@@ -6,23 +6,34 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks import tracking
+from llmops_tasks import config, tracking
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.prompts import interface
 from llmops_tasks.release import ledger, promotion, records, registry
 from llmops_tasks.store import artifacts, digests
 
 USECASE = "triage"
 DATASET = {"uri": "file:///data", "sha256": "d" * 64}
-REPORT = {"subject": "candidate", "n": 300, "metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}}
+CHECK = {
+    "name": "accuracy", "observed": 0.4, "rule": "at least", "limit": 0.3, "n": 300, "verdict": "pass", "reason": ""
+}  # fmt: skip
+REPORT = {
+    "subject": "candidate",
+    "n": 300,
+    "metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 300, "groups": 250}},
+}
 
 
 def released(number: int, **stamps: Any) -> ArtifactRef:
     """A release, told from others by its number."""
 
     def build(out: Path) -> dict[str, Any]:
-        for name in ("README.md", "release.json", "model.safetensors"):
+        for name in ("README.md", "model.safetensors"):
             (out / name).write_text(f"{name} {number}")
-        return {"dataset_sha256": DATASET["sha256"], "smoke": False, "control": "none", "mlflow_run": "r", **stamps}
+        interface.of_usecase(config.load(USECASE)).write(out)
+        parents = [{"kind": "dataset", **DATASET}]
+        made = {"dataset_sha256": DATASET["sha256"], "smoke": False, "control": "none", "mlflow_run": "r"}
+        return {**made, "parents": parents, **stamps}
 
     return artifacts.publish(usecase=USECASE, kind="release", inputs={"number": number, **stamps}, build=build)
 
@@ -42,6 +53,7 @@ def judged(candidate: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]
     reports = [*others, reported(candidate)]
     verdict: Any = {
         "verdict": "pass",
+        "checks": [CHECK],
         "candidate_version": candidate["version"],
         "candidate_sha256": candidate["release"]["sha256"],
         "dataset_sha256": DATASET["sha256"],

@@ -133,7 +133,7 @@ def test_a_version_says_which_bytes_it_is_and_where_they_are() -> None:
     release = registered(1, control="shuffled_labels", smoke=True)["release"]
     assert tracking.client().get_model_version("triage", "1").tags == {
         "release_sha256": release["sha256"], "release_uri": release["uri"], "dataset_sha256": "d" * 64,
-        "control": "shuffled_labels", "smoke": "True",
+        "control": "shuffled_labels", "smoke": "True", "prompt": "triage-prompt/1",
     }  # fmt: skip
 
 
