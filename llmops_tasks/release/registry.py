@@ -12,7 +12,7 @@ from typing import Any
 from llmops_tasks import config, tracking
 from llmops_tasks.contracts import ArtifactRef, Evidence, LedgerEntry, Verdict
 from llmops_tasks.errors import ModelError, ReleaseError
-from llmops_tasks.release import evaluation_tables, ledger, logged_model, projection, witnesses
+from llmops_tasks.release import evaluations, ledger, logged_model, projection, witnesses
 from llmops_tasks.release.ledger import Head
 from llmops_tasks.store import artifacts
 
@@ -54,16 +54,7 @@ def annotate_version(
         >>> annotate_version(usecase="triage", candidate=candidate, evidence=evidence, verdict=verdict)
     """
     name, release = config.usecase_name(usecase), candidate["release"]
-    figures: dict[str, float] = {}
-    for report in evidence["reports"]:
-        for metric, found in report["metrics"].items():
-            figures |= {f"{report['subject']}.{metric}": found["value"]}
-            figures |= {f"{report['subject']}.{metric}.{end}": found[end] for end in ("low", "high")}
-    with tracking.run(usecase=name, name=f"release {release['sha256'][:8]}", key=release["key"]) as run:
-        run.metrics(figures)
-        run.json("evaluation.json", {"evidence": evidence, "verdict": verdict})
-        run.tags({logged_model.EVALUATED: verdict["dataset_sha256"]})
-        evaluation_tables.log(run, evidence, verdict)
+    evaluations.write(name, release, evidence, verdict)
     end = ledger.head(usecase=usecase)
 
     def show(api: Any) -> None:
