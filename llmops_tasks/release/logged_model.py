@@ -19,7 +19,8 @@ from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts
 
 RELEASE = "release_sha256"  # tag: which bytes it is
-PROMPT = "prompt"  # tag: name and version of its prompt
+PROMPT = "prompt"  # tag of a version, and parameter of its model: its prompt's name and version
+NOTE = "mlflow.note.content"  # tag: what MLflow's pages show as its description
 EVALUATED = "evaluated_sha256"  # tag of the run: the dataset that its figures are of
 CODE = Path(__file__).with_name("serving_model.py")
 EXAMPLE = "a synthetic note, of no patient"
@@ -47,15 +48,22 @@ def ensure(api: Any, usecase: str, body: dict[str, Any], run: Any, tags: dict[st
     release: ArtifactRef = body["release"]
     asked = interface.of_release(release)
     prompt, version = templates.registered_name(usecase), _prompt_version(api, usecase, asked)
-    model = _found(api, run.info.experiment_id, release) or _begun(api, usecase, release, run, asked, tags)
-    if str(model.status) != "READY":
+    model = _found(api, run.info.experiment_id, release) or api.create_logged_model(
+        run.info.experiment_id,
+        name=f"{usecase}-{release['sha256'][:8]}",
+        source_run_id=run.info.run_id,
+        tags=tags,
+        params=_params(release, asked) | {PROMPT: f"{prompt}/{version}"},
+        model_type=asked.task.type,
+    )
+    if model.status != "READY":
         with _files(release, asked, model, run) as folder:
             api.log_model_artifacts(model.model_id, str(folder))
         api.link_prompt_version_to_model(prompt, version, model.model_id)
         api.link_prompt_version_to_run(run.info.run_id, f"prompts:/{prompt}/{version}")
         _name_output(api, run, model.model_id)
         api.finalize_logged_model(model.model_id, "READY")
-    of_version = [{"name": usecase, "version": body["version"]}]
+    of_version = [{"name": usecase, "version": int(body["version"])}]  # as MLflow's server writes it, too
     api.set_logged_model_tags(model.model_id, {_VERSIONS: json.dumps(of_version)})
     return str(model.model_id), f"{prompt}/{version}"
 
@@ -66,18 +74,11 @@ def _found(api: Any, experiment: str, release: ArtifactRef) -> Any:
     return next(iter(api.search_logged_models([experiment], f"tags.{RELEASE} = '{release['sha256']}'", order_by=first)), None)  # fmt: skip
 
 
-def _begun(api: Any, usecase: str, release: ArtifactRef, run: Any, asked: Interface, tags: dict[str, str]) -> Any:
+def _params(release: ArtifactRef, asked: Interface) -> dict[str, str]:
     meta = release["meta"]
     params = {"members": meta.get("members", 1), "max_length": asked.max_length, "text_sha256": asked.text_digest()}
     params |= {name: meta[name] for name in ("base_sha256", "dataset_sha256") if name in meta}
-    return api.create_logged_model(
-        run.info.experiment_id,
-        name=f"{usecase}-{release['sha256'][:8]}",
-        source_run_id=run.info.run_id,
-        tags=tags,
-        params={name: str(value) for name, value in params.items()},
-        model_type=asked.task.type,
-    )
+    return {name: str(value) for name, value in params.items()}
 
 
 def _name_output(api: Any, run: Any, model: str) -> None:
@@ -129,8 +130,15 @@ def signature(asked: Interface) -> Any:
 
 def _requirements() -> list[str]:
     """The packages behind an answer, pinned to what is installed here; a build's local mark (+cpu) no index knows."""
-    there = {found.name.lower(): found.version for found in metadata.distributions() if found.name}
-    return [f"{name}=={there[name.lower()].split('+')[0]}" for name in _NEEDED if name.lower() in there]
+    versions = ((name, _installed(name)) for name in _NEEDED)
+    return [f"{name}=={version.split('+')[0]}" for name, version in versions if version]
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # whoever shows a ledger again needs no torch
+        return None
 
 
 # ---------------------------------------------------------------- what it is linked to

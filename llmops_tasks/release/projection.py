@@ -128,13 +128,13 @@ def _backing(api: Any, name: str, body: dict[str, Any], run: Any) -> dict[str, A
     release: ArtifactRef = body["release"]
     tags = _tags(release)
     try:
-        card = artifacts.read(release, "README.md").decode()
-        model, prompt = logged_model.ensure(api, name, body, run, tags)
+        card = artifacts.read(release, "README.md").decode()[:LONGEST]
+        model, prompt = logged_model.ensure(api, name, body, run, tags | {logged_model.NOTE: card})
     except StorageError as exc:  # the version is shown even if its release was removed or damaged since
         log.warning("no model for MLflow: %s", exc)
         return {"source": f"{run.info.artifact_uri}/release", "tags": tags}
     found = {"source": f"{logged_model.SCHEME}{model}", "model_id": model, "tags": tags | {PROMPT: prompt}}
-    return found | {"description": card[:LONGEST]}
+    return found | {"description": card}
 
 
 def _tags(release: ArtifactRef) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
@@ -40,12 +40,14 @@ def test_it_says_what_it_is_and_which_run_and_version_it_belongs_to() -> None:
     )
     assert model.source_run_id == candidate["run_id"]
     assert (model.tags["release_sha256"], model.tags["release_uri"]) == (release["sha256"], release["uri"])
-    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "triage", "version": "1"}]
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "triage", "version": 1}]
     asked = interface.of_release(release)
     assert model.params == {
-        "members": "1", "max_length": str(asked.max_length), "text_sha256": asked.text_digest(), "dataset_sha256": "d" * 64
+        "prompt": "triage-prompt/1", "members": "1", "max_length": str(asked.max_length), "text_sha256": asked.text_digest(), "dataset_sha256": "d" * 64
     }  # fmt: skip
-    assert tracking.client().get_model_version("triage", "1").description == "README.md 1"
+    assert (
+        tracking.client().get_model_version("triage", "1").description == "README.md 1" == model.tags[logged_model.NOTE]
+    )
 
 
 def test_its_dataset_is_an_input_of_its_run_by_name_digest_and_address() -> None:
@@ -128,15 +130,15 @@ def test_the_example_is_of_no_record() -> None:
     assert Model.load(folder).load_input_example(folder)["text"].tolist() == [logged_model.EXAMPLE]
 
 
-@dataclasses.dataclass
-class _Installed:
-    name: str
-    version: str
-
-
 def test_requirements_are_pinned_to_what_is_there_without_a_builds_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = [_Installed("torch", "2.13.0+cpu"), _Installed("MLflow", "3.17.2"), _Installed("other", "1")]
-    monkeypatch.setattr(logged_model.metadata, "distributions", lambda: there)
+    there = {"torch": "2.13.0+cpu", "mlflow": "3.17.2"}
+
+    def version(name: str) -> str:
+        if name not in there:
+            raise PackageNotFoundError(name)
+        return there[name]
+
+    monkeypatch.setattr(logged_model.metadata, "version", version)
     assert logged_model._requirements() == ["mlflow==3.17.2", "torch==2.13.0"]
 
 
