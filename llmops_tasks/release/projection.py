@@ -19,7 +19,7 @@ from typing import Any
 
 from llmops_tasks import tracking
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import ReleaseError, StorageError
+from llmops_tasks.errors import IntegrityError, ReleaseError, StorageError
 from llmops_tasks.release import ledger, logged_model, witnesses
 from llmops_tasks.release.ledger import Head
 from llmops_tasks.release.logged_model import PROMPT, RELEASE
@@ -38,7 +38,7 @@ def project(usecase: str) -> dict[str, Any] | None:
     end = ledger.newest(usecase)
     try:
         shown = tracking.attempt(f"showing the ledger of '{end.name}'", lambda api: show(api, end))
-    except ReleaseError as exc:
+    except (ReleaseError, StorageError) as exc:
         log.error("%s", exc)
         shown = None
     if shown is None:
@@ -51,6 +51,7 @@ def show(api: Any, end: Head) -> dict[str, Any]:
 
     Raises:
         ReleaseError: if MLflow's versions are not those of this ledger.
+        StorageError: if the store is out of reach.
     """
     if end.entry is None:
         return {"versions": [], "run_ids": {}}
@@ -124,13 +125,16 @@ def _create(api: Any, name: str, body: dict[str, Any]) -> Any:
 
 
 def _backing(api: Any, name: str, body: dict[str, Any], run: Any) -> dict[str, Any]:
-    """What a version consists of: the release's model, prompt and card; without them if the release is gone."""
-    release: ArtifactRef = body["release"]
-    tags = _tags(release)
+    """What a version consists of: the release's model, prompt and card."""
+    release, tags = body["release"], _tags(body["release"])
     try:
+        if artifacts.at(release["uri"]) is None:
+            raise IntegrityError(f"'{release['uri']}' is gone. Restore it, to have a version that can be loaded.")
         card = artifacts.read(release, "README.md").decode()[:LONGEST]
         model, prompt = logged_model.ensure(api, name, body, run, tags | {logged_model.NOTE: card})
-    except StorageError as exc:  # the version is shown even if its release was removed or damaged since
+    except (
+        IntegrityError
+    ) as exc:  # the version is shown even so; a store that is out of reach stops it: it will be back
         log.warning("no model for MLflow: %s", exc)
         return {"source": f"{run.info.artifact_uri}/release", "tags": tags}
     found = {"source": f"{logged_model.SCHEME}{model}", "model_id": model, "tags": tags | {PROMPT: prompt}}

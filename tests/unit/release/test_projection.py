@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmops_tasks import tracking
-from llmops_tasks.errors import IntegrityError
+from llmops_tasks.errors import IntegrityError, StorageError
 from llmops_tasks.release import ledger, logged_model, projection, rebuild, registry
 from tests.support.releases import changes, judged, promoted, registered, released, rolled_back
 
@@ -105,6 +105,22 @@ def test_a_version_of_an_earlier_layout_stays_as_it_is_until_the_model_is_made_a
     sources = {_model(version) for version in api.search_model_versions("name = 'triage'")}
     assert sources == {model.model_id for model in _models()} and len(sources) == 2
     assert _aliases() == {"challenger": "2", "champion": "1"}
+
+
+def test_a_store_out_of_reach_makes_no_version_without_its_model(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The number would be taken for good."""
+
+    def lost(*_: Any) -> Any:
+        raise StorageError("the store is out of reach")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(projection.artifacts, "read", lost)
+        assert registered(1)["run_id"] is None
+    assert "what MLflow shows of 'triage' is pending" in caplog.text
+    assert tracking.client().search_model_versions("name = 'triage'") == []
+    assert registered(1)["run_id"] and [model.status for model in _models()] == ["READY"]
 
 
 def _without_a_model(*_: Any) -> Any:
