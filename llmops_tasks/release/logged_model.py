@@ -158,8 +158,6 @@ def _prompt_version(api: Any, usecase: str, asked: Interface) -> str:
 
 def link(api: Any, version: Any, alias: str) -> None:
     """Give a version's prompt its alias, and its model the figures of its run: they come after it, and may have waited."""
-    if not version.source.startswith(SCHEME):
-        return  # of an earlier layout: manifest and card alone
     prompt, _, number = version.tags.get(PROMPT, "").partition("/")
     if number:
         api.set_prompt_alias(prompt, alias, int(number))
@@ -169,7 +167,7 @@ def link(api: Any, version: Any, alias: str) -> None:
 def link_figures(api: Any, version: Any) -> None:
     """Log the run's figures to the model, with the dataset that they are of; those that it has already, no more."""
     if not version.source.startswith(SCHEME):
-        return
+        return  # of an earlier layout: manifest and card alone
     model, run = api.get_logged_model(version.source.removeprefix(SCHEME)), api.get_run(version.run_id)
     known = {(metric.key, metric.value) for metric in model.metrics or []}
     missing = [name for name, value in run.data.metrics.items() if (name, value) not in known]

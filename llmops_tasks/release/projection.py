@@ -132,9 +132,7 @@ def _backing(api: Any, name: str, body: dict[str, Any], run: Any) -> dict[str, A
             raise IntegrityError(f"'{release['uri']}' is gone. Restore it, to have a version that can be loaded.")
         card = artifacts.read(release, "README.md").decode()[:LONGEST]
         model, prompt = logged_model.ensure(api, name, body, run, tags | {logged_model.NOTE: card})
-    except (
-        IntegrityError
-    ) as exc:  # the version is shown even so; a store that is out of reach stops it: it will be back
+    except IntegrityError as exc:  # the version is shown even so; a store that is out of reach will be back
         log.warning("no model for MLflow: %s", exc)
         return {"source": f"{run.info.artifact_uri}/release", "tags": tags}
     found = {"source": f"{logged_model.SCHEME}{model}", "model_id": model, "tags": tags | {PROMPT: prompt}}

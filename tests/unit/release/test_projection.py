@@ -98,6 +98,7 @@ def test_a_version_of_an_earlier_layout_stays_as_it_is_until_the_model_is_made_a
     assert api.get_model_version("triage", "1").source.endswith("/release")
     promoted(registered(2))
     assert rolled_back()["version"] == "1" and _aliases() == {"challenger": "2", "champion": "1"}
+    assert projection.project("triage") is not None  # nothing is pending
     assert api.get_model_version("triage", "1").source.endswith("/release")
     assert len(_models()) == 1
     api.delete_registered_model("triage")
