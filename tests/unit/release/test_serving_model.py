@@ -28,11 +28,11 @@ pytestmark = pytest.mark.usefixtures("mlflow")
 TEXTS = [f"synthetic note {n} " + "pain " * (n % 5) for n in range(40)]
 
 
-def _load(uri: str = "models:/tiny@challenger") -> Any:
+def _load(uri: str = "models:/tiny@challenger", **settings: Any) -> Any:
     tracking.client()
     from mlflow import pyfunc
 
-    return pyfunc.load_model(uri)
+    return pyfunc.load_model(uri, model_config=settings or None)
 
 
 def _table(texts: list[Any] = TEXTS) -> Any:
@@ -95,10 +95,17 @@ def test_an_ensemble_answers_exactly_as_batch_does(
     assert not found.equals(_batch_of_one(released))
 
 
-def _batch_of_one(release: ArtifactRef) -> Any:
+def _batch_of_one(release: ArtifactRef, *size: int) -> Any:
     from llmops_tasks.prompts import answering
 
-    return answering.answer(interface.of_release(release), answering.open_release(release), TEXTS)
+    return answering.answer(interface.of_release(release), answering.open_release(release), TEXTS, *size)
+
+
+def test_another_batch_size_can_be_asked_for_and_changes_last_digits_only(world: Any, released: ArtifactRef) -> None:
+    registry.register_release(usecase=world.usecase, release=released)
+    found, usual = _load(batch_size=4).predict(_table()), _load().predict(_table())
+    assert found.equals(_batch_of_one(released, 4)) and found["label"].equals(usual["label"])
+    assert (found.drop(columns="label") - usual.drop(columns="label")).abs().to_numpy().max() < 1e-6
 
 
 def test_rows_keep_their_index_and_missing_texts_are_refused(world: Any, released: ArtifactRef) -> None:
