@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from llmops_tasks.config.airflow import Airflow, Notify
+from llmops_tasks.config.airflow import Access, Airflow, Notify
 from llmops_tasks.config.data import Data, Section, Source
 from llmops_tasks.config.selection import CURRENT, BaseModelChoice, Selection
 from llmops_tasks.config.training import Finetune, Search
@@ -155,6 +155,7 @@ class UseCase(Section):
     monitoring: Monitoring = Monitoring()
     airflow: Airflow = Airflow()
     notify: Notify = Notify()
+    access: Access = Access()
 
     def base_models(self) -> dict[str, BaseModelChoice]:
         """Its own base model, as `current`, and the candidates for its place."""
