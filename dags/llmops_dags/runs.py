@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from llmops_notices import notifiers
@@ -93,6 +92,9 @@ def start(name: str, runs: Any, *, task_id: str) -> Any:
         runs: from `release.find_due`.
         task_id: of the task that starts them.
     """
+
+    # brings Airflow's models along, which most DAGs do without
+    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
     def as_run(run: dict[str, Any]) -> dict[str, Any]:
         return {"trigger_dag_id": f"{name}.{run['stage']}", "trigger_run_id": run["run_id"], "conf": run["conf"]}
