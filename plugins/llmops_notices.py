@@ -20,14 +20,22 @@ TEXTS = {
     "candidate_refused": "the gate refused a candidate: {{ dag.dag_id }}, run {{ run_id }}",
     "drift_alarm": "drift alarm: {{ dag.dag_id }}, run {{ run_id }}",
 }
-_RUN = "{{ conf.get('api', 'base_url', fallback='') }}/dags/{{ dag.dag_id }}/runs/{{ run_id | urlencode }}"
+_RUN = "/dags/{{ dag.dag_id }}/runs/{{ run_id | urlencode }}"
 LINKS = {
     "failure": _RUN + "/tasks/{{ ti.task_id }}",
-    "approval_waiting": _RUN + "/tasks/{{ ti.task_id }}/required_actions",
+    "approval_waiting": _RUN + "/tasks/approve/required_actions",
     "candidate_refused": _RUN,
     "drift_alarm": _RUN,
     "approval_expiring": "",
 }
+
+
+def _link(event: str) -> str:
+    """Where to look, as browsers find Airflow; templates of notifiers know nothing of its configuration."""
+    from airflow.sdk.configuration import conf
+
+    base: str = conf.get("api", "base_url", fallback="")
+    return base.rstrip("/") + LINKS[event] if LINKS[event] else ""
 
 
 def notifiers(event: str, usecase: str, case: UseCase) -> list[BaseNotifier]:
@@ -49,14 +57,14 @@ def _told(event: str, usecase: str, case: UseCase) -> Iterator[tuple[Any, dict[s
 
 
 def _mail(event: str, usecase: str, case: UseCase) -> dict[str, Any]:
-    text, link = f"{usecase}: {TEXTS[event]}", LINKS[event]
+    text, link = f"{usecase}: {TEXTS[event]}", _link(event)
     body = f'<p>{text}</p><p><a href="{link}">{link}</a></p>' if link else f"<p>{text}</p>"
     about = {"to": case.notify.email, "smtp_conn_id": case.notify.smtp_connection}
     return {**about, "subject": f"[llmops] {text}", "html_content": body}
 
 
 def _post(event: str, usecase: str, case: UseCase) -> dict[str, Any]:
-    message = {"event": event, "usecase": usecase, "text": f"{usecase}: {TEXTS[event]}", "link": LINKS[event]}
+    message = {"event": event, "usecase": usecase, "text": f"{usecase}: {TEXTS[event]}", "link": _link(event)}
     return {"http_conn_id": case.notify.webhook_connection, "endpoint": case.notify.webhook_path, "json": message}
 
 
