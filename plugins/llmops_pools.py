@@ -23,12 +23,8 @@ class PoolListener:
         """Before a scheduler, DAG processor or triggerer runs, which have the database. A task has it not."""
         if type(component).__name__ != "Job":
             return
-        try:
-            made = ensure_pools()
-        except Exception:  # what cannot be made is no reason not to start
-            log.exception("pools could not be made. By hand: airflow pools set compute 1 'loads a model'")
-        else:
-            log.info("pools made: %s", made or "none, all are there")
+        # what is raised here is logged by Airflow, and is no reason for it not to start
+        log.info("pools made: %s", ensure_pools() or "none, all are there")
 
 
 def ensure_pools() -> list[str]:

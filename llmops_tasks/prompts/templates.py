@@ -91,8 +91,15 @@ def register_prompt(*, usecase: str) -> dict[str, Any]:
         >>> register_prompt(usecase="triage")
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
-    content = {"text": case.data.text, **case.prompt.model_dump(mode="json")}
-    # A prompt may not have a registered model's name, hence the suffix.
-    return tracking.register_prompt(
-        name=f"{name}-prompt", template=case.prompt.template, sha256=digests.digest(content)
-    )
+    sha256 = prompt_digest(case.data.text, case.prompt)
+    return tracking.register_prompt(name=registered_name(name), template=case.prompt.template, sha256=sha256)
+
+
+def registered_name(usecase: str) -> str:
+    """What a use case's prompt is called in MLflow; it may not have a registered model's name, hence the suffix."""
+    return f"{usecase}-prompt"
+
+
+def prompt_digest(text: str, prompt: Prompt) -> str:
+    """SHA-256 of what a version of the prompt consists of: text template, prompt and examples."""
+    return digests.digest({"text": text, **prompt.model_dump(mode="json")})

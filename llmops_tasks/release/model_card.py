@@ -7,6 +7,7 @@ from typing import Any
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.prompts import interface
+from llmops_tasks.prompts.interface import Interface
 
 
 def model_card(case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef, dataset: ArtifactRef) -> str:
@@ -26,11 +27,19 @@ def model_card(case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef
 | dataset | `{dataset["sha256"][:12]}`: {dataset["meta"]["splits"]} rows |
 | trained on | {trained["rows"]} records, {meta["steps"]} steps{_by_whom(meta)} |
 | learnt | {_learnt(meta)} |
+| reads | `text`: what the release's own template makes of a masked record, not the record itself |
 | answers | {", ".join(interface.of_release(trained).labels) or "free text"} |
+{_opened(name, interface.of_release(trained))}
 
 How good it is stands in its evaluation reports; who approved it, in the ledger.
 It supports a person's decision and does not replace it.
 """
+
+
+def _opened(name: str, asked: Interface) -> str:
+    if not asked.labels:
+        return "| opened by | nobody yet: free text is not served |"
+    return f'| opened by | batch inference, and `mlflow.pyfunc.load_model("models:/{name}/<version>")` with the same answers |'
 
 
 def _by_whom(meta: dict[str, Any]) -> str:

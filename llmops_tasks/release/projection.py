@@ -1,5 +1,8 @@
 """What MLflow shows of the ledger: a version for every registration, two aliases, and how far the ledger goes.
 
+A version is backed by a LoggedModel (`logged_model`). Those of an earlier layout, with manifest and card alone, stay as
+they are: MLflow gives no number twice. To have them loaded too, remove the registered model and rebuild.
+
 Everything here can be made again from the ledger and the store, so nothing is lost when MLflow is out of reach: the
 next projection mends what is missing. Nothing that decides is read from MLflow.
 """
@@ -16,13 +19,14 @@ from typing import Any
 
 from llmops_tasks import tracking
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import ReleaseError, StorageError
-from llmops_tasks.release import ledger, witnesses
+from llmops_tasks.errors import IntegrityError, ReleaseError, StorageError
+from llmops_tasks.release import ledger, logged_model, witnesses
 from llmops_tasks.release.ledger import Head
+from llmops_tasks.release.logged_model import PROMPT, RELEASE
 from llmops_tasks.store import artifacts, digests, files
 
 log = logging.getLogger(__name__)
-RELEASE = "release_sha256"  # tag of a version: which bytes it is
+LONGEST = 5000  # characters of a description in MLflow
 
 
 def project(usecase: str) -> dict[str, Any] | None:
@@ -34,7 +38,7 @@ def project(usecase: str) -> dict[str, Any] | None:
     end = ledger.newest(usecase)
     try:
         shown = tracking.attempt(f"showing the ledger of '{end.name}'", lambda api: show(api, end))
-    except ReleaseError as exc:
+    except (ReleaseError, StorageError) as exc:
         log.error("%s", exc)
         shown = None
     if shown is None:
@@ -47,19 +51,27 @@ def show(api: Any, end: Head) -> dict[str, Any]:
 
     Raises:
         ReleaseError: if MLflow's versions are not those of this ledger.
+        StorageError: if the store is out of reach.
     """
     if end.entry is None:
         return {"versions": [], "run_ids": {}}
     with _alone(end.name):
-        shown = _versions(api, end)
+        there = _versions(api, end)
         if newest := end.last("registration"):
-            api.set_registered_model_alias(end.name, "challenger", newest["body"]["version"])
+            _point(api, end.name, "challenger", newest["body"]["version"])
         if change := end.last(ledger.CHANGE):
             version, promotion = change["body"]["version"], change["body"].get("promotion", change)
-            api.set_registered_model_alias(end.name, "champion", version)
+            _point(api, end.name, "champion", version)
             api.set_model_version_tag(end.name, version, "ledger_seq", str(promotion["seq"]))
         witnesses.tell(api, end.name, {"seq": end.seq, "sha256": end.sha256})
-    return shown
+    ids = {str(number): there[number].run_id for number in sorted(there)}
+    return {"versions": list(ids), "run_ids": ids}
+
+
+def _point(api: Any, name: str, alias: str, version: str) -> None:
+    """Let an alias lead to a version, and to its prompt."""
+    api.set_registered_model_alias(name, alias, version)
+    logged_model.link(api, api.get_model_version(name, version), alias)
 
 
 @contextmanager
@@ -71,8 +83,8 @@ def _alone(name: str) -> Iterator[None]:
         yield
 
 
-def _versions(api: Any, end: Head) -> dict[str, Any]:
-    """Make the versions that MLflow lacks, in order, so that it gives them the ledger's numbers."""
+def _versions(api: Any, end: Head) -> dict[int, Any]:
+    """All versions by number; those that MLflow lacks are made, in order, so that it gives them the ledger's numbers."""
     _ensure_model(api, end.name)
     there = {int(found.version): found for found in api.search_model_versions(f"name = '{end.name}'")}
     for body in reversed([entry["body"] for entry in _unknown(end, there)]):
@@ -80,8 +92,7 @@ def _versions(api: Any, end: Head) -> dict[str, Any]:
             api.set_model_version_tag(end.name, body["version"], RELEASE, body["release"]["sha256"])
         else:
             there[int(body["version"])] = _create(api, end.name, body)
-    ids = {str(number): there[number].run_id for number in sorted(there)}
-    return {"versions": list(ids), "run_ids": ids}
+    return there
 
 
 def _unknown(end: Head, there: dict[int, Any]) -> Iterator[Any]:
@@ -101,11 +112,8 @@ def _unknown(end: Head, there: dict[int, Any]) -> Iterator[Any]:
 
 
 def _create(api: Any, name: str, body: dict[str, Any]) -> Any:
-    release: ArtifactRef = body["release"]
-    run = _run(api, name, release)
-    made = api.create_model_version(
-        name, source=f"{run.info.artifact_uri}/release", run_id=run.info.run_id, tags=_tags(release)
-    )
+    run = _run(api, name, body["release"])
+    made = api.create_model_version(name, run_id=run.info.run_id, **_backing(api, name, body, run))
     if str(made.version) != body["version"]:
         api.set_model_version_tag(name, made.version, RELEASE, "")  # nobody's yet: see _unknown
         raise ReleaseError(
@@ -114,6 +122,21 @@ def _create(api: Any, name: str, body: dict[str, Any]) -> Any:
             "run 'release.rebuild_registry'."
         )
     return made
+
+
+def _backing(api: Any, name: str, body: dict[str, Any], run: Any) -> dict[str, Any]:
+    """What a version consists of: the release's model, prompt and card."""
+    release, tags = body["release"], _tags(body["release"])
+    try:
+        if artifacts.at(release["uri"]) is None:
+            raise IntegrityError(f"'{release['uri']}' is gone. Restore it, to have a version that can be loaded.")
+        card = artifacts.read(release, "README.md").decode()[:LONGEST]
+        model, prompt = logged_model.ensure(api, name, body, run, tags | {logged_model.NOTE: card})
+    except IntegrityError as exc:  # the version is shown even so; a store that is out of reach will be back
+        log.warning("no model for MLflow: %s", exc)
+        return {"source": f"{run.info.artifact_uri}/release", "tags": tags}
+    found = {"source": f"{logged_model.SCHEME}{model}", "model_id": model, "tags": tags | {PROMPT: prompt}}
+    return found | {"description": card}
 
 
 def _tags(release: ArtifactRef) -> dict[str, str]:
@@ -134,6 +157,9 @@ def _run(api: Any, name: str, release: ArtifactRef) -> Any:
                 run.files(folder, "release")
         except StorageError as exc:  # the version is shown even if its release was removed or damaged since
             log.warning("no card for MLflow: %s", exc)
+        for parent in release["meta"].get("parents", []):
+            if parent["kind"] == "dataset":
+                run.dataset(name=name, sha256=parent["sha256"], uri=parent["uri"], context="training")
         run.tags({RELEASE: release["sha256"]})
     return api.get_run(run.id)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from llmops_tasks import tracking
+from llmops_tasks.contracts import ArtifactRef, Report, Verdict
 from llmops_tasks.errors import ReleaseError
-from llmops_tasks.release import ledger, projection
+from llmops_tasks.release import evaluations, ledger, logged_model, projection
 from llmops_tasks.release.ledger import Head
 
 
 def rebuild_registry(*, usecase: str) -> dict[str, Any]:
-    """Show in MLflow every version, verdict and alias that the ledger knows, under the same numbers.
+    """Show in MLflow every version, its model, verdict and alias that the ledger knows, under the same numbers.
 
     Start it after MLflow's database was lost or replaced by an empty one; where nothing is missing, it changes nothing.
 
@@ -55,13 +56,24 @@ def _why(end: Head) -> dict[str, Any] | None:
 
 def _rebuild(api: Any, end: Head) -> dict[str, Any]:
     shown = projection.show(api, end)
+    releases = {entry["body"]["version"]: entry["body"]["release"] for entry in end.walk("registration")}
+    reports = {entry["body"]["version"]: entry["body"]["report"] for entry in end.walk("promotion")}
     judged: set[str] = set()
     for entry in end.walk("gate"):  # the newest verdict about a version counts
         verdict = entry["body"]["verdict"]
         version = verdict.get("candidate_version")
         if version in shown["run_ids"] and version not in judged:
             api.set_model_version_tag(end.name, version, "gate", verdict["verdict"])
+            _show_evaluation(api, end.name, verdict, releases[version], reports.get(version))
             judged.add(version)
     for entry in end.walk("promotion"):
         api.set_model_version_tag(end.name, entry["body"]["version"], "ledger_seq", str(entry["seq"]))
     return shown
+
+
+def _show_evaluation(api: Any, name: str, verdict: Verdict, release: ArtifactRef, report: Report | None) -> None:
+    """What the ledger keeps of it, where MLflow has lost it: the checks, and the figures of what was promoted."""
+    run = tracking.find_run(api, name, release["key"])
+    if run and logged_model.EVALUATED not in run.data.tags:
+        evaluations.write(name, release, {"reports": [report] if report else [], "comparisons": []}, verdict)
+    logged_model.link_figures(api, api.get_model_version(name, verdict["candidate_version"]))

@@ -13,7 +13,7 @@ from typing import Any
 from llmops_tasks import config, tracking
 from llmops_tasks.contracts import ArtifactRef, LedgerEntry
 from llmops_tasks.errors import InputError, ModelError, ReleaseError
-from llmops_tasks.release import ledger, projection, witnesses
+from llmops_tasks.release import evaluations, ledger, logged_model, projection, witnesses
 from llmops_tasks.release.evidence import EVIDENCE, VERDICT
 from llmops_tasks.release.ledger import Head
 from llmops_tasks.store import artifacts, objects
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 def register_release(*, usecase: str, release: ArtifactRef, started_by: str | None = None) -> dict[str, Any]:
     """Give a release its version: the next number in the ledger, and a version of the model named like the use case.
 
-    In MLflow the version has the alias `challenger`, the manifest and the card; the weights stay in the store. What a
-    killed process did not get to there, the retry does.
+    In MLflow the version has the alias `challenger`, and `mlflow.pyfunc.load_model` opens it; the weights stay in the
+    store. What a killed process did not get to there, the retry does.
 
     Args:
         usecase: name or YAML path.
@@ -55,7 +55,7 @@ def register_release(*, usecase: str, release: ArtifactRef, started_by: str | No
 
 
 def annotate_version(*, usecase: str, candidate: dict[str, Any], verdict: ArtifactRef) -> dict[str, str | None]:
-    """Write the figures with their intervals, and the verdict, to the candidate's MLflow run and version.
+    """Write the figures with their intervals, and the verdict, to the candidate's MLflow run, model and version.
 
     Args:
         usecase: name or YAML path.
@@ -67,22 +67,16 @@ def annotate_version(*, usecase: str, candidate: dict[str, Any], verdict: Artifa
     """
     name, release = config.usecase_name(usecase), candidate["release"]
     found, evidence = (objects.parsed(verdict["uri"], artifacts.read(verdict, file)) for file in (VERDICT, EVIDENCE))
-    figures: dict[str, float] = {}
-    for report in evidence["reports"]:
-        for metric, figure in report["metrics"].items():
-            figures |= {f"{report['subject']}.{metric}": figure["value"]}
-            figures |= {f"{report['subject']}.{metric}.{end}": figure[end] for end in ("low", "high")}
-    with tracking.run(usecase=name, name=f"release {release['sha256'][:8]}", key=release["key"]) as run:
-        run.metrics(figures)
-        run.json("evaluation.json", {"evidence": evidence, "verdict": found})
+    run_id = evaluations.write(name, release, evidence, found)
     end = ledger.head(usecase=usecase)
 
     def show(api: Any) -> None:
         api.set_model_version_tag(name, candidate["version"], "gate", found["verdict"])
+        logged_model.link_figures(api, api.get_model_version(name, candidate["version"]))
         witnesses.tell(api, name, end)
 
     tracking.attempt(f"the verdict about version {candidate['version']}", show)
-    return {"run_id": run.id, "verdict": found["verdict"]}
+    return {"run_id": run_id, "verdict": found["verdict"]}
 
 
 # ---------------------------------------------------------------- who is champion

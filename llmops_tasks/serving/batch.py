@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef, Partition
-from llmops_tasks.errors import ConflictError, EvidenceError, InputError
-from llmops_tasks.models.generator import open_generator
-from llmops_tasks.prompts import interface
+from llmops_tasks.errors import ConflictError, EvidenceError
+from llmops_tasks.prompts import answering
 from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts, digests, partitions
 from llmops_tasks.store.sources import code_digest
@@ -53,7 +52,7 @@ def predict_batch(
     case, name = config.load(usecase), config.usecase_name(usecase)
     if champion["version"] is None:
         raise EvidenceError("No version was promoted yet, so nobody may answer. Train, evaluate and approve one first.")
-    asked = interface.of_release(champion["release"])
+    asked = answering.asked_as(champion["release"])
     _check(asked, day)
     for _ in range(_ATTEMPTS):
         parts = answered(usecase=usecase, date=day["meta"]["date"])
@@ -82,8 +81,6 @@ def answered(*, usecase: str, date: str) -> list[ArtifactRef]:
 
 
 def _check(asked: Interface, day: ArtifactRef) -> None:
-    if asked.task.type != "classification":
-        raise InputError("Only classification is served so far. Use a task of type 'classification'.")
     if day["meta"]["text_sha256"] != asked.text_digest():
         raise EvidenceError(
             f"{day['meta']['date']} was rendered for a release that reads another text. Render it again, for this one."
@@ -152,21 +149,14 @@ def _answer(
 def _build(
     case: UseCase, asked: Interface, day: ArtifactRef, champion: dict[str, Any], rows: pd.DataFrame, out: Path
 ) -> dict[str, Any]:
-    import pandas as pd
-
-    generator = open_generator("transformers", artifacts.fetch(champion["release"]))
-    prompts = [asked.render_prompt(text) for text in rows["text"]]
-    size = case.batch.batch_size if case.batch else 16
-    scores = generator.scores(prompts, asked.answers, size, asked.max_length)
-    best = [max(range(len(row)), key=row.__getitem__) for row in scores]
-    result = pd.DataFrame({"record_id": rows["record_id"].tolist(), "label": [asked.labels[code] for code in best]})
-    result["score"] = [max(row) for row in scores]
-    result["read_sha256"] = [_read_digest(text) for text in rows["text"]]
-    for code, name in enumerate(asked.labels):
-        result[f"p_{name}"] = [row[code] for row in scores]
+    generator = answering.open_release(champion["release"])
+    size = case.batch.batch_size if case.batch else answering.BATCH_SIZE
+    result = answering.answer(asked, generator, rows["text"].tolist(), size)
+    result.insert(0, "record_id", rows["record_id"].tolist())
+    result.insert(3, "read_sha256", [_read_digest(text) for text in rows["text"]])
     result["release_version"], result["release_sha256"] = champion["version"], champion["release"]["sha256"]
-    words = ["record_id", "label", "read_sha256", "release_version", "release_sha256"]
-    kinds = {name: "string" if name in words else "float64" for name in result}  # of a day without records, too
+    words = ["record_id", "read_sha256", "release_version", "release_sha256"]
+    kinds = dict.fromkeys(words, "string")  # of a day without records, too
     result.astype(kinds).to_parquet(out / "predictions.parquet", index=False)
     mix = {name: int((result["label"] == name).sum()) for name in asked.labels}
     of_day = {"date": day["meta"]["date"], "text_sha256": day["meta"]["text_sha256"]}

@@ -8,14 +8,22 @@ from typing import Any
 
 import yaml
 
-from llmops_tasks import tracking
+from llmops_tasks import config, tracking
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.prompts import interface
 from llmops_tasks.release import ledger, promotion, records, registry
 from llmops_tasks.store import artifacts, digests
 from tests.support import tiny
 
 USECASE = "triage"
-REPORT = {"subject": "candidate", "n": 300, "metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}}
+CHECK = {
+    "name": "accuracy", "observed": 0.4, "rule": "at least", "limit": 0.3, "n": 300, "verdict": "pass", "reason": ""
+}  # fmt: skip
+REPORT = {
+    "subject": "candidate",
+    "n": 300,
+    "metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 300, "groups": 250}},
+}
 
 
 def dataset(number: int = 1) -> ArtifactRef:
@@ -33,8 +41,9 @@ def released(number: int, data: ArtifactRef | None = None, **stamps: Any) -> Art
     data = data or dataset()
 
     def build(out: Path) -> dict[str, Any]:
-        for name in ("README.md", "release.json", "model.safetensors"):
+        for name in ("README.md", "model.safetensors"):
             (out / name).write_text(f"{name} {number}")
+        interface.of_usecase(config.load(USECASE)).write(out)
         made_from = {"dataset_sha256": data["sha256"], "parents": [artifacts.parent(data)]}
         return {**made_from, "smoke": False, "control": "none", "mlflow_run": "r", **stamps}
 
@@ -62,7 +71,7 @@ def verdict_on(candidate: dict[str, Any], *others: dict[str, Any], said: str = "
     reports = [*others, reported(candidate)]
     verdict: Any = {
         "verdict": said,
-        "checks": [],
+        "checks": [CHECK],
         "candidate_version": candidate["version"],
         "champion_version": registry.find_champion(usecase=USECASE)["version"],
         "candidate_sha256": candidate["release"]["sha256"],

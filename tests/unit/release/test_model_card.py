@@ -6,7 +6,8 @@ from typing import Any
 
 from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.release.model_card import model_card
+from llmops_tasks.prompts import interface
+from llmops_tasks.release.model_card import _opened, model_card
 from llmops_tasks.store import artifacts
 
 
@@ -16,6 +17,13 @@ def test_the_card_says_what_it_was_made_of(world: Any, trained: ArtifactRef, rel
     assert world.base["sha256"][:12] in card
     assert f"trained on | {trained['rows']} records, {trained['meta']['steps']} steps" in card
     assert "Not for use" not in card
+
+
+def test_the_card_says_what_it_reads_and_who_opens_it(world: Any, trained: ArtifactRef) -> None:
+    card = model_card(config.load(world.usecase), "tiny", trained, world.base, world.dataset)
+    assert "| reads | `text`: what the release's own template makes of a masked record" in card
+    assert 'mlflow.pyfunc.load_model("models:/tiny/<version>")' in card
+    assert "free text is not served" in _opened("faq", interface.of_usecase(config.load("faq")))
 
 
 def test_the_card_says_where_other_code_went_on(world: Any, trained: ArtifactRef) -> None:

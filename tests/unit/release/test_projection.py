@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from llmops_tasks import tracking
-from llmops_tasks.release import ledger, projection, registry
+from llmops_tasks.errors import IntegrityError, StorageError
+from llmops_tasks.release import ledger, logged_model, projection, rebuild, registry
 from tests.support.releases import changes, dataset, promoted, registered, released, rolled_back, verdict_on
 
 pytestmark = pytest.mark.usefixtures("mlflow")
@@ -26,7 +27,11 @@ def _aliases() -> dict[str, str]:
     return {name: str(version) for name, version in model.aliases.items()}
 
 
-WRITES = ("create_registered_model", "create_run", "create_model_version", "set_registered_model_alias", "log_text")
+WRITES = (
+    "create_registered_model", "create_run", "log_text", "log_inputs", "create_logged_model", "log_model_artifacts",
+    "link_prompt_version_to_model", "link_prompt_version_to_run", "log_outputs", "finalize_logged_model",
+    "set_logged_model_tags", "create_model_version", "set_registered_model_alias", "set_prompt_alias", "log_batch",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -56,6 +61,83 @@ def test_a_registration_that_was_killed_is_finished_by_its_retry(
     assert {i.path.split("/")[-1] for i in tracking.client().list_artifacts(found.run_id, "release")} >= {"README.md"}
     versions = tracking.client().search_model_versions("name = 'triage'")
     assert len(versions) == int(again["version"]) == len(ledger.read_ledger(usecase="triage", kind="registration"))
+    assert {model.status for model in _models()} == {"READY"} and len(_models()) == len(versions)
+    assert [output.model_id for output in tracking.client().get_run(found.run_id).outputs.model_outputs] == [
+        _model(found)
+    ]
+    assert len(tracking.client().search_prompt_versions("triage-prompt")) == 1
+    assert "MLmodel" in {item.path for item in tracking.client().list_logged_model_artifacts(_model(found))}
+
+
+def _models() -> list[Any]:
+    api = tracking.client()
+    return list(api.search_logged_models([api.get_experiment_by_name("triage").experiment_id]))
+
+
+def _model(version: Any) -> str:
+    return str(version.source.removeprefix("models:/"))
+
+
+def test_projecting_twice_changes_nothing() -> None:
+    promoted(registered(1))
+    before = (
+        [model.to_dictionary() for model in _models()],
+        tracking.client().get_run(registered(1)["run_id"]).to_dictionary(),
+    )
+    projection.project("triage")
+    run = tracking.client().get_run(registered(1)["run_id"]).to_dictionary()
+    assert ([model.to_dictionary() for model in _models()], run) == before
+
+
+def test_a_version_of_an_earlier_layout_stays_as_it_is_until_the_model_is_made_anew() -> None:
+    """Manifest and card alone: MLflow would not give its number again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logged_model, "ensure", _without_a_model)
+        promoted(registered(1))
+    api = tracking.client()
+    assert api.get_model_version("triage", "1").source.endswith("/release")
+    promoted(registered(2))
+    assert rolled_back()["version"] == "1" and _aliases() == {"challenger": "2", "champion": "1"}
+    assert projection.project("triage") is not None  # nothing is pending
+    assert api.get_model_version("triage", "1").source.endswith("/release")
+    assert len(_models()) == 1
+    api.delete_registered_model("triage")
+    rebuild.rebuild_registry(usecase="triage")
+    sources = {_model(version) for version in api.search_model_versions("name = 'triage'")}
+    assert sources == {model.model_id for model in _models()} and len(sources) == 2
+    assert _aliases() == {"challenger": "2", "champion": "1"}
+
+
+def test_a_store_out_of_reach_makes_no_version_without_its_model(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The number would be taken for good."""
+
+    def lost(*_: Any) -> Any:
+        raise StorageError("the store is out of reach")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(projection.artifacts, "read", lost)
+        assert registered(1)["run_id"] is None
+    assert "what MLflow shows of 'triage' is pending" in caplog.text
+    assert tracking.client().search_model_versions("name = 'triage'") == []
+    assert registered(1)["run_id"] and [model.status for model in _models()] == ["READY"]
+
+
+def _without_a_model(*_: Any) -> Any:
+    raise IntegrityError("no model")
+
+
+def test_two_machines_that_made_a_model_each_show_one_of_them() -> None:
+    """The first; the other one is led to by nothing."""
+    first = registered(1)
+    api, twin = tracking.client(), _models()[0]
+    api.create_logged_model(
+        twin.experiment_id, name=twin.name, tags={projection.RELEASE: twin.tags[projection.RELEASE]}
+    )
+    api.delete_registered_model("triage")
+    projection.project("triage")
+    assert _model(api.get_model_version("triage", first["version"])) == twin.model_id
 
 
 # ---------------------------------------------------------------- out of reach (T9)
@@ -108,6 +190,12 @@ def test_registering_and_promoting_need_no_mlflow_and_the_next_change_mends_it(
     assert tracking.client().get_model_version("triage", "2").tags["release_sha256"] == released(2)["sha256"]
     found = tracking.find_run(tracking.client(), "triage", released(2)["key"])
     assert found.data.metrics["candidate.accuracy"] == 0.5  # the figures waited, and were written
+    (model,) = [model for model in _models() if model.source_run_id == found.info.run_id]
+    assert {metric.key for metric in model.metrics} == {
+        "candidate.accuracy",
+        "candidate.accuracy.low",
+        "candidate.accuracy.high",
+    }
 
 
 def test_the_witness_in_mlflow_is_where_the_ledger_ended() -> None:
@@ -130,7 +218,7 @@ def test_a_version_says_which_bytes_it_is_and_where_they_are() -> None:
     release = registered(1, control="shuffled_labels", smoke=True)["release"]
     assert tracking.client().get_model_version("triage", "1").tags == {
         "release_sha256": release["sha256"], "release_uri": release["uri"], "dataset_sha256": dataset()["sha256"],
-        "control": "shuffled_labels", "smoke": "True",
+        "control": "shuffled_labels", "smoke": "True", "prompt": "triage-prompt/1",
     }  # fmt: skip
 
 

@@ -25,7 +25,21 @@ def _shown() -> dict[str, Any]:
     versions = {str(v.version): dict(v.tags) for v in api.search_model_versions("name = 'triage'")}
     cards = {str(v.version): sorted(i.path for i in api.list_artifacts(v.run_id, "release")) for v in api.search_model_versions("name = 'triage'")}  # fmt: skip
     aliases = {name: str(version) for name, version in model.aliases.items()}
-    return {"aliases": aliases, "tags": dict(model.tags), "versions": versions, "cards": cards}
+    shown = {"aliases": aliases, "tags": dict(model.tags), "versions": versions, "cards": cards}
+    prompts = [api.load_prompt(f"prompts:/triage-prompt@{alias}").version for alias in ("champion", "challenger")]
+    return shown | {"models": _models(api), "prompts": prompts}
+
+
+def _models(api: Any) -> list[Any]:
+    """Every version's model: what it says of itself, its figures and its files."""
+    found = []
+    for version in sorted(api.search_model_versions("name = 'triage'"), key=lambda version: int(version.version)):
+        model = api.get_logged_model(version.source.removeprefix("models:/"))
+        figures = sorted((m.key, m.value, m.dataset_name, m.dataset_digest) for m in model.metrics or [])
+        files = sorted(item.path for item in api.list_logged_model_artifacts(model.model_id))
+        tables = api.get_run(version.run_id).data.tags.get("mlflow.loggedArtifacts")
+        found.append([model.name, str(model.status), model.tags, model.params, figures, files, tables])
+    return found
 
 
 @pytest.fixture
@@ -62,7 +76,8 @@ def test_who_serves_and_why_and_every_version_come_back(lose: Callable[[], None]
     assert (found["why"]["approved_by"], found["why"]["promotion"]) == ("Dr. Who", first["seq"])
     assert found["why"]["rollback"] == {"reason": "worse on the ward", "by": "Dr. Who"}
     assert found["versions"] == {str(n): released(n)["sha256"] for n in (1, 2, 3)}
-    assert _shown() == before
+    before["models"][2][4] = []  # the ledger keeps the report of what was promoted, and of the others the checks
+    assert len(before["models"][0][4]) == 3 and _shown() == before
     assert ledger.verify_ledger(usecase="triage") == head  # nothing was added to it
     assert registry.find_champion(usecase="triage")["version"] == "1"
     assert registered(4)["version"] == "4"
