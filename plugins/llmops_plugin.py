@@ -30,7 +30,8 @@ _KEY = re.compile(r"[0-9a-f]{32}")
 
 app = FastAPI(
     title="LLMOps pages",
-    dependencies=[Depends(requires_access_view(AccessView.PLUGINS))],
+    # All who may see Airflow's own pages. PLUGINS would keep viewers and approvers of FAB out.
+    dependencies=[Depends(requires_access_view(AccessView.WEBSITE))],
     docs_url=None,
     openapi_url=None,
 )

@@ -61,6 +61,18 @@ def test_a_link_leads_to_a_page_that_is_served(modules: Any, kind: str, name: st
     assert plugin.page(usecase, found_kind, key, "/".join(rest)).body == b"<p>page</p>"
 
 
+@pytest.mark.parametrize(
+    ("base", "path"),
+    [("http://localhost:8080", ""), ("https://host/airflow", "/airflow"), ("https://host/a/b/", "/a/b"), ("", "")],
+)
+def test_links_keep_to_the_path_that_airflow_has_behind_a_proxy(
+    modules: Any, monkeypatch: pytest.MonkeyPatch, base: str, path: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base)
+    ref = {"uri": "file:///store/triage/drift/" + "a" * 32}
+    assert modules[0].page(ref, "report.html") == f"{path}/llmops/triage/drift/{'a' * 32}/report.html"
+
+
 def test_a_page_is_served_from_s3_too(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """There the files lie under the name of the attempt that published them."""
     import boto3
@@ -92,6 +104,15 @@ def test_the_mlflow_link_names_the_run(modules: Any, monkeypatch: pytest.MonkeyP
     assert modules[0].MLflowRun().get_link(None, ti_key=Instance({"run_id": "r7"})).endswith("/runs/r7")
 
 
+def test_the_mlflow_link_is_for_browsers_where_tasks_know_another_address(
+    modules: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.setenv("LLMOPS_MLFLOW_UI", "https://host/mlflow/")
+    link = modules[0].MLflowRun().get_link(None, ti_key=Instance({"run_id": "r7"}))
+    assert link.startswith("https://host/mlflow/#/")
+
+
 @pytest.mark.parametrize(
     "name",
     ["records.parquet", "_manifest.json", "data_docs/../records.parquet", "data_docs/../../x/y.html", "/etc/passwd"],
@@ -109,3 +130,11 @@ def test_records_manifests_and_odd_paths_are_not_found(modules: Any, name: str) 
 def test_pages_ask_for_a_signed_in_user(modules: Any) -> None:
     app = modules[1].app
     assert app.router.dependencies, "every route must carry Airflow's access dependency"
+
+
+def test_whoever_may_see_airflow_may_see_its_pages(modules: Any) -> None:
+    """FAB lets viewers and users see the web site; what is asked of PLUGINS only operators may do."""
+    from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
+
+    (asked,) = modules[1].app.router.dependencies
+    assert [cell.cell_contents for cell in asked.dependency.__closure__] == [AccessView.WEBSITE]
