@@ -1,6 +1,6 @@
 # The Airflow image with this project's libraries and code inside. `docker compose build` builds it.
 #
-# Slim: Airflow alone, without some sixty providers that nobody here needs. The tag agrees with the apache-airflow pin of
+# Slim: Airflow alone, without providers that nobody here uses. The tag agrees with the apache-airflow pin of
 # requirements.txt. `make digests` prints the line for .env that pins the very bytes (name:tag@sha256:...).
 ARG AIRFLOW_IMAGE=apache/airflow:slim-3.3.2-python3.11
 FROM ${AIRFLOW_IMAGE}

@@ -163,6 +163,10 @@ def test_every_image_has_a_fixed_tag() -> None:
     images = {service["image"] for service in SERVICES.values()}
     defaults = [re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", image) for image in images]
     assert [image for image in defaults if not re.fullmatch(r"[\w/.-]+:\d[\w.-]*", image)] == []
+    (digest_of,) = re.findall(
+        r"^POSTGRES_IMAGE := (\S+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert SERVICES["postgres"]["image"] == SERVICES["backup"]["image"] == f"${{POSTGRES_IMAGE:-{digest_of}}}"
 
 
 def test_every_airflow_setting_is_an_option_of_the_installed_airflow() -> None:
