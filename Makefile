@@ -88,8 +88,8 @@ var/compose/.installed: $(STAMP) requirements.lock
 	var/compose/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps --only-binary :all: --require-hashes -r requirements.lock
 	@touch $@
 
-compose-check: var/compose/.installed ## docker-compose.yaml in plain processes, without Docker, [URL=http://localhost:8080/path]
-	var/compose/bin/python scripts/compose_check.py $(if $(URL),--url $(URL))
+compose-check: var/compose/.installed ## docker-compose.yaml in plain processes, without Docker, [AIRFLOW_PATH=/airflow]
+	var/compose/bin/python scripts/compose_check.py $(if $(AIRFLOW_PATH),--path $(AIRFLOW_PATH))
 
 clean: down      ## stop, and remove everything under var/
 	rm -rf var

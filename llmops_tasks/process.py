@@ -38,7 +38,7 @@ SETTINGS = {  # of whatever runs a verb: quiet, and nobody is told of it
 # of stays out. A name that ends in `*` is a beginning.
 NEEDED = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "TEMP", "TMP", "XDG_*", "PYTHON*", "LD_*",
-    "MALLOC_*", "CUDA_*", "NVIDIA_*", "NCCL_*", "GLOO_*", "HIP_*", "ROCR_*", "OMP_*", "KMP_*", "GOMP_*", "MKL_*", "OPENBLAS_*",
+    "MALLOC_*", "CUDA_*", "NVIDIA_*", "CUBLAS_*", "NCCL_*", "GLOO_*", "HIP_*", "ROCR_*", "OMP_*", "KMP_*", "GOMP_*", "MKL_*", "OPENBLAS_*",
     "ONEDNN_*", "DNNL_*", "TORCH*", "PYTORCH_*", "TRITON_*", "BNB_*", "HF_*", "TRANSFORMERS_*", "TOKENIZERS_*", "TQDM_*",
     "LLMOPS_*", "MLFLOW_*", "GX_*", "DO_NOT_TRACK", "AWS_*", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy",
     "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",

@@ -1,7 +1,7 @@
 """Runs docker-compose.yaml without Docker, in plain processes on loopback, and looks whether it is what it says.
 
     make compose-check                                      # wants PostgreSQL: apt-get install postgresql
-    make compose-check URL=http://localhost:8080/airflow    # the same behind a path
+    make compose-check AIRFLOW_PATH=/airflow                # the same behind a path
 
 Each service has its own command, environment and health check; hosts, folders and ports are replaced (`composed`).
 Everything is made in a temporary folder and ended by process group. What it cannot see: the image and its entrypoint,
@@ -168,10 +168,10 @@ def mlflow(machine: Machine, server: Postgres, env: dict[str, str], checks: Chec
     checks.see("secrets that MLflow is given", known, ["MLFLOW_DB_PASSWORD"])
 
 
-def check(folder: Path, url: str) -> int:
+def check(folder: Path, path: str) -> int:
     """All of it; the number of checks that failed."""
     checks, env = Checks(), secrets(folder)
-    machine = Machine(folder, {**env, **({"AIRFLOW_URL": url} if url else {})})
+    machine = Machine(folder, {**env, "AIRFLOW_PATH": path})
     server = Postgres(folder / "postgres", int(machine.ports["5432"]), env["POSTGRES_PASSWORD"])
     try:
         databases(server, env, checks)
@@ -199,11 +199,11 @@ def check(folder: Path, url: str) -> int:
 def main() -> int:
     """Run the check; 1 if anything is not as it should be."""
     parser = argparse.ArgumentParser(description="Run docker-compose.yaml in plain processes and look at it.")
-    parser.add_argument("--url", default="", help="AIRFLOW_URL, for instance http://localhost:8080/airflow")
+    parser.add_argument("--path", default="", help="AIRFLOW_PATH, for instance /airflow")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="llmops-compose-") as folder:
         Path(folder).chmod(0o711)  # PostgreSQL has a user of its own, and must get through
-        failed = check(Path(folder), given.url)
+        failed = check(Path(folder), given.path)
     print(f"{failed or 'no'} check(s) failed")
     return int(bool(failed))
 

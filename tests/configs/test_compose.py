@@ -248,7 +248,16 @@ def test_browsers_are_sent_to_addresses_that_they_can_reach() -> None:
     """Not to the names of containers."""
     for service in AIRFLOW.values():
         assert service["environment"]["LLMOPS_MLFLOW_UI"] == "${MLFLOW_URL:-http://localhost:5000}"
-        assert service["environment"]["AIRFLOW__API__BASE_URL"] == "${AIRFLOW_URL:-http://localhost:8080}"
+        assert (
+            service["environment"]["AIRFLOW__API__BASE_URL"]
+            == "${AIRFLOW_ORIGIN:-http://localhost:8080}${AIRFLOW_PATH:-}"
+        )
+
+
+def test_tasks_find_airflow_under_the_path_that_browsers_use() -> None:
+    for service in AIRFLOW.values():
+        address = service["environment"]["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
+        assert address == "http://airflow-apiserver:8080${AIRFLOW_PATH:-}/execution/"
 
 
 def test_there_are_an_administrator_an_approver_and_a_viewer() -> None:

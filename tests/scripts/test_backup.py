@@ -57,7 +57,7 @@ class Installation:
         ):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_text(name)
-            (self.folder / name).chmod(0o600)
+            (self.folder / name).chmod(0o640)  # others of the image's group may read
 
     def sql(self, role: str, text: str) -> subprocess.CompletedProcess[str]:
         return self.server.sql(text, role, SECRETS[f"{role.upper()}_DB_PASSWORD"], role)
@@ -132,8 +132,13 @@ def test_a_damaged_backup_is_not_restored(installations: list[Installation]) -> 
     done = old.backup("restore", "torn")
     assert done.returncode != 0 and "mlflow.dump" in done.stdout + done.stderr
     assert "runs" in old.sql("airflow", "SELECT 1 FROM runs").stderr
-    filled = old.backup("restore", whole.name)
-    assert filled.returncode == 1 and "holds files" in filled.stderr  # the databases are empty, the store is not
+    for other in ("var", "mlartifacts"):  # the databases are empty, one of the volumes is not
+        (old.folder / other).rename(old.folder / "aside")
+        (old.folder / other).mkdir()
+        filled = old.backup("restore", whole.name)
+        (old.folder / other).rmdir()
+        (old.folder / "aside").rename(old.folder / other)
+        assert filled.returncode == 1 and "holds files" in filled.stderr
     assert "runs" in old.sql("airflow", "SELECT 1 FROM runs").stderr
 
 
