@@ -38,21 +38,16 @@ SETTINGS = {  # of whatever runs a verb: quiet, and nobody is told of it
 # of stays out. A name that ends in `*` is a beginning.
 NEEDED = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "TEMP", "TMP", "XDG_*", "PYTHON*", "LD_*",
-    "MALLOC_*", "CUDA_*", "NVIDIA_*", "CUBLAS_*", "NCCL_*", "GLOO_*", "HIP_*", "ROCR_*", "OMP_*", "KMP_*", "GOMP_*", "MKL_*", "OPENBLAS_*",
-    "ONEDNN_*", "DNNL_*", "TORCH*", "PYTORCH_*", "TRITON_*", "BNB_*", "HF_*", "TRANSFORMERS_*", "TOKENIZERS_*", "TQDM_*",
+    "MALLOC_*", "CUDA_*", "NVIDIA_*", "CUBLAS_*", "NCCL_*", "GLOO_*", "HIP_*", "ROCR_*", "OMP_*", "KMP_*", "GOMP_*", "MKL_*",
+    "OPENBLAS_*", "ONEDNN_*", "DNNL_*", "TORCH*", "PYTORCH_*", "TRITON_*", "BNB_*", "HF_*", "TRANSFORMERS_*", "TOKENIZERS_*", "TQDM_*",
     "LLMOPS_*", "MLFLOW_*", "GX_*", "DO_NOT_TRACK", "AWS_*", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy",
     "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
     "AIRFLOW_CTX_*",  # which run it works for: for whoever looks for it among processes
 )  # fmt: skip
 # Beginnings that would let these in. They are of MLflow's server, and of who asks Airflow.
 NOT_NEEDED = (
-    "MLFLOW_BACKEND_*",
-    "MLFLOW_DB_*",
-    "MLFLOW_REGISTRY_*",
-    "MLFLOW_FLASK_*",
-    "MLFLOW_CRYPTO_*",
-    "LLMOPS_AIRFLOW_*",
-)
+    "MLFLOW_BACKEND_*", "MLFLOW_REGISTRY_STORE_*", "MLFLOW_DB_*", "MLFLOW_FLASK_*", "MLFLOW_CRYPTO_*", "LLMOPS_AIRFLOW_*",
+)  # fmt: skip
 
 
 def isolated(verb: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
