@@ -5,6 +5,7 @@ A notice names the use case, the run and what happened, and has a link. It has n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,17 +32,20 @@ LINKS = {
 
 def notifiers(event: str, usecase: str, case: UseCase) -> list[BaseNotifier]:
     """The notifiers of a use case for an event; none, if nobody wants to know."""
-    from airflow.providers.http.notifications.http import HttpNotifier
-    from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+    return [kind(**arguments) for kind, arguments in _told(event, usecase, case)]
 
-    rule, found = case.notify, list[Any]()
-    if event not in rule.events:
-        return found
-    if rule.email:
-        found.append(SmtpNotifier(**_mail(event, usecase, case)))
-    if rule.webhook_connection:
-        found.append(HttpNotifier(**_post(event, usecase, case)))
-    return found
+
+def _told(event: str, usecase: str, case: UseCase) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Airflow's notifiers with their arguments. Imported where somebody is told: every task of every run parses this."""
+    rule = case.notify
+    if event in rule.events and rule.email:
+        from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
+        yield SmtpNotifier, _mail(event, usecase, case)
+    if event in rule.events and rule.webhook_connection:
+        from airflow.providers.http.notifications.http import HttpNotifier
+
+        yield HttpNotifier, _post(event, usecase, case)
 
 
 def _mail(event: str, usecase: str, case: UseCase) -> dict[str, Any]:
@@ -60,16 +64,8 @@ def reminder(usecase: str, case: UseCase) -> list[DeadlineAlert]:
     """Airflow's deadline on a run that waits for an answer; it fires only while the run has not ended."""
     from datetime import timedelta
 
-    from airflow.providers.http.notifications.http import HttpNotifier
-    from airflow.providers.smtp.notifications.smtp import SmtpNotifier
     from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
 
-    rule, event, callbacks = case.notify, "approval_expiring", list[Any]()
-    if event not in rule.events:
-        return []
-    if rule.email:
-        callbacks.append(AsyncCallback(SmtpNotifier, kwargs=_mail(event, usecase, case)))
-    if rule.webhook_connection:
-        callbacks.append(AsyncCallback(HttpNotifier, kwargs=_post(event, usecase, case)))
-    after = timedelta(hours=case.approval.timeout_hours - rule.remind_hours)
+    after = timedelta(hours=case.approval.timeout_hours - case.notify.remind_hours)
+    callbacks = [AsyncCallback(kind, kwargs=given) for kind, given in _told("approval_expiring", usecase, case)]
     return [DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, after, callback) for callback in callbacks]

@@ -8,10 +8,9 @@ from __future__ import annotations
 import mimetypes
 import re
 
-from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
-from airflow.api_fastapi.core_api.security import requires_access_view
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from airflow.plugins_manager import AirflowPlugin
-from fastapi import Depends, FastAPI, HTTPException, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from llmops_links import PREFIX, DataDocs, MLflowRun, Report
 from llmops_pools import PoolListener
 
@@ -25,16 +24,28 @@ PAGES = {
     "release": re.compile(r"README\.md"),
     "base_model_selection": re.compile(r"README\.md"),
 }
+STAGES = {  # whose DAG one must be allowed to read
+    "validated": "prepare_data",
+    "dataset": "prepare_data",
+    "drift": "monitor",
+    "release": "train",
+    "base_model_selection": "select_base_model",
+}
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
 _KEY = re.compile(r"[0-9a-f]{32}")
 
-app = FastAPI(
-    title="LLMOps pages",
-    # All who may see Airflow's own pages. PLUGINS would keep viewers and approvers of FAB out.
-    dependencies=[Depends(requires_access_view(AccessView.WEBSITE))],
-    docs_url=None,
-    openapi_url=None,
-)
+
+def may_read(request: Request, usecase: str, kind: str, user: GetUserDep) -> None:
+    """Whoever may read the DAG that made a page may read the page. Airflow's right to see plugins is for operators.
+
+    Raises:
+        HTTPException: 401 for strangers, 403 for others.
+    """
+    stage = STAGES.get(kind, "prepare_data")
+    requires_access_dag("GET", param_dag_id=f"{usecase}.{stage}")(request, user)
+
+
+app = FastAPI(title="LLMOps pages", dependencies=[Depends(may_read)], docs_url=None, openapi_url=None)
 
 
 @app.get("/{usecase}/{kind}/{key}/{name:path}")

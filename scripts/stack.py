@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-USERS = {"admin": "admin", "approver": "op", "viewer": "viewer"}
+USERS = {"admin": "admin", "operator": "op", "approver": "user", "viewer": "viewer"}
 START_TIMEOUT = 300  # seconds; a busy small machine takes 100
 NEEDED_GIB = 6
 
@@ -123,6 +123,15 @@ def up(quiet: bool = False) -> dict[str, Any]:
     return status()
 
 
+def start_part(part: str) -> None:
+    """Start one part of a running Airflow again, after it has died: scheduler, triggerer, dag-processor or api-server."""
+    file = home() / "stack.json"
+    state = json.loads(file.read_text(encoding="utf-8"))
+    env = environment(int(state["airflow"].rpartition(":")[2])) | {"LLMOPS_MLFLOW_UI": state["mlflow"]}
+    state["groups"][f"{part}.{len(state['groups'])}"] = _start(["airflow", part], env, "airflow")
+    file.write_text(json.dumps(state), encoding="utf-8")
+
+
 def _start(command: list[str], env: dict[str, str], name: str) -> int:
     (home() / "logs").mkdir(exist_ok=True)
     with (home() / "logs" / f"{name}.log").open("ab") as log:
@@ -167,7 +176,7 @@ def status() -> dict[str, Any]:
     """What `up` wrote, and whether Airflow runs."""
     file = home() / "stack.json"
     state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return {**state, "running": bool(state) and all(_alive(group) for group in state["groups"].values())}
+    return {**state, "running": bool(state) and all(_alive(state["groups"][name]) for name in ("airflow", "mlflow"))}
 
 
 def down() -> None:

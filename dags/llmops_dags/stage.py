@@ -154,6 +154,7 @@ def _dag(name: str, usecase: str, case: config.UseCase, problem: str | None, **s
             "max_active_runs": 1,
             "is_paused_upon_creation": False,
             "tags": {"llmops", usecase, name, *(["configuration error"] if problem else [])},
+            "access_control": case.access.grants(name) or None,
             "default_args": _defaults(usecase, case),
             **settings,
         }

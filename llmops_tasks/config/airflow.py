@@ -16,6 +16,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "search": {"pool": "compute", "priority": 100, "timeout_hours": 48},
     "download": {"pool": "default_pool", "priority": 500, "timeout_hours": 3},
 }
+RESERVED = ("promote", "rollback")  # stages that change who serves
 Event = Literal["failure", "approval_waiting", "approval_expiring", "candidate_refused", "drift_alarm"]
 
 
@@ -68,3 +69,21 @@ class Notify(Section):
     )
     webhook_path: str = Field(default="", description="Behind the connection's address.")
     remind_hours: float = Field(default=12, gt=0, description="So long before an approval expires.")
+
+
+class Access(Section):
+    """Roles of Airflow's FAB auth manager, by what they may do with this use case. Empty: by Airflow's own roles alone."""
+
+    viewers: list[str] = Field(default=[], description="May look at runs, logs and reports.")
+    operators: list[str] = Field(default=[], description="May also start, clear and pause all stages but those below.")
+    approvers: list[str] = Field(default=[], description="May look, and answer the questions of `promote`.")
+    stewards: list[str] = Field(default=[], description="May do all of this, and roll back.")
+
+    def grants(self, stage: str) -> dict[str, dict[str, set[str]]]:
+        """Airflow's `access_control` for a stage's DAG."""
+        read, run = {"DAGs": {"can_read"}}, {"DAGs": {"can_read", "can_edit"}, "DAG Runs": {"can_create"}}
+        answer = {"DAGs": {"can_read", "can_edit"}}  # an answer edits the task that asks
+        found = dict.fromkeys(self.viewers, read)
+        found |= dict.fromkeys(self.operators, read if stage in RESERVED else run)
+        found |= dict.fromkeys(self.approvers, answer if stage == "promote" else read)
+        return found | dict.fromkeys(self.stewards, run)

@@ -6,11 +6,12 @@ told by `checks`; files are read by `loading`.
 
 from __future__ import annotations
 
+import datetime
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from llmops_tasks.config.airflow import Airflow, Notify
+from llmops_tasks.config.airflow import Access, Airflow, Notify
 from llmops_tasks.config.data import Data, Section, Source
 from llmops_tasks.config.selection import CURRENT, BaseModelChoice, Selection
 from llmops_tasks.config.training import Finetune, Search
@@ -119,8 +120,15 @@ class Batch(Section):
     source: Source
     schedule: str | None = Field(default=None, description="Cron; a run scores the day that ended before it.")
     timezone: str = Field(default="UTC", description="Of the schedule and of the days, e.g. Europe/Zurich.")
-    catchup: bool = Field(default=False, description="Whether ticks that were missed are made up for.")
+    catchup: bool = Field(default=False, description="Also run ticks that were missed, since start_date.")
+    start_date: datetime.date | None = Field(default=None, description="Of the schedule; catchup needs it.")
     batch_size: int = Field(default=16, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Batch:
+        if self.catchup and self.start_date is None:
+            raise ValueError("catchup needs start_date: the first day that is made up for")
+        return self
 
 
 class Monitoring(Section):
@@ -155,6 +163,7 @@ class UseCase(Section):
     monitoring: Monitoring = Monitoring()
     airflow: Airflow = Airflow()
     notify: Notify = Notify()
+    access: Access = Access()
 
     def base_models(self) -> dict[str, BaseModelChoice]:
         """Its own base model, as `current`, and the candidates for its place."""

@@ -127,14 +127,16 @@ def test_records_manifests_and_odd_paths_are_not_found(modules: Any, name: str) 
     assert refusal.value.status_code == 404
 
 
-def test_pages_ask_for_a_signed_in_user(modules: Any) -> None:
-    app = modules[1].app
-    assert app.router.dependencies, "every route must carry Airflow's access dependency"
-
-
-def test_whoever_may_see_airflow_may_see_its_pages(modules: Any) -> None:
-    """FAB lets viewers and users see the web site; what is asked of PLUGINS only operators may do."""
-    from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
-
-    (asked,) = modules[1].app.router.dependencies
-    assert [cell.cell_contents for cell in asked.dependency.__closure__] == [AccessView.WEBSITE]
+def test_pages_ask_for_the_right_to_read_the_dag_that_made_them(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Airflow's roles only Op and Admin may see plugins; a viewer and an approver must read reports."""
+    asked: list[tuple[str, str]] = []
+    plugin = modules[1]
+    assert [one.dependency for one in plugin.app.router.dependencies] == [plugin.may_read]
+    monkeypatch.setattr(
+        plugin,
+        "requires_access_dag",
+        lambda method, param_dag_id: lambda request, user: asked.append((method, param_dag_id)),
+    )
+    for kind in plugin.PAGES:
+        plugin.may_read(None, "triage", kind, None)
+    assert asked == [("GET", f"triage.{plugin.STAGES[kind]}") for kind in plugin.PAGES]

@@ -1,4 +1,4 @@
-"""A running stack for all live tests: started once, with three use cases that begin at once."""
+"""A running stack for all live tests: started once, with three use cases that begin at once, and sinks for its notices."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 from llmops_tasks.data import synthetic
 from tests.support import tiny
 from tests.support.running import World, stack
+from tests.support.sinks import Sinks
 
 LENIENT = {
     "limits": [{"metric": "accuracy", "at_least": 0.0}],
@@ -32,11 +33,27 @@ SETTINGS = {
 }
 
 
+NOTIFY = {"email": ["ward@example.com"], "webhook_connection": "webhook", "webhook_path": "notices"}
+
+
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[World]:
+def sinks() -> Iterator[Sinks]:
+    """Where mails and posts of the stack arrive."""
+    made = Sinks()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, sinks: Sinks) -> Iterator[World]:
     home = tmp_path_factory.mktemp("live")
     with pytest.MonkeyPatch.context() as patch:
-        settings = {"LLMOPS_HOME": str(home), "LLMOPS_USECASES": str(home / "usecases"), **SETTINGS}
+        settings = {
+            "LLMOPS_HOME": str(home),
+            "LLMOPS_USECASES": str(home / "usecases"),
+            **SETTINGS,
+            **sinks.connections(),
+        }
         for name, value in settings.items():
             patch.setenv(name, value)
         for name in ("LLMOPS_STORE", "MLFLOW_TRACKING_URI"):
@@ -54,11 +71,15 @@ def _use_cases(home: Path, model: Path) -> None:
     synthetic.write_triage(out=notes.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
     batch = {"source": {"uri": f"{notes.as_uri()}/inbox/date={{date}}/*.csv", "format": "csv", "null_values": [""]}}
     training = {"epochs": 12, "batch_size": 8, "checkpoint_every": 20}
-    tiny.usecase(cases, model, f"{notes.as_uri()}/landing/*.csv", batch=batch, gate=LENIENT, finetune=training)
+    about = {"batch": batch, "gate": LENIENT, "finetune": training, "notify": NOTIFY}
+    tiny.usecase(cases, model, f"{notes.as_uri()}/landing/*.csv", **about)
     _other_hospital(cases, notes, model)
+    soon = NOTIFY | {
+        "remind_hours": 71.997
+    }  # of the 72 that an approval is waited for: eleven seconds after it is asked for
     watched = {"uri": f"{notes.as_uri()}/watched/*.csv", "null_values": ["", "NA"], "watch_seconds": 5}
     search = {"space": {"rank": {"choices": [4, 8]}, "learning_rate": {"low": 1e-4, "high": 1e-2}}, "trials": 2}
-    tiny.usecase(cases, model, "", name="watched", data={"source": watched}, search=search, gate=LENIENT)
+    tiny.usecase(cases, model, "", name="watched", data={"source": watched}, search=search, gate=LENIENT, notify=soon)
 
 
 def _other_hospital(cases: Path, notes: Path, model: Path) -> None:
@@ -71,7 +92,7 @@ def _other_hospital(cases: Path, notes: Path, model: Path) -> None:
         writer = csv.writer(stream, delimiter=";")
         writer.writerow([renamed.get(name, name) for name in rows[0]])
         writer.writerows([[v.replace(".", ",") if k == "temperature" else v for k, v in row.items()] for row in rows])
-    path = tiny.usecase(cases, model, f"{notes.as_uri()}/other/*.csv", name="other")
+    path = tiny.usecase(cases, model, f"{notes.as_uri()}/other/*.csv", name="other", notify=NOTIFY)
     raw = yaml.safe_load(path.read_text())
     raw["data"]["source"] |= {"delimiter": ";", "decimal": ","}
     for name, source in renamed.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -25,6 +26,9 @@ class World:
         self.home = home
         state = stack.up()
         self.api, self.approver = (Api(state["airflow"], user, stack.password(user)) for user in ("admin", "approver"))
+        self.viewer, self.operator = (
+            Api(state["airflow"], user, stack.password(user)) for user in ("viewer", "operator")
+        )
         self.base = state["airflow"]
         # models that have one thread each: two of them keep two cores busy
         pool = {"pool": "compute", "slots": 2, "description": "two", "include_deferred": False}
@@ -76,6 +80,26 @@ class World:
         instance = question["task_instance"]
         self.approver.answer(dag, instance["dag_run_id"], instance["task_id"], choice)
         return str(question["body"])
+
+    def open_questions(self, dag: str) -> list[dict[str, Any]]:
+        """All that wait for an answer, by run."""
+        asked = [found for found in self.approver.approvals() if found["task_instance"]["dag_id"] == dag]
+        return [one for one in asked if one["task_instance"]["state"] in ("awaiting_input", "deferred")]
+
+    def clear(self, dag: str, run: str, *tasks: str) -> None:
+        """Let tasks of a run go through again, and nothing else."""
+        what = {"dry_run": False, "dag_run_id": run, "task_ids": list(tasks), "only_failed": False}
+        self.api.call("POST", f"/dags/{dag}/clearTaskInstances", what)
+
+    def restart(self, part: str) -> None:
+        """Kill a part of Airflow, as a machine that loses power would, and start it again."""
+        found = subprocess.run(["pgrep", "-f", f"airflow {part}"], capture_output=True, text=True, check=True).stdout
+        mine = [pid for pid in map(int, found.split()) if f"LLMOPS_HOME={self.home}" in _environment(pid)]
+        assert mine, f"no {part} runs"
+        for pid in mine:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        stack.start_part(part)
 
     def stop_training(self, usecase: str, sign: signal.Signals) -> None:
         """Send a signal to a use case's fine-tuning as soon as there is a checkpoint."""

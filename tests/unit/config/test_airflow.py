@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from llmops_tasks.config.airflow import DEFAULTS, Airflow, Notify
+from llmops_tasks.config.airflow import DEFAULTS, Access, Airflow, Notify
 
 
 def test_one_slot_serves_days_first_then_verdicts_then_trainings_then_searches() -> None:
@@ -35,3 +35,13 @@ def test_nobody_is_told_of_anything_by_default() -> None:
     rule = Notify()
     assert (rule.email, rule.webhook_connection) == ([], None)
     assert set(rule.events) == {"failure", "approval_waiting", "approval_expiring", "candidate_refused", "drift_alarm"}
+
+
+def test_whoever_runs_stages_does_not_decide_who_serves_and_whoever_decides_runs_nothing() -> None:
+    rule = Access(viewers=["v"], operators=["o"], approvers=["a"], stewards=["s"])
+    read = {"DAGs": {"can_read"}}
+    run = {"DAGs": {"can_read", "can_edit"}, "DAG Runs": {"can_create"}}
+    assert rule.grants("train") == {"v": read, "o": run, "a": read, "s": run}
+    assert rule.grants("rollback") == {"v": read, "o": read, "a": read, "s": run}
+    assert rule.grants("promote") == {"v": read, "o": read, "a": {"DAGs": {"can_read", "can_edit"}}, "s": run}
+    assert Access().grants("train") == {}

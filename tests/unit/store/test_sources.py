@@ -14,7 +14,7 @@ FOLLOWS = {
     "data.validation": "data/data_docs data/gx_report data/pages/data_docs.j2 data/row_checks data/schema data/tables data/validation",
     "data.anonymization": "data/anonymization data/folding data/masking data/tables",
     "evaluation.quality": "evaluation/exposure evaluation/quality evaluation/texts metrics models/generator models/layers models/local models/onednn models/tokens models/trunk prompts/interface prompts/templates",
-    "serving.batch": "models/generator models/layers models/local models/onednn models/tokens models/trunk prompts/interface prompts/templates serving/batch",
+    "serving.batch": "models/generator models/layers models/local models/onednn models/tokens models/trunk prompts/answering prompts/interface prompts/templates serving/batch",
     "monitoring.drift": "monitoring/cells monitoring/drift monitoring/pages monitoring/permutation prompts/interface prompts/templates",
 }
 
