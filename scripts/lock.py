@@ -41,8 +41,10 @@ def resolved(*arguments: str) -> list[str]:
     """What uv resolves, one text for each package with its digests."""
     command = ["uv", "pip", "compile", "--no-config", "--universal", "--python-version", "3.11", "--generate-hashes"]
     command += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-strip-extras", "--quiet", *arguments]
-    output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return [text.strip() for text in re.split(r"\n(?=[A-Za-z0-9])", output) if "==" in text]
+    done = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit("uv could not resolve that; nothing was written.")
+    return [text.strip() for text in re.split(r"\n(?=[A-Za-z0-9])", done.stdout) if "==" in text]
 
 
 def ours(packages: list[str]) -> Iterator[str]:
