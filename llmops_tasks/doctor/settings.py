@@ -19,11 +19,14 @@ def pseudonym_key() -> Iterator[Finding]:
     shared = os.environ.get("LLMOPS_STORE", "").startswith("s3://")
     if os.environ.get("LLMOPS_PSEUDONYM_KEY"):
         yield ok("pseudonym key", "LLMOPS_PSEUDONYM_KEY is set")
-    elif shared:
-        mend = "Set LLMOPS_PSEUDONYM_KEY to the same value on every machine."
-        yield warning("pseudonym key", "the store is shared, the key is this machine's own", mend)
+    elif shared and not file.is_file():
+        mend = "Set LLMOPS_PSEUDONYM_KEY to the same value on every machine; 'make init' makes one for compose."
+        yield problem("pseudonym key", "the store is shared and no key is given: prepare_data refuses to run", mend)
     elif file.is_file() and file.stat().st_mode & 0o077:
         yield problem("pseudonym key", f"others may read {file}", f"Run: chmod 600 {file}")
+    elif shared:
+        mend = "If it is not the same file on every machine, set LLMOPS_PSEUDONYM_KEY on all of them to what it holds."
+        yield warning("pseudonym key", f"the store is shared, the key is of this machine: {file}", mend)
     else:
         yield ok("pseudonym key", str(file) if file.is_file() else "none yet: made when it is first needed")
 
