@@ -87,8 +87,11 @@ def _events(world: World) -> list[str]:
 
 
 def test_consumers_hear_of_a_promotion_over_a_champion_and_of_a_rollback_alike(world: World) -> None:
-    runs = [question["task_instance"]["dag_run_id"] for question in world.open_questions("tiny.promote")]
-    (fourth,) = [run for run in runs if run.startswith("due__4_")]
+    def asked() -> list[str]:
+        runs = [question["task_instance"]["dag_run_id"] for question in world.open_questions("tiny.promote")]
+        return [run for run in runs if run.startswith("due__4_")]
+
+    (fourth,) = world.wait(asked, 120, "the question about version 4")
     world.approver.answer("tiny.promote", fourth, "approve", "Approve")
     assert set(world.finished("tiny.promote", fourth).values()) == {"success"}
     assert registry.find_champion(usecase="tiny")["version"] == "4"
