@@ -152,6 +152,6 @@ CHECKED = {"curl": curl, "docker": docker, "make": make}
 
 if __name__ == "__main__":
     try:
-        print(CHECKED[sys.argv[1]](*sys.argv[2:]))
+        sys.stdout.write(CHECKED[sys.argv[1]](*sys.argv[2:]) + "\n")
     except AssertionError as exc:
         sys.exit(f"{' '.join(sys.argv[1:])}: {exc}")
