@@ -25,7 +25,7 @@ ARGUMENTS = ["--json", "-"]  # after the verb's name: whoever says this is a pro
 
 
 def prepare() -> None:
-    """What every process that runs verbs begins with: its files are its owner's only, and libraries tell nobody of it."""
+    """Preparation of every process that runs verbs: files are private to their owner, and libraries send no telemetry."""
     os.umask(0o077)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)

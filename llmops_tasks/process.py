@@ -47,7 +47,7 @@ def isolated(verb: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
 
 
 def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Call the verb `room.verb` in a fresh process.
+    """Call the verb `package.verb` in a fresh process.
 
     Raises:
         LLMOpsError: the same kind of error that the verb raised.

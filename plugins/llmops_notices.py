@@ -1,6 +1,6 @@
-"""Whom Airflow tells of what: its own notifiers for mail and HTTP, as the use case says.
+"""Notifications: Airflow's notifiers for mail and HTTP, configured by the use case's `notify` section.
 
-A notice names the use case, the run and what happened, and has a link. It has no record text and no figures.
+A notification names the use case, the run and what happened, and has a link. It contains no record text and no figures.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LINKS = {
 
 
 def notifiers(event: str, usecase: str, case: UseCase) -> list[BaseNotifier]:
-    """The notifiers of a use case for an event; none, if nobody wants to know."""
+    """The notifiers of a use case for an event; none without recipients."""
     from airflow.providers.http.notifications.http import HttpNotifier
     from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 
@@ -57,7 +57,7 @@ def _post(event: str, usecase: str, case: UseCase) -> dict[str, Any]:
 
 
 def reminder(usecase: str, case: UseCase) -> list[DeadlineAlert]:
-    """Airflow's deadline on a run that waits for an answer; it fires only while the run has not ended."""
+    """Airflow's deadline on a run that waits for approval; it fires only while the run is active."""
     from datetime import timedelta
 
     from airflow.providers.http.notifications.http import HttpNotifier

@@ -1,4 +1,4 @@
-"""How a run knows what it is about, and how it starts others. What is to be done is asked of store and ledger."""
+"""How a run finds its subject, and starts other runs. What is due is asked of store and ledger."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from llmops_tasks.config import UseCase
 
 
 def parameter(name: str) -> Any:
-    """What the form says in one of its fields."""
+    """The value of one of the form's fields."""
     return get_current_context()["params"].get(name)
 
 
 def by_event() -> bool:
-    """Whether an event or a schedule started the run, and nobody by hand: then it does what is due, or nothing."""
+    """Whether an event or a schedule started the run; then it does what is due, or nothing."""
     return str(get_current_context()["dag_run"].run_type) in ("asset_triggered", "scheduled")
 
 
 def started_by() -> str | None:
-    """Who started the run by hand."""
+    """The user who started the run manually."""
     return getattr(get_current_context()["dag_run"], "triggering_user_name", None)
 
 
@@ -36,7 +36,7 @@ def dataset(usecase: str) -> dict[str, Any]:
     if wanted is None and by_event():
         found = release.find_due_dataset(usecase=usecase)
         if found is None:
-            raise AirflowSkipException("The newest dataset was trained on already: nothing is due")
+            raise AirflowSkipException("The newest dataset has a training already; nothing is due")
         return dict(found)
     return dict(release.find_dataset(usecase=usecase, sha256=wanted))
 
@@ -46,7 +46,7 @@ def candidate(usecase: str) -> dict[str, Any]:
     """The candidate that the form names, else the newest that waits for a verdict."""
     wanted, due = parameter("version"), release.find_due_candidates(usecase=usecase)
     if wanted is None and not due:
-        raise AirflowSkipException("Every registered candidate has its verdict: nothing is due")
+        raise AirflowSkipException("Every registered candidate has a verdict; nothing is due")
     return release.find_candidate(usecase=usecase, version=wanted or due[0])
 
 
@@ -56,31 +56,31 @@ def question(usecase: str) -> dict[str, Any]:
     wanted = parameter("version")
     due = [found["version"] for found in release.find_due_questions(usecase=usecase)]
     if wanted is None and not due:
-        raise AirflowSkipException("No passed candidate waits for an answer: nothing is due")
+        raise AirflowSkipException("No passed candidate waits for approval; nothing is due")
     found = release.find_question(usecase=usecase, version=wanted or max(due, key=int))
     if not found["passed"]:
-        raise AirflowSkipException(f"The gate did not pass version {found['version']}: nothing is asked")
+        raise AirflowSkipException(f"The gate did not pass version {found['version']}; no approval is requested")
     return found | {"again": bool(parameter("ask_again"))}
 
 
-def tell(event: str, name: str, case: UseCase, about: Any, happened: Callable[[Any], bool]) -> None:
-    """A task that succeeds, and lets Airflow's notifiers tell of it, if something happened; none where nobody is told.
+def notify(event: str, name: str, case: UseCase, about: Any, happened: Callable[[Any], bool]) -> None:
+    """A task that succeeds if something happened, which sends Airflow's notifications; none without recipients.
 
     Args:
         event: one of `notify.events`.
         name: of the use case.
-        case: says who is told.
+        case: its `notify` section names the recipients.
         about: a task's result.
         happened: from that result.
     """
-    told = notifiers(event, name, case)
-    if not told:
+    recipients = notifiers(event, name, case)
+    if not recipients:
         return
 
-    @task(task_id=f"tell_{event}", on_success_callback=told)
+    @task(task_id=f"notify_{event}", on_success_callback=recipients)
     def decide(about: Any) -> None:
         if not happened(about):
-            raise AirflowSkipException("There is nothing to tell")
+            raise AirflowSkipException("Nothing to notify")
 
     decide(about)
 

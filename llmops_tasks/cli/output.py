@@ -151,7 +151,7 @@ def _ticking(title: str) -> Iterator[logging.Handler]:
 
 @contextlib.contextmanager
 def _logging(handler: logging.Handler, quiet: bool, verbose: bool) -> Iterator[None]:
-    """Our own lines, and of libraries what is wrong: asked for more, they would tell of requests and records."""
+    """Our own log lines, and warnings of libraries, whose debug lines would contain requests and records."""
     levels = {
         "": logging.INFO if verbose else logging.WARNING,
         "llmops_tasks": logging.DEBUG if verbose else logging.INFO,

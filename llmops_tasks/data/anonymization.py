@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def anonymize(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
-    """Make records fit to train on and to keep.
+    """De-identify records: mask and drop identifiers, replace group keys by keyed pseudonyms.
 
     Returns:
         A reference of kind "anonymized": `records.parquet` without identifier and leakage columns.

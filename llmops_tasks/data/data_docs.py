@@ -1,7 +1,7 @@
 """Great Expectations' report as one page that needs nothing else: no network, no script, no other file.
 
 The pages that Great Expectations builds by itself ask eleven servers for style, scripts and its logo, so they are
-bare without a network and tell strangers that somebody looks. Its sections are kept; the page around them is ours.
+bare without a network and disclose each visit to third parties. Its sections are kept; the page around them is ours.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def remember(name: str, marks: dict[str, str]) -> None:
 
 
 def find_new_files(*, usecase: str) -> list[dict[str, Any]]:
-    """The run that would read what has landed since files were last read, if anything has: {stage, conf, run_id}.
+    """The run that would read newly landed files, if there are any: {stage, conf, run_id}.
 
     Example:
         >>> find_new_files(usecase="triage")

@@ -29,7 +29,7 @@ def asked_as(release: ArtifactRef) -> Interface:
     """
     asked = interface.of_release(release)
     if asked.task.type != "classification":
-        raise InputError("Only classification is served so far. Use a task of type 'classification'.")
+        raise InputError("Only classification can be served so far. Use a task of type 'classification'.")
     return asked
 
 

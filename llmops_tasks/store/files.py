@@ -101,5 +101,5 @@ def fsync_path(path: Path) -> None:
 
 
 def full(path: Path, exc: OSError) -> StorageError:
-    """What a failed write is told as."""
-    return StorageError(f"Cannot write 'file://{path}': {exc.strerror}. Free space or mend permissions.")
+    """The error for a failed write."""
+    return StorageError(f"Cannot write 'file://{path}': {exc.strerror}. Free space or fix the permissions.")

@@ -24,7 +24,7 @@ def drop_unused(*, usecase: str, kind: str, days: float, needed: Iterable[str] =
         usecase: whose artifacts.
         kind: which of them.
         days: since the last `mark_used`, or since it was made.
-        needed: addresses that the work at hand is about to use: marked first, so that nobody drops them.
+        needed: addresses that the work at hand is about to use: marked first, so that they are not dropped.
     """
     for uri in needed:
         _mark(uri)

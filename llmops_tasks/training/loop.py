@@ -31,23 +31,27 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Records, what the trunk made of them, and in which batches they are taken."""
+class TrainingSet:
+    """Records, their cached activations, and the batches in which they are used."""
 
     examples: list[Example]
     hidden: list[torch.Tensor] | None
-    plan: list[list[int]]  # one batch a step
+    batches: list[list[int]]  # one per step
 
 
 def run(
-    state: State, settings: Finetune, lesson: Lesson, done: int, after_step: Callable[[int, float, float], None]
+    state: State,
+    settings: Finetune,
+    training_set: TrainingSet,
+    done: int,
+    after_step: Callable[[int, float, float], None],
 ) -> None:
     """Make the steps from `done` on; `after_step` gets the number of steps made, tokens/s and seconds left."""
-    started, tokens, total = time.monotonic(), 0, len(lesson.plan)
+    started, tokens, total = time.monotonic(), 0, len(training_set.batches)
     for number in range(done, total):
-        batch = lesson.plan[number]
-        examples = [lesson.examples[index] for index in batch]
-        state.losses.append(step(state, settings, number, total, examples, pick(lesson.hidden, batch)))
+        batch = training_set.batches[number]
+        examples = [training_set.examples[index] for index in batch]
+        state.losses.append(step(state, settings, number, total, examples, pick(training_set.hidden, batch)))
         tokens += sum(len(example.tokens) for example in examples)
         seconds = time.monotonic() - started
         after_step(number + 1, tokens / seconds, (total - number - 1) * seconds / (number + 1 - done))
@@ -160,7 +164,7 @@ def answer_logits(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (answers, vocabulary) and targets (answers,) at the positions that carry loss.
 
-    Without the trunk's output in `hidden` the records go through all layers. A model that is run whole is given one
+    Without the frozen layers' output in `hidden` the records go through all layers. A model that is run whole is given one
     record a row: what packs records together is a mask that only single layers are known to heed.
     """
     import torch

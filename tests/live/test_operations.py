@@ -132,7 +132,7 @@ def test_that_nobody_answered_in_time_is_recorded_as_that(world: World, edited: 
     )  # fmt: skip
     assert world.finished("tiny.promote", run)["promote"] == "skipped"
     body = ledger.read_ledger(usecase="tiny", kind="approval")[-1]["body"]
-    assert (body["version"], body["choice"], body["by"]) == (version, "Timed out", "nobody: the time to answer ran out")
+    assert (body["version"], body["choice"], body["by"]) == (version, "Timed out", "none: timed out")
 
 
 def test_a_typo_stops_nothing_and_stands_where_it_is_looked_for(world: World, edited: Any) -> None:

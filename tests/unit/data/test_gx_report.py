@@ -137,7 +137,7 @@ def test_a_hand_written_expectation_prints_no_name_and_no_diagnosis(tmp_path: Pa
     rows = [small.row(n, note="zebrafishitis", patient="Zeldaquux") for n in range(9)]
     more = [{"type": kind, "column": column, "value_set": ["x"]} for column in ("note", "patient")]
     usecase = small.usecase(tmp_path, {"uri": small.csv(tmp_path, rows)}, expectations=more)
-    with pytest.raises(DataError, match="do not hold") as caught:
+    with pytest.raises(DataError, match="of the use case failed") as caught:
         validate(usecase=usecase, records=ingest(usecase=usecase))
     pages = objects.find(f"{objects.store_uri()}/small/validated/*/data_docs/index.html")
     assert len(pages) == 1

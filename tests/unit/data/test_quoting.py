@@ -18,9 +18,9 @@ from llmops_tasks.errors import SourceError
 from llmops_tasks.store import artifacts, digests
 from tests.support import small
 
-OPEN = "a quote that is not closed, or letters after a closing quote"
-ROWS_WITHIN = "a quote that is not closed: its cell would hold other rows"
-STRAY = "a quote out of place after one that was not closed"
+OPEN = "an unclosed quote, or characters after a closing quote"
+ROWS_WITHIN = "an unclosed quote: its cell would contain other rows"
+STRAY = "a misplaced quote after an unclosed one"
 
 
 def _ingest(tmp_path: Path, content: str, **source: Any) -> ArtifactRef:

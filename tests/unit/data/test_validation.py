@@ -30,7 +30,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ({"seen": ""}, "seen: missing"),
     ({"patient": ""}, "patient: missing"),
     ({"note": SECRET * 300}, "note: longer than 2000 characters"),
-    ({"sex": SECRET}, "sex: unknown word"),
+    ({"sex": SECRET}, "sex: unknown value"),
     ({"visit": "V0"}, "visit: duplicate"),
     ({"visit": "V0"}, "visit: duplicate"),
 ]

@@ -1,4 +1,4 @@
-"""Store, MLflow and Airflow: what is out of reach or wrong is named, with what to do, and no secret is told."""
+"""Store, MLflow and Airflow: what is unreachable or wrong is named, with what to do, and no secret is told."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def test_a_store_that_cannot_be_written_is_a_problem(home: Path, monkeypatch: py
     home.mkdir()
     (home / "store").write_text("a file where a folder must be")
     found = _store()
-    assert found["status"] == "problem" and "LLMOPS_STORE" in found["mend"]
+    assert found["status"] == "problem" and "LLMOPS_STORE" in found["fix"]
 
 
 def test_an_address_of_another_kind_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_STORE", "ftp://host/store")
     found = _store()
-    assert found["status"] == "problem" and "LLMOPS_STORE" in found["mend"]
+    assert found["status"] == "problem" and "LLMOPS_STORE" in found["fix"]
 
 
 def test_a_bucket_that_is_not_there_is_a_problem(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_STORE", "s3://no-such-bucket/store")
     found = _store()
-    assert found["status"] == "problem" and "AWS_*" in found["mend"]
+    assert found["status"] == "problem" and "AWS_*" in found["fix"]
 
 
 def test_an_s3_that_is_out_of_reach_is_a_problem_asked_once(
@@ -114,7 +114,7 @@ def test_a_server_that_is_out_of_reach_is_a_problem_told_without_its_password(
     monkeypatch.setattr(tracking, "_resting", {})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", closed_endpoint.replace("://", "://me:s3cret@"))
     found = _mlflow()
-    assert found["status"] == "problem" and "MLFLOW_TRACKING_URI" in found["mend"]
+    assert found["status"] == "problem" and "MLFLOW_TRACKING_URI" in found["fix"]
     assert "127.0.0.1" in found["found"] and "s3cret" not in str(found)
 
 
@@ -239,7 +239,7 @@ def test_a_missing_pool_is_a_problem_with_the_command_that_makes_it(
     _sign_in(monkeypatch, "right")
     server.pools.clear()
     *_, pool = services.airflow()
-    assert pool["status"] == "problem" and "airflow pools set compute 1" in pool["mend"]
+    assert pool["status"] == "problem" and "airflow pools set compute 1" in pool["fix"]
 
 
 def test_without_credentials_the_pool_is_not_checked(server: _Airflow) -> None:

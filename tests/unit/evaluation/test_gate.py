@@ -60,7 +60,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("a limit with a min_n of its own", lambda e: (_own_min_n(e, 40), _under(e, 0.0, 0.1, n=41)), "pass"),
     ("fewer than a limit's own min_n", lambda e: (_own_min_n(e, 40), _under(e, 0.0, 0.1, n=39)), "insufficient"),
     ("a difference that was not measured", lambda e: e["comparisons"][0].update(difference=None), "insufficient"),
-    ("a control run", lambda e: e["stamps"].update(control="shuffled_labels"), "fail"),
+    ("a negative control", lambda e: e["stamps"].update(control="shuffled_labels"), "fail"),
     ("tested on whom it learnt from", lambda e: e["reports"][0].update(overlap=1), "insufficient"),
     ("nobody knows whom it learnt from", lambda e: e["reports"][0].update(overlap=None), "insufficient"),
     ("the champion is tested on whom it learnt from", lambda e: _met(e, 7), "insufficient"),
@@ -136,7 +136,7 @@ def test_every_check_carries_observation_limit_and_n() -> None:
     assert [check["name"] for check in checks] == [
         "quadratic_kappa",
         "under_triage_rate",
-        "quadratic_kappa minus base's",
+        "quadratic_kappa, difference to base",
         "patients of the test set that candidate has learnt from",
     ]
     assert [(c["observed"], c["limit"], c["rule"], c["n"]) for c in checks][:2] == [

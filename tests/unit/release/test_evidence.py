@@ -44,7 +44,7 @@ REFUSED: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("nothing was judged", lambda candidate: None, "no verdict about version '1'"),
     ("the gate failed", lambda candidate: judged(candidate, said="fail"), "The gate said 'fail'"),
     ("the gate lacked evidence", lambda candidate: judged(candidate, said="insufficient"), "said 'insufficient'"),
-    ("nobody answered", _nobody_answered, "nobody has answered"),
+    ("nobody answered", _nobody_answered, "no answer yet"),
     ("a person rejected it", lambda candidate: answered(candidate, judged(candidate), "Reject"), "last answer is 'Reject'"),
     ("a no came after a yes", _a_later_no, "last answer is 'Reject'"),
     ("another verdict was approved", _another_verdict_was_approved, "no approval of this evidence"),
@@ -70,7 +70,7 @@ def test_a_smoke_or_control_run_is_never_promoted_whatever_gate_and_person_say(s
 
 def test_a_version_that_was_not_registered_is_not_promoted() -> None:
     registered(1)
-    with pytest.raises(EvidenceError, match="knows no version '7'"):
+    with pytest.raises(EvidenceError, match="has no version '7'"):
         promoted_as_it_is({"version": "7"})
 
 

@@ -114,7 +114,7 @@ def test_a_store_out_of_reach_makes_no_version_without_its_model(
     """The number would be taken for good."""
 
     def lost(*_: Any) -> Any:
-        raise StorageError("the store is out of reach")
+        raise StorageError("the store is unreachable")
 
     with monkeypatch.context() as patch:
         patch.setattr(projection.artifacts, "read", lost)
@@ -140,7 +140,7 @@ def test_two_machines_that_made_a_model_each_show_one_of_them() -> None:
     assert _model(api.get_model_version("triage", first["version"])) == twin.model_id
 
 
-# ---------------------------------------------------------------- out of reach (T9)
+# ---------------------------------------------------------------- unreachable (T9)
 
 
 @pytest.fixture(params=["refuses", "hangs", "garbage"])

@@ -78,14 +78,14 @@ def test_layout_parts_and_recomputing_change_neither_loss_nor_gradient(
     assert max(float(value.abs().max()) for value in gradients.values()) > 1e-3  # there is something to compare
 
 
-def test_a_kept_trunk_changes_neither_loss_nor_gradient(state: trainable.State) -> None:
+def test_a_kept_frozen_layers_changes_neither_loss_nor_gradient(state: trainable.State) -> None:
     loss, gradients, _ = _step(state, PLAIN)
     other, others, _ = _step(state, PLAIN, _hidden(state, 1), 1)
     assert other == pytest.approx(loss, abs=1e-5)
     assert _largest(gradients, others) < 1e-4
 
 
-def test_without_a_kept_trunk_records_go_through_all_layers(state: trainable.State) -> None:
+def test_without_a_kept_frozen_layers_records_go_through_all_layers(state: trainable.State) -> None:
     """As the model itself computes them, also where some layers are not trained."""
     import torch
 

@@ -121,7 +121,7 @@ def test_what_takes_too_long_is_stopped_after_the_probe_at_every_attempt(trainin
 
 @pytest.mark.parametrize("ignored", [{"mix": {"other": 0.5}}, {"packing": True}, {"processes": 2}])
 def test_what_corrections_would_ignore_is_refused(training: Make, ignored: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="preferences learn from corrections alone"):
+    with pytest.raises(ConfigError, match="preferences train on corrections only"):
         _arguments(training, **ignored)
 
 

@@ -13,7 +13,7 @@ import yaml
 from llmops_tasks import config, tracking
 from llmops_tasks.errors import ConfigError, InputError, TrainingError
 from llmops_tasks.store import artifacts, objects
-from llmops_tasks.training import curriculum, loop, search
+from llmops_tasks.training import loop, search, training_plan
 from tests.unit.training.conftest import small_dataset
 
 pytestmark = pytest.mark.usefixtures("mlflow")
@@ -69,7 +69,7 @@ def test_a_smoke_run_makes_two_short_trials_in_a_study_of_its_own(searching: Mak
 
 def _trials(arguments: dict[str, Any], max_steps: int | None) -> list[Any]:
     case, base = config.load(arguments["usecase"]), arguments["start"]
-    found = curriculum.sources(case, "tiny", arguments["dataset"], base)
+    found = training_plan.sources(case, "tiny", arguments["dataset"], base)
     return search._study(case, "tiny", found, base, max_steps).trials
 
 
@@ -227,7 +227,7 @@ def test_what_the_first_process_cuts_short_all_do(monkeypatch: pytest.MonkeyPatc
         search._ask(Trial(), 1.0, 1)  # type: ignore[arg-type]
 
 
-def test_trials_share_the_trunk(searching: Make) -> None:
+def test_trials_share_the_frozen_layers(searching: Make) -> None:
     _all(searching(trials=2))
     assert len(objects.find(f"{objects.store_uri()}/tiny/activations/*/*.safetensors")) == 2  # train, held out
 

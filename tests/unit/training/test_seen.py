@@ -14,7 +14,7 @@ from llmops_tasks.errors import DataError
 from llmops_tasks.evaluation.exposure import digest_of
 from llmops_tasks.release.packaging import package_release
 from llmops_tasks.store import artifacts
-from llmops_tasks.training import curriculum, loop, seen
+from llmops_tasks.training import loop, seen, training_plan
 from llmops_tasks.training.finetuning import finetune
 from llmops_tasks.training.preferences import tune_preferences
 from tests.support import datasets, pairs, tiny
@@ -29,7 +29,7 @@ def _release(arguments: dict[str, Any], trained: ArtifactRef, dataset: ArtifactR
 
 
 def _of(dataset: ArtifactRef) -> set[str]:
-    return {seen.digest_of(row["text"], row["completion"]) for row in curriculum.rows(dataset, "train")}
+    return {seen.digest_of(row["text"], row["completion"]) for row in training_plan.rows(dataset, "train")}
 
 
 def test_a_release_says_which_records_it_has_learnt_from(training: Make) -> None:

@@ -97,7 +97,7 @@ def test_fewer_bits_are_better() -> None:
     [
         ({"max_disk_mib": 400}, {"disk_mib": 401.0}, "disk: 401 MiB, at most 400 are allowed"),
         ({"max_memory_mib": 900}, {"memory_mib": 901.0}, "memory: 901 MiB, at most 900 are allowed"),
-        ({"min_tokens_per_second": 50}, {"tokens_per_second": 49.0}, "speed: 49 tokens/s, at least 50 are asked"),
+        ({"min_tokens_per_second": 50}, {"tokens_per_second": 49.0}, "speed: 49 tokens/s, at least 50 are required"),
         ({}, {"problems": ["the labels begin alike"], "few_shot": None}, "the labels begin alike"),
         ({}, {"obstacles": ["it cannot be split"]}, "it cannot be split"),
     ],
@@ -138,7 +138,7 @@ def test_an_accepted_licence_is_let_in_and_who_accepted_it_stands_in_the_decisio
 def test_files_that_name_another_licence_than_the_use_case_are_believed() -> None:
     decision = chosen(measured("current", licence="MIT"), measured("other", 0.9, licence="gemma"))
     assert verdicts(decision) == {"current": "chosen", "other": "refused"}
-    assert reasons(decision, "other") == "its files name the licence 'gemma', the use case 'mit'. Mend the use case"
+    assert reasons(decision, "other") == "its files name the licence 'gemma', the use case 'mit'. Fix the use case"
 
 
 def test_nobody_is_chosen_where_nobody_fits() -> None:

@@ -1,8 +1,8 @@
-"""The frozen lower layers ("trunk"), run once over a dataset; their output is what the top layers work on.
+"""The frozen lower layers, run once over a dataset; their output is what the top layers work on.
 
 The output is kept in content-addressed shards of consecutive records, shared by epochs, runs, datasets that grow at
 their end, and every model with the same lower layers: a base model and what was fine-tuned from it above the cut. What
-this does not do: hold where the trunk changes (full fine-tuning, dropout below the cut).
+this does not do: hold where the frozen layers change (full fine-tuning, dropout below the cut).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ELSEWHERE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transfo
 
 @dataclass(frozen=True)
 class Shared:
-    """Where a trunk's output is kept, and how many layers it has."""
+    """Where the frozen layers' output is kept, and how many layers it has."""
 
     usecase: str
     cut: int
@@ -64,7 +64,7 @@ def activations(
         ref = artifacts.publish(usecase=shared.usecase, kind="activations", inputs=inputs, build=build)
         retention.mark_used(ref)
         result += _read_shard(artifacts.fetch(ref), shard)
-        log.info("trunk: %d of %d records", len(result), len(sequences))
+        log.info("frozen layers: %d of %d records", len(result), len(sequences))
         after_shard()
     return result
 
@@ -93,7 +93,7 @@ def _libraries() -> dict[str, str]:
 
 
 def _digest(model: Any, cut: int) -> str:
-    """SHA-256 of all that a trunk's output follows from: settings, embeddings and the layers below the cut."""
+    """SHA-256 of all that the frozen layers' output follows from: settings, embeddings and the layers below the cut."""
     import torch
 
     settings = {name: value for name, value in model.config.to_dict().items() if name not in _ELSEWHERE}
