@@ -21,7 +21,7 @@ from llmops_tasks.errors import InputError, LLMOpsError
 from llmops_tasks.process import LOG_FORMAT, SETTINGS, die_with_parent
 from llmops_tasks.verbs import resolve
 
-ARGUMENTS = ["--json", "-"]  # after the verb's name: whoever says this is a program
+ARGUMENTS = ["--json", "-"]  # after the verb's name: the protocol for programs
 
 
 def prepare() -> None:

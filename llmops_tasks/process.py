@@ -23,7 +23,7 @@ from llmops_tasks import errors
 
 log = logging.getLogger(__name__)
 LOG_FORMAT = "%(name)s: %(message)s"
-SETTINGS = {  # of whatever runs a verb: quiet, and nobody is told of it
+SETTINGS = {  # of processes that run verbs: quiet, and without telemetry
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -1,7 +1,7 @@
 """The life cycle of a language model from the shell.
 
-Start with `llmops doctor`, which looks at this machine, or with `llmops chain USECASE`, the life cycle
-without Airflow. `llmops list` names all verbs, and `--help` explains each.
+Start with `llmops doctor`, which checks this machine, or with `llmops chain USECASE`, which runs the life cycle
+without Airflow. `llmops list` lists all commands; `--help` explains each.
 """
 
 # The commands are made when they are asked for: help for one package imports that package's modules, and nothing heavy.

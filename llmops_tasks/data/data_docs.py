@@ -24,7 +24,7 @@ def write(result: Any, title: str, folder: Path) -> None:
     from great_expectations.render.view import DefaultJinjaPageView
 
     sections = ValidationResultsPageRenderer().render(result).to_json_dict()["sections"]
-    # Of the overview only its figures: the rest links to pages that are not here, and tells times, so that no two
+    # Of the overview only its figures: the rest links to pages that are not here, and contains times, so that no two
     # runs on the same records would leave the same bytes.
     sections[0]["content_blocks"] = sections[0]["content_blocks"][1:2]
     view = DefaultJinjaPageView(custom_views_directory=str(_PAGES))

@@ -19,7 +19,7 @@ from llmops_tasks.store import objects
 
 ANSWER = 5.0  # seconds that a service has
 PASSWORDS = "simple_auth_manager_passwords.json.generated"
-_SILENT = (OSError, ValueError, HTTPException)  # nobody there, or somebody who is no Airflow
+_SILENT = (OSError, ValueError, HTTPException)  # no answer, or not Airflow's
 _PARTS = ("metadatabase", "scheduler", "dag_processor")
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SHARD = 128  # records
 ROWS = 16  # records at once: always as many, as the last digits follow from their padding
-KEEP_DAYS = 30  # a shard that nobody needed for so long is dropped
+KEEP_DAYS = 30  # a shard that was not used for so long is dropped
 # Settings that say where a model came from or how much of it there is, not what its lower layers compute.
 _ELSEWHERE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 
@@ -110,7 +110,7 @@ def _run_shard(model: Any, cut: int, shard: list[list[int]], out: Path) -> dict[
     from safetensors.torch import save_file
     from torch.nn.utils.rnn import pad_sequence
 
-    model.eval()  # a probe may have trained before: what is kept is nobody's noise
+    model.eval()  # a probe may have trained before: dropout must not enter the cache
     order = sorted(range(len(shard)), key=lambda index: len(shard[index]))
     hidden: dict[int, torch.Tensor] = {}
     with torch.inference_mode():

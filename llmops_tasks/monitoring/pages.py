@@ -1,4 +1,4 @@
-"""A day's drift as a page for people: names and figures only, no words of the notes."""
+"""The drift report of one partition: names and numbers only, no words of the records."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from llmops_tasks.store import artifacts
 if TYPE_CHECKING:
     import pandas as pd
 
-BATCH_SIZE = 16  # prompts at once, where nobody says otherwise
+BATCH_SIZE = 16  # prompts at once, by default
 
 
 def asked_as(release: ArtifactRef) -> Interface:

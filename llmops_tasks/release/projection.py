@@ -117,7 +117,7 @@ def _create(api: Any, name: str, body: dict[str, Any]) -> Any:
     run = _run(api, name, body["release"])
     made = api.create_model_version(name, run_id=run.info.run_id, **_backing(api, name, body, run))
     if str(made.version) != body["version"]:
-        api.set_model_version_tag(name, made.version, RELEASE, "")  # nobody's yet: see _unknown
+        api.set_model_version_tag(name, made.version, RELEASE, "")  # not assigned yet: see _unknown
         raise ReleaseError(
             f"MLflow numbered a version of '{name}' {made.version}, the ledger {body['version']}. If two machines "
             "registered at once, do it again; else MLflow's registered model is older than this ledger: remove it, and "

@@ -197,7 +197,7 @@ def _publish_files(folder: Path, manifest: dict[str, Any]) -> None:
             path.chmod(0o700 if path.is_dir() else 0o600)
             fsync_path(path)  # fsync works alike on files and folders
         if target.exists() and not (target / MANIFEST).exists():
-            shutil.rmtree(target)  # no manifest: not an artifact, nobody believes it
+            shutil.rmtree(target)  # no manifest: not an artifact
         staged.rename(target)
         fsync_path(target.parent)
     except OSError as exc:

@@ -22,7 +22,7 @@ def keep(name: str, message: dict[str, Any]) -> None:
     """Keep a message behind all that wait."""
     try:
         journal.push(_folder(name), json.dumps(message).encode())  # NaN included: a loss may be one
-    except StorageError as exc:  # who has nowhere to write has a worse problem, and will be told of it elsewhere
+    except StorageError as exc:  # a full disk is reported elsewhere
         log.error("cannot store what MLflow did not receive: %s", exc)
 
 

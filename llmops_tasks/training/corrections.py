@@ -88,7 +88,7 @@ def _pair(
     if len(wrong) < wanted.min_pairs:
         raise DataError(
             f"{len(wrong)} corrected answers among {len(both)} reviewed ones; finetune.preferences.min_pairs requires "
-            f"{wanted.min_pairs}. Wait for more reviewed records, or lower it."
+            f"{wanted.min_pairs}. Wait for more reviewed records, or lower the limit."
         )
     _told(asked, wrong).to_parquet(out / "pairs.parquet", index=False)
     return {"rows": len(wrong), "reviewed": len(both), "parents": [artifacts.parent(dataset)]}

@@ -116,7 +116,7 @@ def check(found: Estimate, budget: Budget, members: int = 1) -> None:
     ]
     if over:
         raise BudgetError(
-            f"The run would need more than finetune.budget allows: {', '.join(over)}. Nothing was started. "
+            f"The run would exceed finetune.budget: {', '.join(over)}. Nothing was started. "
             "Train less (epochs, top_layers, rows), or raise the budget."
         )
 

@@ -32,7 +32,7 @@ def check_options(control: str, max_steps: int | None) -> None:
     if control not in CONTROLS:
         raise InputError(f"control='{control:.40}' is unknown. Allowed: {list(CONTROLS)}.")
     if max_steps is not None and max_steps < 1:
-        raise InputError(f"max_steps={max_steps} trains nothing. Allowed: 1 or more, or none for all steps.")
+        raise InputError(f"max_steps={max_steps} trains nothing. Allowed: 1 or more, or omit it for all steps.")
 
 
 def digested(settings: Finetune) -> dict[str, Any]:

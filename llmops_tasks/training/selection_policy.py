@@ -27,7 +27,7 @@ def refusal(rule: Licences, licence: str) -> str | None:
         return None
     if licence in rule.refused:
         return f"licence '{licence}' is refused: {rule.refused[licence]}"
-    return f"licence '{licence}' is refused: the policy does not know it. Allowed: {rule.allowed}"
+    return f"licence '{licence}' is refused: the policy does not list it. Allowed: {rule.allowed}"
 
 
 def choose_base_model(*, usecase: str, measurements: list[Measurement]) -> Selected:
@@ -190,7 +190,7 @@ def table(*, decision: Selected) -> str:
     reasons = [(row["candidate"], reason.rstrip(".")) for row in decision["ranking"] for reason in row["reasons"]]
     lines += ["", *(f"- {candidate}: {reason}." for candidate, reason in reasons)]
     if decision["write"]:
-        lines += ["", "To start from it, write into the use case:", "```yaml", decision["write"].rstrip(), "```"]
+        lines += ["", "To use it, set in the use case:", "```yaml", decision["write"].rstrip(), "```"]
     lines += ["", f"Policy `{decision['policy_sha256'][:12]}`, evidence `{decision['evidence_sha256'][:12]}`."]
     return "\n".join(lines) + "\n"
 

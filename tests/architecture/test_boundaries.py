@@ -67,7 +67,7 @@ def _imports(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: _module(path))
-def test_imports_go_left_to_right_and_rooms_do_not_know_each_other(path: Path) -> None:
+def test_imports_go_left_to_right_and_packages_do_not_import_each_other(path: Path) -> None:
     me = _module(path)
     if me == "llmops_tasks":
         assert not [name for name in _imports(path) if name.startswith("llmops_tasks")]
@@ -87,7 +87,7 @@ def test_airflow_is_not_known_here(path: Path) -> None:
     assert not [name for name in _imports(path) if name.split(".")[0] == "airflow"]
 
 
-def test_only_what_is_one_file_by_nature_lies_beside_the_rooms() -> None:
+def test_only_what_is_one_file_by_nature_lies_beside_the_packages() -> None:
     assert {path.stem for path in PACKAGE.glob("*.py")} == LOOSE
 
 
@@ -105,7 +105,7 @@ def _verbs(package: str) -> set[str]:
     ],
     ids=lambda path: path.name,
 )
-def test_tasks_use_the_rooms_verbs_alone(path: Path) -> None:
+def test_tasks_use_the_packages_verbs_alone(path: Path) -> None:
     """Whatever else a package holds is private to it."""
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("llmops_tasks."):

@@ -15,7 +15,7 @@ from llmops_tasks import tracking
 pytestmark = pytest.mark.usefixtures("mlflow")
 
 
-def test_a_run_keeps_what_it_is_told(tmp_path: Path) -> None:
+def test_a_run_keeps_what_it_is_given(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "card.md").write_text("card")
     with tracking.run(usecase="demo", name="work", key="k1") as run:

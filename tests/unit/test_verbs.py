@@ -23,7 +23,7 @@ def test_every_verb_of_the_tables_is_a_function_with_named_arguments(name: str) 
 
 
 @pytest.mark.parametrize("package", verbs.PACKAGES)
-def test_a_rooms_table_names_functions_where_they_are(package: str) -> None:
+def test_a_packages_table_names_functions_where_they_are(package: str) -> None:
     package = import_module(f"llmops_tasks.{package}")
     for verb, module in package.VERBS.items():
         assert getattr(package, verb) is getattr(import_module(f"llmops_tasks.{package}.{module}"), verb)
@@ -53,7 +53,7 @@ def test_a_groups_purpose_is_one_sentence(group: str) -> None:
     assert said[0].isupper() and said.count(".") == 1 and said.endswith(".") and "\n" not in said
 
 
-def test_a_verb_is_found_without_the_other_rooms() -> None:
+def test_a_verb_is_found_without_the_other_packages() -> None:
     code = (
         "import sys; from llmops_tasks import verbs; verbs.resolve('data.ingest')\n"
         "assert 'llmops_tasks.data.ingestion' in sys.modules\n"

@@ -183,7 +183,7 @@ def test_an_interruption_is_no_traceback(say: Any, monkeypatch: pytest.MonkeyPat
     assert (code, text) == (130, "") and "Interrupted" in complaint
 
 
-def test_the_life_cycle_begins_and_ends_where_it_is_told(say: Any, tiny_usecase: str) -> None:
+def test_the_life_cycle_begins_and_ends_where_it_is_asked_to(say: Any, tiny_usecase: str) -> None:
     code, text, log = say("chain", tiny_usecase, "--until", "data", "--json")
     assert code == 0
     assert set(json.loads(text)) == {"control", "data"} and json.loads(text)["data"]["kind"] == "anonymized"

@@ -65,7 +65,7 @@ def test_the_same_form_has_the_same_name_and_an_earlier_one_that_returns_is_the_
     assert _epochs(config.bind(usecase="ward")) == 3
 
 
-def test_a_mistake_leaves_the_last_valid_form_in_charge_and_is_told(write: Callable[..., Path]) -> None:
+def test_a_mistake_leaves_the_last_valid_form_in_charge_and_is_reported(write: Callable[..., Path]) -> None:
     write(3)
     config.keep("ward")
     write("many")

@@ -58,7 +58,7 @@ def test_neither_do_the_keys_of_records_and_of_parquet(tmp_path: Path) -> None:
         assert "lacks the columns" in told and not [cell for cell in CELLS if cell in told]
 
 
-def test_a_name_that_is_nearly_right_is_told_by_its_place(tmp_path: Path) -> None:
+def test_a_name_that_is_nearly_right_is_reported_by_its_position(tmp_path: Path) -> None:
     content = "\n".join([small.HEADER.replace("note", "notes"), PATIENT]).encode()
     told = _message(tmp_path, content)
     assert "lacks the columns ['note']" in told and "Column 6 is spelled almost like 'note'" in told

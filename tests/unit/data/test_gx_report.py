@@ -144,7 +144,7 @@ def test_a_hand_written_expectation_prints_no_name_and_no_diagnosis(tmp_path: Pa
     assert not _leaks(objects.read_bytes(pages[0]).decode() + repr(caught.value))
 
 
-def test_an_expectation_that_cannot_run_is_told_without_what_it_said(tmp_path: Path) -> None:
+def test_an_expectation_that_cannot_run_is_reported_without_what_it_said(tmp_path: Path) -> None:
     more = [{"type": "expect_column_mean_to_be_between", "column": "note", "min_value": 1}]
     usecase = small.usecase(
         tmp_path, {"uri": small.csv(tmp_path, [small.row(1, note="zebrafishitis")])}, expectations=more

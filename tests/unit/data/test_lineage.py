@@ -57,7 +57,7 @@ def test_a_record_leads_forward_to_every_dataset(versions: tuple[str, ArtifactRe
     assert lineage.find_record(usecase=usecase, record="' or 1=1 --") == []
 
 
-def test_the_difference_is_told_in_words(versions: tuple[str, ArtifactRef, ArtifactRef]) -> None:
+def test_the_difference_is_reported_in_words(versions: tuple[str, ArtifactRef, ArtifactRef]) -> None:
     usecase, older, newer = versions
     found = lineage.compare_datasets(usecase=usecase, before=older["sha256"][:10], after=newer["sha256"][:10])
     assert found["counts"] | {"moved to another split": 0} == {

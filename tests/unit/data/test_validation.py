@@ -225,7 +225,7 @@ def test_of_many_rows_a_sample_is_shown_and_all_are_judged(tmp_path: Path, monke
     assert {row["row"] for row in _quarantine(ref)} == {24, 25}
 
 
-def test_a_column_of_another_type_is_told_as_such(tmp_path: Path) -> None:
+def test_a_column_of_another_type_is_reported_as_such(tmp_path: Path) -> None:
     usecase, records = _validate(tmp_path, [_row(n, age="forty") for n in range(9)])
     with pytest.raises(DataError, match="~ age: number in the use case, text in the source"):
         validate(usecase=usecase, records=records)

@@ -56,7 +56,7 @@ def test_a_bucket_that_is_not_there_is_a_problem(s3: Any, monkeypatch: pytest.Mo
     assert found["status"] == "problem" and "AWS_*" in found["fix"]
 
 
-def test_an_s3_that_is_out_of_reach_is_a_problem_asked_once(
+def test_an_s3_that_is_unreachable_is_a_problem_asked_once(
     closed_endpoint: str, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
@@ -107,7 +107,7 @@ def test_a_damaged_database_is_a_problem(home: Path) -> None:
     assert _mlflow()["status"] == "problem"
 
 
-def test_a_server_that_is_out_of_reach_is_a_problem_told_without_its_password(
+def test_a_server_that_is_unreachable_is_a_problem_reported_without_its_password(
     closed_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "PAUSE", 0.0)
@@ -214,7 +214,7 @@ def test_a_stranger_at_its_address_is_a_problem(
         assert _airflow() == [("airflow", "problem")]
 
 
-def test_an_address_with_a_password_is_told_without_it(server: _Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_with_a_password_is_shown_without_it(server: _Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", _address(server).replace("://", "://me:s3cret@"))
     healthy, _ = services.airflow()
     assert healthy["status"] == "ok" and "s3cret" not in str(healthy)
@@ -247,7 +247,7 @@ def test_without_credentials_the_pool_is_not_checked(server: _Airflow) -> None:
     assert server.asked == []
 
 
-def test_a_wrong_password_is_said_and_not_told(server: _Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_password_is_said_and_not_shown(server: _Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     _sign_in(monkeypatch, "wr0ng")
     *_, pool = services.airflow()
     assert (pool["status"], pool["found"]) == ("not checked", "Airflow answers 401")

@@ -112,7 +112,7 @@ def test_the_shipped_use_cases_are_well() -> None:
     assert {finding["status"] for finding in found} == {"ok"}
 
 
-def test_a_mistake_in_a_file_is_told_and_the_others_are_looked_at(
+def test_a_mistake_in_a_file_is_reported_and_the_others_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMOPS_USECASES", str(tmp_path))

@@ -54,7 +54,7 @@ def _compared(usecase: str, champion: dict[str, Any] | None, *others: str) -> li
     )["comparisons"]
 
 
-def test_what_the_champion_knew_is_asked_on_its_own_exam_alone(tmp_path: Path) -> None:
+def test_what_the_champion_knew_is_asked_on_its_own_test_set_alone(tmp_path: Path) -> None:
     usecase = _usecase(tmp_path, max_forgetting=0.1, metric="accuracy")
     whole, test_records = _compared(usecase, _champion(OLD), "champion")
     assert (whole["reference"], whole["n"], whole["metric"]) == ("champion", 30, "accuracy")
@@ -79,7 +79,7 @@ def test_forgetting_is_asked_only_where_the_gate_limits_it_and_somebody_serves(t
     }  # fmt: skip
 
 
-def test_an_exam_of_which_nothing_was_measured_is_no_evidence(tmp_path: Path) -> None:
+def test_a_test_set_of_which_nothing_was_measured_is_no_evidence(tmp_path: Path) -> None:
     usecase = _usecase(tmp_path, max_forgetting=0.1)
     with pytest.raises(EvidenceError, match="No record of the champion's test set is among those measured"):
         _compared(usecase, _champion(["another"]), "champion")

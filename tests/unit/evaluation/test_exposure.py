@@ -46,7 +46,7 @@ def test_a_release_knows_the_train_split_of_every_dataset_it_was_trained_on() ->
     assert overlap(_release(BASE, own), TESTED, TRAINED) == 0
 
 
-def test_what_a_start_has_learnt_from_is_carried_on() -> None:
+def test_what_a_start_was_trained_on_is_carried_on() -> None:
     champion = _release(BASE, _dataset(train=["a", "z"]))
     assert overlap(_release(champion, _dataset(train=["x"])), TESTED, TRAINED) == 1
 

@@ -139,7 +139,7 @@ def test_what_is_kept_is_that_of_a_model_that_answers(model: Any, monkeypatch: p
     assert modes == [False]
 
 
-def test_after_every_shard_somebody_is_told(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_every_shard_a_callback_is_called(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frozen_layers, "SHARD", 4)
     told: list[int] = []
     shared = frozen_layers.Shared("tiny", 1)

@@ -108,7 +108,7 @@ def test_a_version_of_an_earlier_layout_stays_as_it_is_until_the_model_is_made_a
     assert _aliases() == {"challenger": "2", "champion": "1"}
 
 
-def test_a_store_out_of_reach_makes_no_version_without_its_model(
+def test_an_unreachable_store_makes_no_version_without_its_model(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The number would be taken for good."""
@@ -173,7 +173,7 @@ def test_rolling_back_needs_no_mlflow_and_two_seconds(down: None, caplog: pytest
     assert registry.find_champion(usecase="triage")["release"] == released(1)
 
 
-def test_registering_and_promoting_need_no_mlflow_and_the_next_change_mends_it(
+def test_registering_and_promoting_need_no_mlflow_and_the_next_change_synchronises_it(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promoted(registered(1))

@@ -437,7 +437,9 @@ def test_what_was_begun_and_never_finished_is_not_the_newest(store: str, monkeyp
         (errno.EIO, OSError, "Input/output error"),
     ],
 )
-def test_a_full_disk_is_told_from_other_failures_of_a_build(code: int, kind: type[Exception], message: str) -> None:
+def test_a_full_disk_is_distinguished_from_other_failures_of_a_build(
+    code: int, kind: type[Exception], message: str
+) -> None:
     def build(out: Path) -> dict[str, Any]:
         raise OSError(code, os.strerror(code), str(out))
 

@@ -100,7 +100,7 @@ def _check_one_run(ref: ArtifactRef) -> None:
     assert runs[0].data.metrics["held_out_loss"] == pytest.approx(ref["meta"]["held_out_loss"])
 
 
-def test_a_deployment_in_mid_run_costs_no_step_and_is_told(
+def test_a_deployment_in_mid_run_costs_no_step_and_is_reported(
     training: Make, expected: ArtifactRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = training()

@@ -43,7 +43,7 @@ def test_those_of_pairs_too(tmp_path: Path) -> None:
     assert _written(tmp_path) == _digests(*(f"g{n}" for n in range(8)))
 
 
-def test_a_start_hands_on_what_it_has_learnt_from(tmp_path: Path) -> None:
+def test_a_start_hands_on_what_it_was_trained_on(tmp_path: Path) -> None:
     def build(out: Path) -> dict[str, Any]:
         return {"learnt_from": groups.write(out, BASE, [_dataset("anna")])}
 

@@ -128,7 +128,7 @@ def test_a_run_over_its_budget_makes_no_step_and_leaves_nothing(
     assert objects.find(f"{objects.store_uri()}/tiny/adapter/*/*") == []
 
 
-def test_what_a_run_took_is_told_per_thousand_records(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_run_took_is_reported_per_thousand_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """All processes' time; on GPUs that of every device, too."""
     monkeypatch.setattr(preflight.processes, "total", lambda value: 2 * value)
     monkeypatch.setattr(preflight.processes, "count", lambda: 2)

@@ -96,7 +96,7 @@ def test_epochs_are_not_searched(searching: Make) -> None:
         ("method", {"low": 1, "high": 2}),
     ],
 )
-def test_values_that_no_trial_could_take_are_told_when_the_file_is_read(
+def test_values_that_no_trial_could_take_are_reported_when_the_file_is_read(
     searching: Make, name: str, space: dict[str, Any]
 ) -> None:
     with pytest.raises(ConfigError, match=rf"space\.{name} has"):
@@ -153,7 +153,7 @@ def _mlflow_runs() -> list[Any]:
     return list(tracking.client().search_runs([experiment.experiment_id]))
 
 
-def test_a_trial_is_told_in_mlflow(searching: Make) -> None:
+def test_a_trial_is_reported_in_mlflow(searching: Make) -> None:
     result = search.run_trial(**searching(), number=0)
     (run,) = _mlflow_runs()
     assert run.data.metrics["held_out_loss"] == pytest.approx(result["loss"]) and run.info.status == "FINISHED"

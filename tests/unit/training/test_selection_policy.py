@@ -120,7 +120,7 @@ def test_a_refused_licence_is_refused_by_name_with_the_policys_reason() -> None:
     decision = chosen(measured("current"), gem="gemma", odd="my-own")
     assert verdicts(decision) == {"current": "chosen", "gem": "refused", "odd": "refused"}
     assert reasons(decision, "gem") == "licence 'gemma' is refused: no open-source licence"
-    assert "licence 'my-own' is refused: the policy does not know it. Allowed: ['mit']" in reasons(decision, "odd")
+    assert "licence 'my-own' is refused: the policy does not list it. Allowed: ['mit']" in reasons(decision, "odd")
     assert decision["accepted"] == {}
 
 

@@ -119,7 +119,7 @@ def test_training_can_start_from_a_release(training: Make) -> None:
     assert trained["key"] != fresh["key"]
 
 
-def test_what_is_left_is_told_in_seconds_of_this_process() -> None:
+def test_what_is_left_is_reported_in_seconds_of_this_process() -> None:
     told: list[tuple[int, float]] = []
     plan = [[0]] * 10
     training_set = loop.TrainingSet([loop.Example([1], [1])], None, plan)
@@ -177,7 +177,7 @@ def _tokenizer(arguments: dict[str, Any]) -> Any:
     return loading.load_model(artifacts.fetch(arguments["start"]))[1]
 
 
-def test_texts_of_the_domain_are_learnt(training: Make) -> None:
+def test_texts_of_the_domain_are_trained_on(training: Make) -> None:
     settings = {"learning_rate": 0.01, "dropout": 0.0}
     tokenizer = _tokenizer(training())
     texts = [row["text"] for row in training_plan.rows(training()["dataset"], "validation")]  # not those trained on
@@ -188,7 +188,7 @@ def test_texts_of_the_domain_are_learnt(training: Make) -> None:
     assert losses[1] < losses[0] - 0.5
 
 
-def test_other_use_cases_are_learnt_too(
+def test_other_use_cases_are_trained_on_too(
     training: Make, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "usecases"
@@ -207,7 +207,7 @@ def test_other_use_cases_are_learnt_too(
     assert losses[1] < losses[0] - 0.5
 
 
-def test_made_up_records_teach_other_words(training: Make) -> None:
+def test_synthetic_records_bring_other_words(training: Make) -> None:
     """Measured on words that stand in no record but a paraphrase."""
     words = {"pain": ["ache"], "rash": ["itch"], "fever": ["heat"], "refill": ["renewal"]}
     written, others = list(words), [other for (other,) in words.values()]

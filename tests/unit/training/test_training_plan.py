@@ -91,7 +91,7 @@ def test_other_use_cases_are_mixed_in_by_weight_with_their_own_prompt(
     assert any(min(batch) < 24 <= max(batch) for batch in plan.batches)  # mixed, not one after the other
 
 
-def test_a_use_case_without_a_dataset_cannot_be_learnt_from(training: Make, tokenizer: Any) -> None:
+def test_a_use_case_without_a_dataset_cannot_be_trained_on(training: Make, tokenizer: Any) -> None:
     with pytest.raises(DataError, match=r"'other' has no dataset yet, but 'tiny' is to learn from it"):
         _planned(training(mix={"other": 0.5}), tokenizer)
 
@@ -110,13 +110,13 @@ def test_without_a_champion_going_on_begins_with_all_records(training: Make, tok
     assert plan.counts == {"own": 24}
 
 
-def test_a_corrected_label_is_new_to_who_has_learnt_the_old_one(training: Make, tokenizer: Any) -> None:
+def test_a_corrected_label_is_new_to_a_model_trained_on_the_old_one(training: Make, tokenizer: Any) -> None:
     old = small_dataset(24, 6, answers=(" urgent", " urgent", " emergent", " non"))  # every other answer was wrong
     plan = _planned(training(start="champion", continual={"replay": 0.0}), tokenizer, _release(old))
     assert plan.counts == {"new": 12, "replayed": 0}
 
 
-def test_what_a_champion_has_learnt_from_must_be_known(training: Make, tokenizer: Any) -> None:
+def test_what_a_champion_was_trained_on_must_be_known(training: Make, tokenizer: Any) -> None:
     """Else everything would be taken for new, without a word."""
     release = _release(None)
     with pytest.raises(DataError, match=r"does not record which records it was trained on.* Set finetune.start"):
@@ -129,7 +129,7 @@ def test_nothing_new_is_said(training: Make, tokenizer: Any) -> None:
         _planned(arguments, tokenizer, _release(arguments["dataset"]))
 
 
-def test_what_is_learnt_from_names_the_result(training: Make, tmp_path: Path) -> None:
+def test_what_is_trained_on_names_the_result(training: Make, tmp_path: Path) -> None:
     one, two = small_dataset(12, 6), small_dataset(13, 6)
     found = [
         Sources(one, None, {}, {}),
