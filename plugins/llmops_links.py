@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
+from airflow.configuration import conf
 from airflow.sdk import BaseOperatorLink
 
 PREFIX = "/llmops"
@@ -21,9 +23,13 @@ def _result(ti: Any) -> dict[str, Any]:
 
 
 def page(ref: dict[str, Any], name: str) -> str:
-    """The address of an artifact's page, served by `llmops_plugin` to signed-in users."""
+    """The address of an artifact's page, served by `llmops_plugin` to signed-in users.
+
+    Behind a proxy Airflow may have a path of its own, given by its base URL: https://host/airflow.
+    """
     usecase, kind, key = ref["uri"].rsplit("/", 3)[1:]
-    return f"{PREFIX}/{usecase}/{kind}/{key}/{name}"
+    root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+    return f"{root}{PREFIX}/{usecase}/{kind}/{key}/{name}"
 
 
 class MLflowRun(BaseOperatorLink):
@@ -36,7 +42,7 @@ class MLflowRun(BaseOperatorLink):
         result = _result(ti_key)
         run = result.get("run_id") or result.get("meta", {}).get("mlflow_run")
         uri = os.environ.get("LLMOPS_MLFLOW_UI") or os.environ.get("MLFLOW_TRACKING_URI", "")
-        return f"{uri}/#/experiments/0/runs/{run}" if run and uri.startswith("http") else ""
+        return f"{uri.rstrip('/')}/#/experiments/0/runs/{run}" if run and uri.startswith("http") else ""
 
 
 class DataDocs(BaseOperatorLink):

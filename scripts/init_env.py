@@ -1,4 +1,4 @@
-"""Write `.env`: the secrets docker-compose.yaml asks for, fresh and for this machine only.
+"""Write `.env`: the secrets docker-compose.yaml asks for, fresh and for this machine only, and who runs models.
 
 Run it as often as you like. A value that is already there is never changed, because the database and the encrypted
 connections were made with it; only missing keys are added. No secret is printed: read them in the file.
@@ -39,10 +39,21 @@ def airflow_uid() -> str:
     return str(uid or AIRFLOW_IMAGE_UID)
 
 
+def profile() -> str:
+    """Where models run. `gpu` needs NVIDIA's container toolkit."""
+    return "cpu"
+
+
 GENERATORS: dict[str, Callable[[], str]] = {
     "AIRFLOW_UID": airflow_uid,
+    "COMPOSE_PROFILES": profile,
     "AIRFLOW_ADMIN_PASSWORD": password,
+    "AIRFLOW_APPROVER_PASSWORD": password,
+    "AIRFLOW_VIEWER_PASSWORD": password,
     "POSTGRES_PASSWORD": password,
+    "AIRFLOW_DB_PASSWORD": password,
+    "MLFLOW_DB_PASSWORD": password,
+    "LLMOPS_PSEUDONYM_KEY": password,
     "AIRFLOW__API_AUTH__JWT_SECRET": signing_key,
     "AIRFLOW__API__SECRET_KEY": signing_key,
     "AIRFLOW__CORE__FERNET_KEY": fernet_key,

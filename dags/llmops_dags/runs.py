@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from llmops_notices import notifiers
@@ -19,9 +18,9 @@ def parameter(name: str) -> Any:
     return get_current_context()["params"].get(name)
 
 
-def by_event() -> bool:
-    """Whether an event or a schedule started the run; then it does what is due, or nothing."""
-    return str(get_current_context()["dag_run"].run_type) in ("asset_triggered", "scheduled")
+def by_hand() -> bool:
+    """Whether a user started the run, which then does what was requested. Any other run does what is due, or nothing."""
+    return str(get_current_context()["dag_run"].run_type) == "manual"
 
 
 def started_by() -> str | None:
@@ -31,22 +30,22 @@ def started_by() -> str | None:
 
 @task
 def dataset(usecase: str) -> dict[str, Any]:
-    """The dataset that the form names; else, after an event, the newest that nothing was trained on; else the newest."""
+    """The dataset that the form names, else the newest; in runs not started manually, only a dataset without a training."""
     wanted = parameter("dataset")
-    if wanted is None and by_event():
-        found = release.find_due_dataset(usecase=usecase)
-        if found is None:
-            raise AirflowSkipException("The newest dataset has a training already; nothing is due")
-        return dict(found)
-    return dict(release.find_dataset(usecase=usecase, sha256=wanted))
+    if by_hand():
+        return dict(release.find_dataset(usecase=usecase, sha256=wanted))
+    due = release.find_due_dataset(usecase=usecase)
+    if due is None or wanted not in (None, due["sha256"]):
+        raise AirflowSkipException("The newest dataset has a training already; nothing is due")
+    return dict(due)
 
 
 @task
 def candidate(usecase: str) -> dict[str, Any]:
     """The candidate that the form names, else the newest that waits for a verdict."""
     wanted, due = parameter("version"), release.find_due_candidates(usecase=usecase)
-    if wanted is None and not due:
-        raise AirflowSkipException("Every registered candidate has a verdict; nothing is due")
+    if (wanted is None and not due) or not (by_hand() or wanted in (None, *due)):
+        raise AirflowSkipException("Every candidate has a verdict; nothing is due")
     return release.find_candidate(usecase=usecase, version=wanted or due[0])
 
 
@@ -55,7 +54,7 @@ def question(usecase: str) -> dict[str, Any]:
     """What is asked about the candidate that the form names, else about the newest with an open question."""
     wanted = parameter("version")
     due = [found["version"] for found in release.find_due_questions(usecase=usecase)]
-    if wanted is None and not due:
+    if (wanted is None and not due) or not (by_hand() or wanted in (None, *due)):
         raise AirflowSkipException("No passed candidate waits for approval; nothing is due")
     found = release.find_question(usecase=usecase, version=wanted or max(due, key=int))
     if not found["passed"]:
@@ -93,6 +92,9 @@ def start(name: str, runs: Any, *, task_id: str) -> Any:
         runs: from `release.find_due`.
         task_id: of the task that starts them.
     """
+
+    # brings Airflow's models along, which most DAGs do without
+    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
     def as_run(run: dict[str, Any]) -> dict[str, Any]:
         return {"trigger_dag_id": f"{name}.{run['stage']}", "trigger_run_id": run["run_id"], "conf": run["conf"]}

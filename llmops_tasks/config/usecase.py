@@ -6,6 +6,7 @@ Precedence: the YAML, else the default written here. Checks across fields are in
 
 from __future__ import annotations
 
+import datetime
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -31,7 +32,7 @@ class Task(Section):
 
     type: Literal["classification", "generation"]
     labels: list[Label] = Field(default=[], description="Classification only: the closed set of labels.")
-    severe: list[str] = Field(default=[], description="Labels whose underestimation is reported separately.")
+    severe: list[str] = Field(default=[], description="Labels whose under-triage is reported separately.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
@@ -129,8 +130,17 @@ class Batch(Section):
     source: Source
     schedule: str | None = Field(default=None, description="Cron; a run scores the day that ended before it.")
     timezone: str = Field(default="UTC", description="Time zone of the schedule and of the days, e.g. Europe/Zurich.")
-    catchup: bool = Field(default=False, description="Whether missed ticks are run later.")
+    catchup: bool = Field(default=False, description="Also run missed ticks, back to start_date.")
+    start_date: datetime.date | None = Field(
+        default=None, description="First day of the schedule; required by catchup."
+    )
     batch_size: int = Field(default=16, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Batch:
+        if self.catchup and self.start_date is None:
+            raise ValueError("catchup requires start_date, the first day to run")
+        return self
 
 
 class Monitoring(Section):

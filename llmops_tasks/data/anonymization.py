@@ -23,7 +23,7 @@ from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import tables
 from llmops_tasks.data.masking import mask
 from llmops_tasks.data.tables import ORIGIN
-from llmops_tasks.errors import ConflictError
+from llmops_tasks.errors import ConflictError, InputError
 from llmops_tasks.store import artifacts, files, objects
 from llmops_tasks.store.sources import code_digest
 
@@ -56,16 +56,28 @@ def anonymize(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
 
 
 def _pseudonym_key() -> bytes:
-    """`LLMOPS_PSEUDONYM_KEY` (the same on every worker), else a key made once under `LLMOPS_HOME`."""
+    """`LLMOPS_PSEUDONYM_KEY`, else the key under `LLMOPS_HOME`, generated once if store and home are on one machine.
+
+    Raises:
+        InputError: if the store is shared and no key is given. A key that each worker made for itself would give other
+            pseudonyms each time: new datasets, new splits, a training every night.
+    """
     if key := os.environ.get("LLMOPS_PSEUDONYM_KEY"):
         return key.encode()
     path = files.home() / "keys" / "pseudonym.key"
+    if not path.exists() and objects.is_s3(objects.store_uri()):
+        raise InputError(
+            f"The store '{objects.store_uri()}' is shared, and no pseudonym key is given. Set LLMOPS_PSEUDONYM_KEY "
+            f"to the same value on every worker, or mount it as '{path}'. To make one, once: openssl rand -hex 32"
+        )
     if not path.exists():
         try:
             objects.create(f"file://{path}", secrets.token_hex(32).encode())
         except ConflictError:
             log.info("another worker made the pseudonym key first")
-    return path.read_bytes()
+    if not (made := path.read_bytes().strip()):
+        raise InputError(f"The key for pseudonyms '{path}' is empty, so pseudonyms could be guessed. Restore it.")
+    return made
 
 
 def _name_of(key: bytes) -> str:

@@ -20,11 +20,11 @@ from typing import Any
 from llmops_tasks import config
 from llmops_tasks.config import Data, Source
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.data import columns, formats, landed, landing, tables
+from llmops_tasks.data import columns, formats, landing, tables
 from llmops_tasks.data.arrivals import Arrivals, Before
 from llmops_tasks.data.formats import MAX_CELL
 from llmops_tasks.errors import InputError, SourceError, StorageError
-from llmops_tasks.store import artifacts, digests, objects
+from llmops_tasks.store import artifacts, digests, looks, objects
 from llmops_tasks.store.sources import code_digest
 
 __all__ = ["MAX_CELL", "ingest"]
@@ -54,7 +54,7 @@ def ingest(*, usecase: str, date: str | None = None) -> ArtifactRef:
     marks = _files(config.expand(source.uri))
     ref = _ingested(case, name, source, marks, date)
     if date is None:
-        landed.remember(name, marks)
+        looks.remember(name, marks)
     return ref
 
 

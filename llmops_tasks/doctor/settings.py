@@ -19,11 +19,14 @@ def pseudonym_key() -> Iterator[Finding]:
     shared = os.environ.get("LLMOPS_STORE", "").startswith("s3://")
     if os.environ.get("LLMOPS_PSEUDONYM_KEY"):
         yield ok("pseudonym key", "LLMOPS_PSEUDONYM_KEY is set")
-    elif shared:
-        fix = "Set LLMOPS_PSEUDONYM_KEY to the same value on every machine."
-        yield warning("pseudonym key", "the store is shared, but the key is local to this machine", fix)
+    elif shared and not file.is_file():
+        fix = "Set LLMOPS_PSEUDONYM_KEY to the same value on every machine; 'make init' makes one for compose."
+        yield problem("pseudonym key", "the store is shared and no key is given: prepare_data refuses to run", fix)
     elif file.is_file() and file.stat().st_mode & 0o077:
         yield problem("pseudonym key", f"other users can read {file}", f"Run: chmod 600 {file}")
+    elif shared:
+        fix = "Unless it is the same file on every machine, set LLMOPS_PSEUDONYM_KEY on all of them to its content."
+        yield warning("pseudonym key", f"the store is shared, but the key is local to this machine: {file}", fix)
     else:
         yield ok("pseudonym key", str(file) if file.is_file() else "none yet: generated when first needed")
 

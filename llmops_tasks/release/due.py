@@ -6,6 +6,7 @@ training. Smoke runs and negative controls are judged like any candidate; they n
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 from llmops_tasks import config
@@ -15,6 +16,8 @@ from llmops_tasks.release import evidence as proof
 from llmops_tasks.release import ledger, registry
 from llmops_tasks.release.ledger import Head
 from llmops_tasks.store import artifacts, digests, partitions
+
+log = logging.getLogger(__name__)
 
 
 class _Past(NamedTuple):
@@ -197,7 +200,9 @@ def find_due_days(*, usecase: str) -> list[dict[str, Any]]:
     found = []
     for date in partitions.dates(name):
         partition = partitions.together(date, partitions.parts(name, date))
-        if partition["sha256"] not in decided:
+        if not partition["parts"][-1]["meta"].get("parents"):
+            log.warning("%s was scored by an earlier version, without its input: no drift verdict", date)
+        elif partition["sha256"] not in decided:
             day = artifacts.made_from(partition["parts"][-1], "day")
             champion = registry.find_champion(usecase=usecase, version=partition["release_version"])
             found.append({"day": day, "predictions": partition, "champion": champion})

@@ -40,7 +40,7 @@ def judged(end: Head, version: str, verdict_sha256: str | None = None) -> dict[s
             and verdict_sha256 in (None, digests.digest(body["verdict"]))
         ),
     )
-    if found is None:
+    if found is None or "kept" not in found:  # earlier versions kept no evidence
         which = "such verdict" if verdict_sha256 else "verdict"
         raise EvidenceError(
             f"The ledger has no {which} about version '{version}'. Run the evaluation, which records it."
@@ -65,7 +65,7 @@ def approvers(end: Head, version: str, verdict_sha256: str) -> list[str]:
             continue
         if body["choice"] != "Approve":
             break
-        found.setdefault(str(body["by_id"] or body["by"]), body["by"])
+        found.setdefault(str(body.get("by_id") or body["by"]), body["by"])
     return list(found.values())
 
 

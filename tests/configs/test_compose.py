@@ -26,7 +26,12 @@ AIRFLOW = {name: service for name, service in SERVICES.items() if name.startswit
 MOUNTED = ("dags", "plugins", "llmops_tasks", "include")
 SECRETS = {
     "POSTGRES_PASSWORD",
+    "AIRFLOW_DB_PASSWORD",
+    "MLFLOW_DB_PASSWORD",
+    "LLMOPS_PSEUDONYM_KEY",
     "AIRFLOW_ADMIN_PASSWORD",
+    "AIRFLOW_APPROVER_PASSWORD",
+    "AIRFLOW_VIEWER_PASSWORD",
     "AIRFLOW__API_AUTH__JWT_SECRET",
     "AIRFLOW__API__SECRET_KEY",
     "AIRFLOW__CORE__FERNET_KEY",
@@ -71,7 +76,7 @@ def test_file_follows_the_compose_specification() -> None:
 
 def test_all_parts_of_airflow_are_there() -> None:
     assert set(AIRFLOW) == {
-        f"airflow-{part}" for part in ("init", "apiserver", "scheduler", "dag-processor", "triggerer")
+        f"airflow-{part}" for part in ("init", "apiserver", "scheduler", "scheduler-gpu", "dag-processor", "triggerer")
     }
 
 
@@ -82,9 +87,11 @@ def test_airflow_service_sees_the_code_and_cannot_change_it(name: str) -> None:
     assert AIRFLOW[name]["environment"]["PYTHONPATH"] == "/opt/airflow"
 
 
-def test_host_folders_are_only_the_mounted_code() -> None:
-    sources = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
-    assert {source for source in sources if re.match(r"[./~$]", source)} == {f"./{folder}" for folder in MOUNTED}
+def test_host_folders_are_the_mounted_code_and_the_backups() -> None:
+    for name, service in SERVICES.items():
+        sources = {volume.split(":")[0] for volume in service.get("volumes", []) if re.match(r"[./~$]", volume)}
+        expected = {f"./{folder}" for folder in MOUNTED} if name in AIRFLOW else set()
+        assert sources == ({"./scripts/backup.sh", "./backups"} if name == "backup" else expected)
 
 
 def test_host_ports_are_unique_and_open_to_this_machine_only() -> None:
@@ -114,7 +121,7 @@ def test_no_secret_is_written_out() -> None:
         (name, key, str(value))
         for name, service in SERVICES.items()
         for key, value in service.get("environment", {}).items()
-        if re.search(r"PASSWORD|SECRET|FERNET|_CONN$|STORE_URI$", key) and value is not None
+        if re.search(r"PASSWORD|SECRET|FERNET|_CONN$|STORE_URI$|PSEUDONYM", key) and value is not None
     ]
     assert len(settings) > len(SECRETS)
     assert [(name, key) for name, key, value in settings if ":?" not in value] == []
@@ -141,19 +148,31 @@ def test_image_agrees_with_the_airflow_pin() -> None:
     pin = re.search(r"^apache-airflow==(\S+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert pin is not None
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    assert re.findall(r"^FROM (\S+)$", dockerfile, re.MULTILINE) == [f"apache/airflow:{pin[1]}-python3.11"]
+    base = f"apache/airflow:slim-{pin[1]}-python3.11"
+    assert re.findall(r"^FROM (\S+)$", dockerfile, re.MULTILINE) == ["${AIRFLOW_IMAGE}"]
+    assert f"\nARG AIRFLOW_IMAGE={base}\n" in dockerfile
+    (built_from,) = {service["build"]["args"]["AIRFLOW_IMAGE"] for service in SERVICES.values() if "build" in service}
+    assert built_from == f"${{AIRFLOW_IMAGE:-{base}}}"
+    assert f"\nAIRFLOW_IMAGE := {base}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
     built = {service["image"] for service in SERVICES.values() if "build" in service}
     assert built == {f"llmops-airflow:{pin[1]}-python3.11"}
 
 
 def test_every_image_has_a_fixed_tag() -> None:
+    """Unless .env names another, for instance the same by its digest."""
     images = {service["image"] for service in SERVICES.values()}
-    assert [image for image in images if not re.fullmatch(r"[\w/.-]+:\d[\w.-]*", image)] == []
+    defaults = [re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", image) for image in images]
+    assert [image for image in defaults if not re.fullmatch(r"[\w/.-]+:\d[\w.-]*", image)] == []
+    (digest_of,) = re.findall(
+        r"^POSTGRES_IMAGE := (\S+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert SERVICES["postgres"]["image"] == SERVICES["backup"]["image"] == f"${{POSTGRES_IMAGE:-{digest_of}}}"
 
 
 def test_every_airflow_setting_is_an_option_of_the_installed_airflow() -> None:
     assert (
-        version("apache-airflow-core") == re.findall(r"apache/airflow:([\d.]+)", (ROOT / "Dockerfile").read_text())[0]
+        version("apache-airflow-core")
+        == re.findall(r"apache/airflow:slim-([\d.]+)", (ROOT / "Dockerfile").read_text())[0]
     )
     named = {key for service in AIRFLOW.values() for key in service["environment"] if key.startswith("AIRFLOW__")}
     named = {key for key in named if not key.startswith("AIRFLOW__FAB__")}  # the provider's own section
@@ -166,7 +185,85 @@ def test_every_address_in_a_setting_is_that_of_a_service() -> None:
     ports |= {f"{name}:{port.rsplit(':', 1)[1]}" for name, body in SERVICES.items() for port in body.get("ports", [])}
     settings = [str(value) for service in SERVICES.values() for value in service.get("environment", {}).values()]
     called = {match[1] for value in settings if (match := re.search(r"://(?:.*@)?([\w-]+:\d+)", value))}
-    assert called == ports
+    assert called == ports | {"localhost:8080", "localhost:5000"}  # as browsers see them
+
+
+def given(service: str) -> str:
+    """All that a service's environment says."""
+    return " ".join(str(value) for value in SERVICES[service].get("environment", {}).values())
+
+
+def test_every_service_is_given_the_secrets_that_it_needs_and_no_other() -> None:
+    airflow = {
+        "AIRFLOW_DB_PASSWORD", "LLMOPS_PSEUDONYM_KEY", "AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__API__SECRET_KEY",
+        "AIRFLOW__CORE__FERNET_KEY",
+    }  # fmt: skip
+    accounts = {f"AIRFLOW_{name}_PASSWORD" for name in ("ADMIN", "APPROVER", "VIEWER")}
+    databases = {"AIRFLOW_DB_PASSWORD", "MLFLOW_DB_PASSWORD"}
+    expected = {name: airflow for name in AIRFLOW} | {
+        "airflow-init": airflow | accounts,
+        "postgres": databases | {"POSTGRES_PASSWORD"},
+        "mlflow": {"MLFLOW_DB_PASSWORD"},
+        "backup": databases,
+    }
+    found = {name: {secret for secret in SECRETS if f"${{{secret}:" in given(name)} for name in SERVICES}
+    assert found == expected
+
+
+def test_airflow_and_mlflow_sign_in_as_themselves() -> None:
+    address = re.compile(r"//(\w+):\$\{(\w+)_DB_PASSWORD[^}]*\}@postgres:5432/(\w+)")
+    signs = {name: {tuple(map(str.lower, match)) for match in address.findall(given(name))} for name in SERVICES}
+    expected = {name: {("airflow",) * 3} for name in AIRFLOW} | {"mlflow": {("mlflow",) * 3}}
+    assert {name: found for name, found in signs.items() if found} == expected
+    script = COMPOSE["configs"]["create-databases"]["content"]
+    assert "SUPERUSER" not in script and "REVOKE ALL ON DATABASE airflow, mlflow FROM PUBLIC" in script
+    assert not re.search(r"PASSWORD '|\$", script)  # from the environment, not in the text
+
+
+def test_one_scheduler_runs_in_each_profile_and_one_of_them_has_gpus() -> None:
+    profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert profiles == {"airflow-scheduler": ["cpu"], "airflow-scheduler-gpu": ["gpu"], "backup": ["backup"]}
+    devices = SERVICES["airflow-scheduler-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert [device["capabilities"] for device in devices] == [["gpu"]]
+    apart = {"profiles", "deploy"}
+    cpu, gpu = (
+        {key: value for key, value in SERVICES[name].items() if key not in apart}
+        for name in ("airflow-scheduler", "airflow-scheduler-gpu")
+    )
+    assert cpu == gpu
+
+
+def test_init_env_says_where_models_run(tmp_path: Path) -> None:
+    init_env(tmp_path / ".env")
+    assert read_env(tmp_path / ".env")["COMPOSE_PROFILES"] == "cpu"
+
+
+def test_processes_of_one_training_have_memory_to_share_and_time_to_end() -> None:
+    assert SERVICES["airflow-scheduler"]["shm_size"] == "2gb"
+    servers = [name for name, service in SERVICES.items() if service.get("restart") == "unless-stopped"]
+    assert [name for name in servers if "stop_grace_period" not in SERVICES[name]] == []
+
+
+def test_browsers_are_sent_to_addresses_that_they_can_reach() -> None:
+    """Not to the names of containers."""
+    for service in AIRFLOW.values():
+        assert service["environment"]["LLMOPS_MLFLOW_UI"] == "${MLFLOW_URL:-http://localhost:5000}"
+        assert (
+            service["environment"]["AIRFLOW__API__BASE_URL"]
+            == "${AIRFLOW_ORIGIN:-http://localhost:8080}${AIRFLOW_PATH:-}"
+        )
+
+
+def test_tasks_find_airflow_under_the_path_that_browsers_use() -> None:
+    for service in AIRFLOW.values():
+        address = service["environment"]["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
+        assert address == "http://airflow-apiserver:8080${AIRFLOW_PATH:-}/execution/"
+
+
+def test_there_are_an_administrator_an_approver_and_a_viewer() -> None:
+    command = SERVICES["airflow-init"]["command"][-1]
+    users = dict(re.findall(r"^user (\w+) (\w+)", command, re.MULTILINE))
+    assert users == {"admin": "Admin", "approver": "User", "viewer": "Viewer"}
 
 
 def test_mlflow_accepts_its_own_address_with_the_port() -> None:

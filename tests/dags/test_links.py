@@ -61,6 +61,18 @@ def test_a_link_leads_to_a_page_that_is_served(modules: Any, kind: str, name: st
     assert plugin.page(usecase, found_kind, key, "/".join(rest)).body == b"<p>page</p>"
 
 
+@pytest.mark.parametrize(
+    ("base", "path"),
+    [("http://localhost:8080", ""), ("https://host/airflow", "/airflow"), ("https://host/a/b/", "/a/b"), ("", "")],
+)
+def test_links_keep_to_the_path_that_airflow_has_behind_a_proxy(
+    modules: Any, monkeypatch: pytest.MonkeyPatch, base: str, path: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base)
+    ref = {"uri": "file:///store/triage/drift/" + "a" * 32}
+    assert modules[0].page(ref, "report.html") == f"{path}/llmops/triage/drift/{'a' * 32}/report.html"
+
+
 def test_a_page_is_served_from_s3_too(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """There the files lie under the name of the attempt that published them."""
     import boto3
@@ -90,6 +102,15 @@ def test_a_task_without_a_result_has_no_link(modules: Any) -> None:
 def test_the_mlflow_link_names_the_run(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_MLFLOW_UI", "http://127.0.0.1:5000")
     assert modules[0].MLflowRun().get_link(None, ti_key=Instance({"run_id": "r7"})).endswith("/runs/r7")
+
+
+def test_the_mlflow_link_is_for_browsers_where_tasks_know_another_address(
+    modules: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.setenv("LLMOPS_MLFLOW_UI", "https://host/mlflow/")
+    link = modules[0].MLflowRun().get_link(None, ti_key=Instance({"run_id": "r7"}))
+    assert link.startswith("https://host/mlflow/#/")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ SETTINGS = {
 }
 
 
+SELDOM = {"reconcile": "0 0 29 2 *"}  # here it is started by hand: its tick would do what tests are about to do
 NOTIFY = {"email": ["ward@example.com"], "webhook_connection": "webhook", "webhook_path": "notices"}
 
 
@@ -71,7 +72,7 @@ def _use_cases(home: Path, model: Path) -> None:
     synthetic.write_triage(out=notes.as_uri(), notes=300, day_notes=60, reviewed_notes=120)
     batch = {"source": {"uri": f"{notes.as_uri()}/inbox/date={{date}}/*.csv", "format": "csv", "null_values": [""]}}
     training = {"epochs": 12, "batch_size": 8, "checkpoint_every": 20}
-    about = {"batch": batch, "gate": LENIENT, "finetune": training, "notify": NOTIFY}
+    about = {"batch": batch, "gate": LENIENT, "finetune": training, "notify": NOTIFY, "airflow": SELDOM}
     tiny.usecase(cases, model, f"{notes.as_uri()}/landing/*.csv", **about)
     _other_hospital(cases, notes, model)
     soon = NOTIFY | {
@@ -79,7 +80,17 @@ def _use_cases(home: Path, model: Path) -> None:
     }  # of the 72 that an approval is waited for: eleven seconds after it is asked for
     watched = {"uri": f"{notes.as_uri()}/watched/*.csv", "null_values": ["", "NA"], "watch_seconds": 5}
     search = {"space": {"rank": {"choices": [4, 8]}, "learning_rate": {"low": 1e-4, "high": 1e-2}}, "trials": 2}
-    tiny.usecase(cases, model, "", name="watched", data={"source": watched}, search=search, gate=LENIENT, notify=soon)
+    tiny.usecase(
+        cases,
+        model,
+        "",
+        name="watched",
+        data={"source": watched},
+        search=search,
+        gate=LENIENT,
+        notify=soon,
+        airflow=SELDOM,
+    )
 
 
 def _other_hospital(cases: Path, notes: Path, model: Path) -> None:
@@ -92,7 +103,7 @@ def _other_hospital(cases: Path, notes: Path, model: Path) -> None:
         writer = csv.writer(stream, delimiter=";")
         writer.writerow([renamed.get(name, name) for name in rows[0]])
         writer.writerows([[v.replace(".", ",") if k == "temperature" else v for k, v in row.items()] for row in rows])
-    path = tiny.usecase(cases, model, f"{notes.as_uri()}/other/*.csv", name="other", notify=NOTIFY)
+    path = tiny.usecase(cases, model, f"{notes.as_uri()}/other/*.csv", name="other", notify=NOTIFY, airflow=SELDOM)
     raw = yaml.safe_load(path.read_text())
     raw["data"]["source"] |= {"delimiter": ";", "decimal": ","}
     for name, source in renamed.items():

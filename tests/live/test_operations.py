@@ -5,6 +5,7 @@ Goes on from where `test_lifecycle` ends: `tiny` has champion 1, and a candidate
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import urllib.error
@@ -123,7 +124,7 @@ def edited(world: World) -> Any:
 
 def test_that_nobody_answered_in_time_is_recorded_as_that(world: World, edited: Any) -> None:
     """Workers read the file: the limit holds for the next question."""
-    edited(approval={"timeout_hours": 0.002})
+    edited(approval={"timeout_hours": 0.002}, notify={"remind_hours": 0.001})
     version = _candidate("tiny", 5)
     world.api.trigger("tiny.evaluate", {"version": version})
     run = world.wait(
@@ -207,7 +208,7 @@ def test_a_training_outlives_a_scheduler_that_dies(world: World) -> None:
     before = world.checkpoints("tiny")
     world.restart("scheduler")
     for pid in world.trainings("tiny"):
-        __import__("os").kill(pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
     assert set(world.finished("tiny.train", run, 400).values()) <= {"success", "skipped"}
     assert before
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 OPENAPI = ("core_api/openapi/v2-rest-api-generated.yaml", "auth/managers/simple/openapi/v2-simple-auth-manager-generated.yaml")  # fmt: skip
 ANSWERS = {"/auth/token": {"access_token": "token"}}
 COMPOSE = ("up", "down", "ps", "logs", "exec", "run", "build", "config", "pull", "stop", "start", "restart", "cp")
-NAMES_A_SERVICE = ("exec", "run", "logs", "restart", "stop", "start")
+NAMES_A_SERVICE = ("exec", "run", "logs", "restart", "stop", "start", "up", "build", "pull")
 
 
 def documents() -> list[dict[str, Any]]:

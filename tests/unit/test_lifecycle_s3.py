@@ -47,6 +47,7 @@ def cloud(s3: Any, tmp_path: Path, notes: Path, tiny_model: Path, monkeypatch: p
             if path.is_file():
                 s3.put_object(Bucket="bucket", Key=f"{prefix}{path.relative_to(root)}", Body=path.read_bytes())
     monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
+    monkeypatch.setenv("LLMOPS_PSEUDONYM_KEY", "tests")
     monkeypatch.setenv("LLMOPS_USECASES", str(tmp_path / "usecases"))
     return tmp_path / "usecases"
 

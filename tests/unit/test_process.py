@@ -69,6 +69,78 @@ def hanging(s3_settings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             call.close()
 
 
+GIVEN = {  # to a task by Airflow, Kubernetes and whoever runs them; what the child needs, and what it must not see
+    "LLMOPS_CACHE_GIB": "7", "AIRFLOW_CTX_DAG_ID": "triage.train", "CUDA_VISIBLE_DEVICES": "0", "OMP_NUM_THREADS": "1",
+    "AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/token", "HTTPS_PROXY": "http://proxy:1", "LC_ALL": "C.UTF-8", "TZ": "UTC",
+    "MLFLOW_TRACKING_TOKEN": "t", "HF_TOKEN": "t", "REQUESTS_CA_BUNDLE": "/ca.pem", "PYTORCH_ALLOC_CONF": "x", "TMPDIR": "/scratch",
+    "LD_LIBRARY_PATH": "/usr/local/cuda", "MLFLOW_REGISTRY_URI": "http://mlflow:1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}  # fmt: skip
+SECRETS = (
+    "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__API__SECRET_KEY", "AIRFLOW_CONN_DB",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD", "AIRFLOW_ADMIN_PASSWORD", "FERNET_KEY",
+    "AIRFLOW_DB_PASSWORD", "POSTGRES_PASSWORD", "PGPASSWORD", "DATABASE_URL", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_DB_PASSWORD",
+    "MLFLOW_REGISTRY_STORE_URI",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY", "LLMOPS_AIRFLOW_PASSWORD", "AIRFLOW_VAR_X", "GITHUB_TOKEN", "SLACK_WEBHOOK",
+)  # fmt: skip
+
+
+def _environment_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(line.split("=", 1) for line in lines if line)
+
+
+def test_a_child_is_given_what_it_needs_and_no_secret(
+    hanging: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**GIVEN, **dict.fromkeys(SECRETS, "hush-4711")}.items():
+        monkeypatch.setenv(name, value)
+    before, seen = set(_children(os.getpid())), []
+
+    def look() -> None:
+        hanging()
+        for pid in set(_children(os.getpid())) - before:
+            seen.append(_environment_of(pid))
+            os.kill(pid, signal.SIGKILL)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    with pytest.raises(LLMOpsError, match="SIGKILL"):
+        process.isolated(verify_ledger)(usecase="triage")
+    watcher.join()
+    (environment,) = seen
+    assert {name: environment.get(name) for name in GIVEN} == GIVEN
+    assert [name for name in SECRETS if name in environment] == []
+    assert "hush-4711" not in str(environment)
+    assert {"PATH", "HOME", "LLMOPS_HOME", "AWS_SECRET_ACCESS_KEY", "LLMOPS_PARENT", *process.SETTINGS} <= set(
+        environment
+    )
+
+
+def test_what_is_set_outside_goes_before_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "info")
+    assert process.environment()["TRANSFORMERS_VERBOSITY"] == "info"
+
+
+def test_several_processes_are_given_no_more_than_the_one_that_starts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "hush-4711")
+    code = (
+        "from llmops_tasks.training import processes\n"
+        "from tests.support.waiting import tells_its_environment\n"
+        "if __name__ == '__main__':\n"
+        "    print(processes.together(2, tells_its_environment))"
+    )
+    environment = {**process.environment(), "LLMOPS_PARENT": str(os.getpid())}
+    script = Path(os.environ["LLMOPS_HOME"]) / "together.py"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert "LOCAL_RANK" in done.stdout and "LLMOPS_HOME" in done.stdout
+    assert "hush-4711" not in done.stdout and not [name for name in SECRETS if f"'{name}'" in done.stdout]
+
+
 def _children(pid: int) -> list[int]:
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):

@@ -7,6 +7,7 @@ import random
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from llmops_tasks.data import tables
 from llmops_tasks.data.anonymization import anonymize, pseudonym
 from llmops_tasks.data.ingestion import ingest
 from llmops_tasks.data.validation import validate
+from llmops_tasks.errors import InputError
 from llmops_tasks.store import artifacts
 from tests.support import small
 
@@ -90,6 +92,40 @@ def test_a_key_is_made_once_and_for_its_owner_only(home: Path, tmp_path: Path) -
     assert _run(tmp_path) == first
     assert path.read_bytes() == key
     assert key.decode() not in json.dumps(first)
+
+
+def test_an_empty_key_hides_nobody(home: Path, tmp_path: Path) -> None:
+    (home / "keys").mkdir(parents=True)
+    (home / "keys" / "pseudonym.key").write_text("\n")
+    with pytest.raises(InputError, match=r"pseudonym\.key' is empty"):
+        _run(tmp_path)
+
+
+@pytest.fixture
+def shared(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store that workers on other machines write to as well."""
+    monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
+    return tmp_path
+
+
+def test_a_shared_store_makes_no_key_of_its_own(shared: Path, home: Path) -> None:
+    with pytest.raises(InputError, match=r"Set LLMOPS_PSEUDONYM_KEY .* openssl rand -hex 32"):
+        _run(shared)
+    assert not (home / "keys").exists()
+
+
+def test_workers_with_the_same_key_share_their_work(
+    shared: Path, home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if one is given it by the environment, and the other by a file that is mounted."""
+    with monkeypatch.context() as first:
+        first.setenv("LLMOPS_PSEUDONYM_KEY", "k" * 64)
+        made = _run(shared)
+    other = tmp_path_factory.mktemp("other")
+    (other / "keys").mkdir()
+    (other / "keys" / "pseudonym.key").write_text("k" * 64 + "\n")
+    monkeypatch.setenv("LLMOPS_HOME", str(other))
+    assert _run(shared) == made
 
 
 PEOPLE = ["Zelda Quux", "José Ñúñez", "Mary-Ann O'Brien", "Xi Ng", "Łukasz Wójcik", "Quux, Zelda Maria", "Jürgen Groß"]

@@ -40,9 +40,15 @@ def test_a_key_that_others_may_read_is_a_problem(home: Path, mode: int, status: 
     assert (found["fix"] == f"Run: chmod 600 {file}") == (status == "problem")
 
 
-def test_a_shared_store_wants_a_shared_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shared_store_wants_a_shared_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
-    assert _key()["status"] == "warning"
+    assert _key()["status"] == "problem" and "LLMOPS_PSEUDONYM_KEY" in _key()["fix"]
+    (file := home / "keys" / "pseudonym.key").parent.mkdir(parents=True)
+    file.write_text("s3cret")
+    file.chmod(0o600)
+    assert _key()["status"] == "warning"  # it may be mounted everywhere; that cannot be seen from here
+    file.chmod(0o644)
+    assert _key()["status"] == "problem"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from llmops_tasks.errors import EvidenceError, InputError
-from llmops_tasks.release import due, records
+from llmops_tasks.release import due, ledger, records
 from llmops_tasks.store import artifacts, digests, partitions
 from tests.support.releases import (
     answered,
@@ -210,6 +210,25 @@ def test_an_answered_day_is_due_until_it_has_a_decision_and_again_when_records_w
     _part("2026-03-30", 2)
     (late,) = due.find_due_days(usecase="triage")
     assert (late["day"]["meta"]["date"], late["predictions"]["rows"]) == ("2026-03-30", 2)
+
+
+def test_a_day_and_a_verdict_of_an_earlier_version_break_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    promoted(registered(1))
+
+    def build(out: Path) -> dict[str, Any]:
+        pd.DataFrame({"record_id": ["a"]}).to_parquet(out / "predictions.parquet")
+        return {"rows": 1, "release_version": "1"}
+
+    at = f"{partitions.folder('triage', '2026-03-29')}/part-0001"
+    artifacts.publish(usecase="triage", kind="predictions", inputs={"n": 0}, build=build, at=at)
+    assert due.find_due_days(usecase="triage") == []
+    assert "2026-03-29 was scored by an earlier version" in caplog.text
+    registered(2)
+    old = {"verdict": "pass", "candidate_version": "2", "evidence_sha256": "e", "policy_sha256": "p"}
+    ledger.record_entry(usecase="triage", kind="gate", body={"verdict": old}, once="old")
+    assert _candidates() == ["2"]  # judged beside nobody, says an entry that does not say beside whom
+    with pytest.raises(EvidenceError, match="no verdict about version '2'"):
+        due.find_question(usecase="triage", version="2")
 
 
 def test_everything_that_waits_is_named_as_the_run_that_does_it_and_alike_each_time() -> None:

@@ -14,7 +14,7 @@ FOLLOWS = {
     "data.validation": "data/data_docs data/gx_report data/pages/data_docs.j2 data/row_checks data/schema data/tables data/validation",
     "data.anonymization": "data/anonymization data/folding data/masking data/tables",
     "evaluation.quality": "evaluation/exposure evaluation/quality evaluation/texts metrics models/generator models/layers models/local models/onednn models/tokens models/frozen_layers prompts/interface prompts/templates",
-    "serving.batch": "models/generator models/layers models/local models/onednn models/tokens models/frozen_layers prompts/interface prompts/templates serving/batch",
+    "serving.batch": "models/generator models/layers models/local models/onednn models/tokens models/frozen_layers prompts/answering prompts/interface prompts/templates serving/batch",
     "monitoring.drift": "monitoring/cells monitoring/drift monitoring/pages monitoring/permutation prompts/interface prompts/templates",
 }
 
@@ -33,19 +33,19 @@ def test_ingest_and_anonymize_do_not_share_a_digest() -> None:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of its own under the same name."""
-    package = tmp_path / "llmops_tasks" / "package"
-    package.mkdir(parents=True)
+    room = tmp_path / "llmops_tasks" / "room"
+    room.mkdir(parents=True)
     (tmp_path / "llmops_tasks" / "errors.py").write_text("x = 1\n")
-    (package / "a.py").write_text(
+    (room / "a.py").write_text(
         "from typing import TYPE_CHECKING\nfrom llmops_tasks.errors import x\n"
-        "if TYPE_CHECKING:\n    from llmops_tasks.package import typed\n"
-        "def f():\n    from llmops_tasks.package.b import y\n    return y, 'page.j2', 'other.py', 'llmops_tasks.package.c:z'\n"
+        "if TYPE_CHECKING:\n    from llmops_tasks.room import typed\n"
+        "def f():\n    from llmops_tasks.room.b import y\n    return y, 'page.j2', 'other.py', 'llmops_tasks.room.c:z'\n"
     )
     for name in ("b", "c", "typed", "other"):
-        (package / f"{name}.py").write_text("y = 1\n")
-    (package / "page.j2").write_text("<p>")
+        (room / f"{name}.py").write_text("y = 1\n")
+    (room / "page.j2").write_text("<p>")
     monkeypatch.setattr(sources, "_ROOT", tmp_path)
-    return package
+    return room
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_a_change_counts_where_something_follows_from_it(package: Path, name: str, follows: bool) -> None:
-    before = sources.code_digest("llmops_tasks.package.a")
-    assert sources.code_digest("llmops_tasks.package.a") == before
+    before = sources.code_digest("llmops_tasks.room.a")
+    assert sources.code_digest("llmops_tasks.room.a") == before
     (package / name).write_text((package / name).read_text() + "\n")
-    assert (sources.code_digest("llmops_tasks.package.a") != before) is follows
+    assert (sources.code_digest("llmops_tasks.room.a") != before) is follows
 
 
 @pytest.mark.parametrize("silent", ["errors", "contracts", "config", "store", "tracking", "process"])
@@ -72,6 +72,6 @@ def test_what_decides_no_content_is_left_out(package: Path, silent: str) -> None
     module = package.parent / f"{silent}.py"
     module.write_text("x = 1\n")
     (package / "a.py").write_text(f"from llmops_tasks.{silent} import x\n")
-    before = sources.code_digest("llmops_tasks.package.a")
+    before = sources.code_digest("llmops_tasks.room.a")
     module.write_text("x = 2\n")
-    assert sources.code_digest("llmops_tasks.package.a") == before
+    assert sources.code_digest("llmops_tasks.room.a") == before

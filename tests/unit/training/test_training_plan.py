@@ -92,8 +92,8 @@ def test_other_use_cases_are_mixed_in_by_weight_with_their_own_prompt(
 
 
 def test_a_use_case_without_a_dataset_cannot_be_trained_on(training: Make, tokenizer: Any) -> None:
-    with pytest.raises(DataError, match=r"'other' has no dataset yet, but 'tiny' is to learn from it"):
-        _planned(training(mix={"other": 0.5}), tokenizer)
+    with pytest.raises(DataError, match=r"'faq' has no dataset yet, but 'tiny' trains on it"):
+        _planned(training(mix={"faq": 0.5}), tokenizer)
 
 
 def test_going_on_means_new_records_and_a_share_of_known_ones(training: Make, tokenizer: Any) -> None:
