@@ -35,7 +35,7 @@ def last(folder: str) -> int:
 
 def numbers(folder: str) -> list[int]:
     """All numbers, in order."""
-    last(folder)  # refuses what is none of ours
+    last(folder)  # refuses what is not a journal entry
     names = (uri.removeprefix(f"{folder}/") for uri in objects.find(f"{folder}/*/*.json"))
     return sorted(_number(folder, name) for name in names)
 

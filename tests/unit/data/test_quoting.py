@@ -111,7 +111,7 @@ def test_the_row_is_known_by_the_digest_of_its_line(tmp_path: Path) -> None:
 
 
 def test_one_in_the_header_is_an_error_without_its_words(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"The header of '.*' has a quote that is not closed") as caught:
+    with pytest.raises(SourceError, match=r"The header of '.*' has an unclosed quote") as caught:
         _ingest(tmp_path, _csv(*_rows()).replace("note", '"zebrafish', 1))
     assert "zebrafish" not in repr(caught.value)
 

@@ -190,7 +190,7 @@ def test_a_hand_written_expectation_that_holds_is_on_the_page(tmp_path: Path) ->
 def test_one_that_does_not_hold_stops_it_and_keeps_the_page(tmp_path: Path) -> None:
     usecase, records = _validate(tmp_path, [_row(n) for n in range(9)], expectations=[MEAN | {"max_value": 39}])
     with pytest.raises(
-        DataError, match=r"do not hold: \['expect_column_mean_to_be_between \(age\)'\]. See '.*/data_docs'"
+        DataError, match=r"of the use case failed: \['expect_column_mean_to_be_between \(age\)'\]. See '.*/data_docs'"
     ):
         validate(usecase=usecase, records=records)
     assert len(objects.find(f"{objects.store_uri()}/small/validated/*/data_docs/index.html")) == 1

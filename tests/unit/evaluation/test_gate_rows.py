@@ -45,7 +45,7 @@ def test_a_figure_of_too_few_records_is_shown_with_its_limit_all_the_same() -> N
     ],
 )
 def test_how_many_patients_a_subject_has_met_before_is_shown(overlap: int | None, verdict: str, said: str) -> None:
-    name = "patients of the test set that candidate has learnt from"
+    name = "groups of the test set in the training data of candidate"
     row = {"name": name, "observed": overlap, "limit": 0.0, "rule": "at most", "n": 150, "verdict": verdict}
     assert _row(name, overlap=overlap, n=150) == row | {"reason": f"{name}: {said}"}
 

@@ -119,7 +119,7 @@ def test_an_unreachable_store_makes_no_version_without_its_model(
     with monkeypatch.context() as patch:
         patch.setattr(projection.artifacts, "read", lost)
         assert registered(1)["run_id"] is None
-    assert "what MLflow shows of 'triage' is pending" in caplog.text
+    assert "MLflow's view of 'triage' is out of date" in caplog.text
     assert tracking.client().search_model_versions("name = 'triage'") == []
     assert registered(1)["run_id"] and [model.status for model in _models()] == ["READY"]
 
@@ -169,7 +169,7 @@ def test_rolling_back_needs_no_mlflow_and_two_seconds(down: None, caplog: pytest
         assert rolled_back()["version"] == "1"
     assert time.monotonic() - started <= 2.0
     assert changes()[-1] == ("rollback", "1")
-    assert "what MLflow shows of 'triage' is pending" in caplog.text
+    assert "MLflow's view of 'triage' is out of date" in caplog.text
     assert registry.find_champion(usecase="triage")["release"] == released(1)
 
 

@@ -34,7 +34,7 @@ def test_what_is_recorded_is_what_the_store_has_whatever_was_handed_in() -> None
 
 @pytest.mark.parametrize("change", [{"candidate_version": "9"}, {"candidate_sha256": "f" * 64}])
 def test_a_verdict_about_what_is_not_registered_is_refused(change: dict[str, str]) -> None:
-    with pytest.raises(EvidenceError, match=r"has no version '9'|about other bytes than version 1"):
+    with pytest.raises(EvidenceError, match=r"has no version '9'|about another release than version 1"):
         records.record_verdict(usecase="triage", verdict=verdict_on(registered(1), **change))
     assert ledger.read_ledger(usecase="triage", kind="gate") == []
 

@@ -181,7 +181,7 @@ def test_a_release_is_asked_as_it_says_whatever_the_use_case_says_today(
 
 
 def test_a_day_rendered_for_a_release_that_reads_another_text_is_refused(world: Any, released: ArtifactRef) -> None:
-    with pytest.raises(EvidenceError, match="was rendered for a release that reads another text"):
+    with pytest.raises(EvidenceError, match="was rendered for a release with another text template"):
         predict_batch(usecase=world.usecase, day=_day(text="f" * 64), champion=_champion(released))
 
 
@@ -225,5 +225,5 @@ def test_free_text_is_not_served_yet(released: ArtifactRef) -> None:
         return {}
 
     release = artifacts.publish(usecase="faq", kind="release", inputs={}, build=build)
-    with pytest.raises(InputError, match="Only classification is served"):
+    with pytest.raises(InputError, match="Only classification can be served"):
         predict_batch(usecase="faq", day=_day(), champion=_champion(release))

@@ -50,4 +50,4 @@ def test_a_full_disk_costs_the_message_and_no_run(caplog: pytest.LogCaptureFixtu
 
     monkeypatch.setattr(journal, "push", full)
     outbox.keep("box", {})
-    assert "nothing is kept of what could not be told: No space left on device" in caplog.text
+    assert "cannot store what MLflow did not receive: No space left on device" in caplog.text
