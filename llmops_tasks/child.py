@@ -2,8 +2,8 @@
 
     echo '{"usecase": "triage"}' | python -m llmops_tasks release.verify_ledger --json -
 
-On stdout stands {"result": ...} and the exit code is 0, or {"error": {"type", "message"}} and it is 1. Log lines go
-to stderr. People use `llmops`; what this module does not do: options, tables, or the import of anything for them.
+Stdout is {"result": ...} with exit code 0, or {"error": {"type", "message"}} with exit code 1. Log lines go
+to stderr. For interactive use there is `llmops`; this module has no options or tables, and imports nothing for them.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 No record text, no identifier, no secret goes there. The run of an interrupted piece of work is continued.
 
-MLflow shows; it never decides and never stops a run. What cannot be written is tried again for a moment, then kept
-in `<home>/tracking_pending/` and written later, in order, before whatever is written next.
+MLflow never decides and never stops a run. What cannot be written is retried briefly, then stored
+in `<home>/tracking_pending/` and written later, in order, before anything else.
 """
 
 from __future__ import annotations

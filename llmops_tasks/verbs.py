@@ -1,4 +1,4 @@
-"""The verbs that the command line and a process of its own may reach, by name; nothing else can be reached."""
+"""The verbs that the command line and child processes may call by name; nothing else is callable."""
 
 from __future__ import annotations
 

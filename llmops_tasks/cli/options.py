@@ -1,4 +1,4 @@
-"""From a verb's signature to the options of its command, and from what is typed to the verb's arguments."""
+"""Command-line options from a verb's signature, and the verb's arguments from the command line."""
 
 from __future__ import annotations
 

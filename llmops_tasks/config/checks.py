@@ -1,4 +1,4 @@
-"""What a use case's parts must be to each other, and how mistakes in it are put into words."""
+"""Checks across a use case's sections, and the wording of its mistakes."""
 
 from __future__ import annotations
 

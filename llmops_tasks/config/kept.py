@@ -1,7 +1,7 @@
-"""Where valid forms of use cases are kept, each by its digest, and in what order they were valid.
+"""Storage of valid configurations, by digest, and of their order.
 
 <store>/_configurations/<usecase>/forms/<digest>.json   {usecase, policy}, as their files said
-<store>/_configurations/<usecase>/order/...             which form was valid when, the last one last
+<store>/_configurations/<usecase>/order/...             the order in which they were valid
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The training part of a use case: method, strategy, budget, where it runs, what is searched.
+"""The training sections of a use case: method, strategy, budget, resources, search.
 
-Every strategy is a choice of its own here and they may be combined; without any of them a model is trained on
-the use case's records from its base model.
+Strategies can be combined; without any, a model is trained on the use case's records from its base model.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Identifiers out of the records: dropped as columns, masked in free text, capped where rare.
+"""De-identification: identifiers are dropped as columns and masked in free text, rare values are capped.
 
 A row's own identifiers (name, phone, ...) are masked wherever they stand in its text; patterns catch what
-belongs to others (`masking`). The grouping key becomes a keyed pseudonym. What this does not do yet: measure what it
-missed.
+belongs to others (`masking`). The group key becomes a keyed pseudonym. Not done yet: measuring
+the recall.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who was assigned to which split, for ever: an append-only journal, kept per use case and split rule.
+"""Split assignments of groups, permanent: an append-only journal per use case and split rule.
 
 Each entry, `<store>/<usecase>/splits/<rule>/<number>.json`, names all parts so far; a part is an artifact with the
 (pseudonymised) groups that were new then, and the split of each. An entry is written once, under the next number: of

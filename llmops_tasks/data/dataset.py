@@ -1,7 +1,7 @@
 """Records to a dataset: text rendered and curated, duplicates dropped, split leak-safe, published by content.
 
 Rows pass in batches; DuckDB orders and joins them within a memory limit, on disk where they do not fit. The same
-rows in another order are the same version. What this does not do: look at labels' truth, or at who may see what.
+rows in another order are the same version. It checks neither labels nor permissions.
 """
 
 from __future__ import annotations

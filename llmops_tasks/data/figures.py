@@ -1,4 +1,4 @@
-"""A dataset in figures: what its manifest and its card say of it. No record is shown."""
+"""Statistics of a dataset for its manifest and card. No record is shown."""
 
 from __future__ import annotations
 

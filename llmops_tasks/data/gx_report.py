@@ -1,4 +1,4 @@
-"""The use case's rules as a Great Expectations suite, with the expectations that people wrote beside them.
+"""The use case's rules as a Great Expectations suite, with its hand-written expectations.
 
 The suite runs on all rows, or on a sample of evenly spaced ones where there are more than SAMPLE; every row is
 judged by `row_checks`, which find the same. Of what an expectation finds, counts and row numbers are kept; a value that it

@@ -2,8 +2,8 @@
 
 Streaming, in batches: never a whole file in memory. A row that cannot be read (broken JSON, wrong number of fields,
 invalid UTF-8), or that comes from the future, is set aside in `rejected.parquet` with a reason and the digest of what
-was there; all others are kept. Types are the next step's business. What `formats` can read and where `columns` finds its
-values stands there; what an incremental source means, in `landing` and `arrivals`.
+was there; all others are kept. Types are checked by validation. Formats are in `formats`,
+column mapping in `columns`, incremental sources in `landing` and `arrivals`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Records of JSON: one a line, or those of a document that never stands in memory whole.
 
-Objects are taken as they are but for three faults, which cost their record: a repeated key (which is meant?),
-a nesting that only serves to exhaust a program, and a chat of another shape.
+Three faults reject a record: a repeated key, excessive nesting, and a chat of another schema.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether files have landed that no run has read."""
+"""New files in the landing area."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an incremental source remembers: which files were read, and what they gave.
+"""State of an incremental source: files read, and the rows of each.
 
 Every file's rows are an artifact of their own (a part); the records are all parts, in the order of the files'
 addresses. A journal, `<store>/<usecase>/ingested/<number>.json`, lists the parts. Each entry is the whole

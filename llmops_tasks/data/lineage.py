@@ -1,7 +1,7 @@
 """Where a dataset comes from, where a record went, and what changed between two versions.
 
-Everything is read from manifests and the artifacts they name: there is no second book that could disagree. Versions
-are named by a SHA-256 prefix. No text of a record leaves here; ids do, as that is the question.
+Everything is read from manifests and the artifacts they name. Versions
+are named by a SHA-256 prefix. Record ids are returned, but no record text.
 """
 
 from __future__ import annotations

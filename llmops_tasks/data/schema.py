@@ -1,8 +1,7 @@
-"""Has the source changed its columns? The first reading is kept; a later one that differs stops with the difference.
+"""Detection of changed source columns: the first schema is stored; a different one stops the run with the difference.
 
-What was agreed hangs on the use case's `data.columns`: naming a new column there (the role `ignore` will do) agrees
-to it. Names may be shown here: `columns` has found every needed one, so that what they come from is a header and no
-row. What this does not do: look at values; cells of another type are found by `validate`.
+A change is accepted by listing the column in the use case's `data.columns` (role `ignore` suffices). Names may be shown here: `columns` has found every needed one, so that what they come from is a header and no
+row. Values are not checked; `validate` finds cells of another type.
 """
 
 from __future__ import annotations

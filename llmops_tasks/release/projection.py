@@ -1,4 +1,4 @@
-"""What MLflow shows of the ledger: a version for every registration, two aliases, and how far the ledger goes.
+"""MLflow's projection of the ledger: a version for every registration, two aliases, and the newest entry.
 
 A version is backed by a LoggedModel (`logged_model`). Those of an earlier layout, with manifest and card alone, stay as
 they are: MLflow gives no number twice. To have them loaded too, remove the registered model and rebuild.

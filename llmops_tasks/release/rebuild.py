@@ -1,4 +1,4 @@
-"""MLflow lost: who serves, why, and every version, made again from ledger and store alone."""
+"""Rebuilding MLflow's registry from ledger and store alone."""
 
 from __future__ import annotations
 

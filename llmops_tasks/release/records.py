@@ -1,4 +1,4 @@
-"""What stages write into the ledger, each once: verdicts, answers, decisions, choices; and which decisions they read."""
+"""Ledger entries written by stages, each once: verdicts, answers, decisions, choices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which releases there are and which one serves, by the ledger; shown in MLflow.
+"""Registered releases and the champion, by the ledger; projected to MLflow.
 
 The ledger's last promotion or rollback says who is champion; MLflow's versions and aliases are its projection and are
 made again whenever they differ. Doing twice what was done changes nothing, and nothing here needs MLflow.

@@ -1,6 +1,6 @@
 """Witnesses outside the ledger that remember how far it went: MLflow's registered model, and scored partitions.
 
-A hash chain does not notice when its end is cut off. These keep the number and the digest of an entry that was there.
+A hash chain does not notice when its end is cut off; witnesses keep number and digest of an entry.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `publish` makes an artifact once and returns its reference; `fetch` gives a verified local copy.
 On a file system the whole folder appears by one rename; on S3 the files are uploaded under a name of their own, and
-the manifest, which names it, is written last by a conditional PUT. What this module does not do: update or delete.
+the manifest, which names it, is written last by a conditional PUT. Artifacts are never updated or deleted.
 """
 
 from __future__ import annotations

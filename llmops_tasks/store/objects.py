@@ -1,8 +1,8 @@
 """Bytes at `file://` and `s3://` addresses: read, list, publish once.
 
 Publishing is all or nothing: on a file system by a name beside its own (see `files`), on S3 by a conditional `PUT`
-(`If-None-Match: *`), the manifest last. Readers believe only manifests. How S3 is spoken to stands in `s3`.
-What this module does not do: overwrite anything but marks (`replace`), or follow any other scheme.
+(`If-None-Match: *`), the manifest last. Readers believe only manifests. S3 requests are in `s3`.
+Nothing is overwritten but marks (`replace`).
 """
 
 from __future__ import annotations

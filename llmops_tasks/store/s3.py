@@ -1,4 +1,4 @@
-"""S3, as `objects` speaks to it: every request may fail and is asked again.
+"""S3 requests with retries.
 
 A request that the server was too busy for, or that got lost, is repeated with exponential backoff and full
 jitter, a bounded number of times, each noted in the log. Objects are read in ranges, so that a lost

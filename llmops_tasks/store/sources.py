@@ -1,7 +1,7 @@
-"""Which sources a result follows from: a module, all that it imports of the packages, and the templates that they name.
+"""The source files that a result depends on: a module, what it imports from the packages, and the templates they name.
 
 Found by reading imports (also those within functions, and names of the form "llmops_tasks.package.module:name"), so that
-no list can be forgotten. Left out is what decides no content: errors, contracts, config (its values have digests of
+no list must be maintained. Excluded is what does not affect content: errors, contracts, config (its values have digests of
 their own), store, tracking and process; and imports for types only.
 """
 

@@ -1,4 +1,4 @@
-"""The model that training starts from: found, checked, and kept once as safetensors in fp32.
+"""The base model: located, verified, and stored once as safetensors in fp32.
 
 Sources: `package://` (a GGUF file inside an installed Python package, or its parts in several), `file://` and
 `s3://` (a folder in Hugging Face layout), `hf://org/name@revision` (downloads; production only, never in demo and tests).

@@ -1,7 +1,7 @@
-"""Steps of training: gradients in parts, stops that stop, resume to the same bytes.
+"""Training steps: gradient accumulation, stop conditions, bit-exact resume.
 
 Loss falls on the answers only, and the vocabulary head is computed only there. Dropout masks and the order of
-records follow from seed and step, so a resumed run goes on as if nothing had happened, bit for bit on a CPU.
+records follow from seed and step, so a resumed run continues bit for bit on a CPU.
 """
 
 from __future__ import annotations

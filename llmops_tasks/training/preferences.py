@@ -1,7 +1,7 @@
-"""Learning from people's corrections: direct preference optimisation (DPO), by trl.
+"""Preference tuning on corrections: direct preference optimisation (DPO), by trl.
 
-Where the champion's answer was corrected, the corrected one is preferred to the given one. Training goes on from the
-champion; how often the model prefers what people prefer is measured before and after, on pairs that are held out.
+Where the champion's prediction was corrected, the corrected label is preferred. Training continues from the
+champion; the preference rate is measured before and after, on held-out pairs.
 trl computes the loss and makes the steps; order, schedule and checkpoints are ours, so that a run which was interrupted
 goes on to the same bytes.
 Source: Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model".
@@ -162,9 +162,7 @@ def _read(job: Job, tokenizer: Any) -> tuple[list[Pair], list[Pair]]:
         [pair(tokenizer, row, of_start(job.case, job.start).max_length) for row in part] for part in parts
     )
     if not train or not held_out:
-        raise DataError(
-            f"{len(train)} pairs to learn from and {len(held_out)} held out: both are needed. Wait for more."
-        )
+        raise DataError(f"{len(train)} pairs to train on and {len(held_out)} held out: both are needed. Wait for more.")
     if job.control == "shuffled_labels":
         rng = random.Random(job.case.finetune.seed)  # noqa: S311  (reproducible, not secret)
         train = [Pair(one.prompt, *rng.sample([one.chosen, one.rejected], 2)) for one in train]

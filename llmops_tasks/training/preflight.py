@@ -1,6 +1,6 @@
-"""What a run will need, before it is begun: memory and disk from the model's settings, time from a probe.
+"""Estimate of a run before it starts: memory and disk from the model's settings, time from a probe.
 
-The probe makes real steps on three batches of the run's own, then puts weights and optimizer back.
+The probe makes steps on three of the run's batches, then restores weights and optimizer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A search for settings: Optuna proposes, each trial is one task, the smallest held-out loss wins.
+"""Hyperparameter search: Optuna proposes, each trial is one task, the smallest held-out loss wins.
 
 All trials share one journal file, so they may run at the same time, on one machine or on several that share a file
 system, and a search that was interrupted goes on where it was. A trial is cut short when it is worse than the
-median of the others after the same share of its steps. All trials share the frozen layers' output: none pays for it twice.
+median of the others after the same share of its steps. All trials share the activation cache.
 Source: Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework".
 """
 

@@ -1,4 +1,4 @@
-"""What a candidate for the base model is worth, before anything is trained: measured on the use case's own records.
+"""Measurement of candidate base models on the use case's records, before any training.
 
 All candidates get the same records and the same examples. None was trained on them, so records of the train split
 are as new to them as any; those of the test split stay untouched for the gate. A candidate whose licence the policy

@@ -1,4 +1,4 @@
-"""Which candidate becomes the base model: measurements and a policy in, a ranking with reasons out. Pure.
+"""The choice of a base model: measurements and a policy in, a ranking with reasons out. Pure.
 
 A licence that the policy does not allow is refused by name. Of those that keep within the limits, the best in the
 policy's measure comes first; the current base model stays unless the best one is better beyond both intervals.

@@ -1,4 +1,4 @@
-"""What a run has taken so far, over all its attempts."""
+"""Time used by a run so far, over all its attempts."""
 
 from __future__ import annotations
 

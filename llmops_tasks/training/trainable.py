@@ -1,4 +1,4 @@
-"""What is trained, and in which precision: LoRA matrices over a frozen base (in fp32 or 4 bits), or all weights."""
+"""The trained parameters and their precision: LoRA matrices over a frozen base (in fp32 or 4 bits), or all weights."""
 
 from __future__ import annotations
 
