@@ -30,7 +30,7 @@ def register_release(*, usecase: str, release: ArtifactRef, started_by: str | No
     Args:
         usecase: name or YAML path.
         release: from `package_release`; its stamps are read from the store.
-        started_by: the user the user who started the training; None: a schedule or an event.
+        started_by: the user who started the training; None: a schedule or an event.
 
     Returns:
         {version, release, run_id}; the same release keeps its version. `run_id` is None while MLflow is unreachable.

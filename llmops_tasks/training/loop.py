@@ -94,10 +94,10 @@ def stop_if_ill(loss: float, length: float, number: int, settings: Finetune) -> 
     """Raise TrainingError where loss or gradient's length are out of bounds at a step (counted from 0)."""
     found = f"Loss is {loss:.4g} and the gradient's length {length:.4g} at step {number + 1}"
     if not math.isfinite(loss) or not math.isfinite(length):
-        raise TrainingError(f"{found}: training training stopped, nothing is registered. Lower the learning rate.")
+        raise TrainingError(f"{found}: training stopped, nothing is registered. Lower the learning rate.")
     if length > settings.max_gradient:
         raise TrainingError(
-            f"{found}, at most {settings.max_gradient:g} is allowed: training training stopped, nothing is registered. "
+            f"{found}, at most {settings.max_gradient:g} is allowed: training stopped, nothing is registered. "
             "Lower the learning rate, or raise max_gradient."
         )
 

@@ -53,7 +53,7 @@ def test_answers_of_a_time_with_other_labels_correct_nothing(training: Make, tmp
 
 def test_too_few_corrections_are_said_with_their_number(training: Make) -> None:
     usecase = training(start="champion", dropout=0.0, preferences=SETTINGS)["usecase"]
-    with pytest.raises(DataError, match=r"0 corrected answers among 0 reviewed ones; .* asks for 10"):
+    with pytest.raises(DataError, match=r"0 corrected answers among 0 reviewed ones; .* requires 10"):
         collect_corrections(usecase=usecase, dataset=reviewed(), start=START)
     answer("2026-03-01", range(9))
     with pytest.raises(DataError, match="6 corrected answers among 9 reviewed ones"):

@@ -142,7 +142,7 @@ def test_a_torn_newest_checkpoint_is_passed_over_to_the_same_bytes(
     newest.write_bytes(newest.read_bytes()[:1000])
     with caplog.at_level(logging.INFO):
         ref = finetune(**training())
-    assert "checkpoint passed over" in caplog.text and "step-000004" in caplog.text
+    assert "checkpoint ignored" in caplog.text and "step-000004" in caplog.text
     assert "resuming after step 2" in caplog.text
     assert ref["sha256"] == expected["sha256"]
 
@@ -207,7 +207,7 @@ def test_a_loss_that_is_no_number_stops_and_publishes_nothing(training: Make, ti
     save_file(state, broken / "model.safetensors", {"format": "pt"})
     usecase = str(tiny.usecase(tmp_path / "nan", broken, "file:///none/*.csv"))
     arguments = training() | {"start": fetch_base_model(usecase=usecase)}
-    with pytest.raises(TrainingError, match=r"Loss is nan .* at step 1: stopped, nothing is registered"):
+    with pytest.raises(TrainingError, match=r"Loss is nan .* at step 1: training stopped, nothing is registered"):
         finetune(**arguments)
     assert _store("adapter") == []
     api = tracking.client()

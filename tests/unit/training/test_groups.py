@@ -54,5 +54,5 @@ def test_a_start_hands_on_what_it_was_trained_on(tmp_path: Path) -> None:
 
 def test_a_start_that_does_not_say_is_refused(tmp_path: Path) -> None:
     start = artifacts.publish(usecase="tiny", kind="release", inputs={}, build=lambda _: {})
-    with pytest.raises(DataError, match="does not say which patients"):
+    with pytest.raises(DataError, match="does not record which groups"):
         groups.write(tmp_path, start, [_dataset("ben")])

@@ -90,11 +90,11 @@ def test_a_start_that_does_not_say_is_refused_before_the_first_step(
 ) -> None:
     release = artifacts.publish(usecase="tiny", kind="release", inputs={}, build=lambda _: {})
     monkeypatch.setattr(loop, "step", lambda *_: pytest.fail("a step was made"))
-    with pytest.raises(DataError, match="does not say which patients"):
+    with pytest.raises(DataError, match="does not record which groups"):
         finetune(**training(start="champion") | {"start": release})
     preferences = {"learning_rate": 5e-3, "epochs": 1, "min_pairs": 10}
     usecase = training(start="champion", preferences=preferences, dropout=0.0)["usecase"]
-    with pytest.raises(DataError, match="does not say which patients"):
+    with pytest.raises(DataError, match="does not record which groups"):
         tune_preferences(usecase=usecase, pairs=pairs.publish(24), start=release)
 
 
