@@ -129,7 +129,9 @@ def test_a_loss_that_is_no_number_stops_before_any_weight_changes(
 def test_an_exploding_gradient_stops_before_any_weight_changes(state: trainable.State) -> None:
     before = _weights(state)
     tight = PLAIN.model_copy(update={"max_gradient": 1e-6})
-    with pytest.raises(TrainingError, match=r"gradient's length .* at step 1, at most 1e-06 is allowed: training stopped"):
+    with pytest.raises(
+        TrainingError, match=r"gradient's length .* at step 1, at most 1e-06 is allowed: training stopped"
+    ):
         loop.step(state, tight, 0, 10, numbered(), None)
     assert _largest(before, _weights(state)) == 0
 
