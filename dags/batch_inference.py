@@ -38,7 +38,7 @@ PARAMS = {
 def options(timezone: str) -> dict[str, Any]:
     """The form's values; the day comes from the schedule if the form leaves it empty."""
     run = get_current_context()["dag_run"]
-    by_schedule = run.logical_date is not None and str(run.run_type) in ("scheduled", "backfill")
+    by_schedule = run.logical_date is not None and runs.kind() in ("scheduled", "backfill")
     date = runs.parameter("date") or (_ended(run.logical_date, timezone) if by_schedule else None)
     if not date:
         raise InputError("No day is given; a manual run needs one. Fill in 'Day', for example 2026-03-30.")

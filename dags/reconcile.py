@@ -6,8 +6,8 @@ Looks in ledger and store for due work that no event has started, and starts it.
 
 Airflow merges events while a run is active, drops those of a paused DAG, and loses all of them with its database. This
 DAG finds what is due: a dataset without a training, a candidate without a verdict, a passed verdict without an answer, a
-scored partition without a drift verdict, landed files that were not read. The same work has the same run id, so nothing
-is started twice.
+scored partition without a drift verdict, a decision to retrain without a training, landed files that were not read. The
+same work has the same run id, so nothing is started twice.
 """
 
 from __future__ import annotations

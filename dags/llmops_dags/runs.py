@@ -20,7 +20,12 @@ def parameter(name: str) -> Any:
 
 def by_hand() -> bool:
     """Whether a user started the run, which then does what was requested. Any other run does what is due, or nothing."""
-    return str(get_current_context()["dag_run"].run_type) == "manual"
+    return kind() == "manual"
+
+
+def kind() -> str:
+    """What started the run: manual, scheduled, backfill, asset_triggered or operator_triggered."""
+    return str(get_current_context()["dag_run"].run_type.value)
 
 
 def started_by() -> str | None:

@@ -18,9 +18,9 @@ DIGITS = 32  # of the digest, in names
 def add(name: str, form: dict[str, Any]) -> str:
     """Keep a form, and make it the newest; returns the digits that name it."""
     sha256 = digests.digest(form)[:DIGITS]
-    with suppress(ConflictError):  # it was valid before
-        objects.create(_place(name, sha256), digests.canonical(form))
     if newest(name) != sha256:
+        with suppress(ConflictError):  # it was valid before
+            objects.create(_place(name, sha256), digests.canonical(form))
         journal.push(_order(name), digests.canonical({"form": sha256}))
     return sha256
 

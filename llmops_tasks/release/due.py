@@ -258,7 +258,7 @@ def find_due(*, usecase: str, stage: str | None = None, but: str | None = None) 
         >>> find_due(usecase="triage")
     """
     measured = config.load(usecase).task.type == "classification"
-    stages = ("train", "evaluate", "promote", "monitor") if measured else ("train",)
+    stages = tuple(_WAITING) if measured else ("train",)
     found = [run for name in stages if stage in (None, name) for run in _WAITING[name](usecase)]
     return [run for run in found if but is None or run["conf"].get("version") != but]
 
@@ -286,7 +286,22 @@ def _days(usecase: str) -> list[dict[str, Any]]:
     return [run_of("monitor", digests.digest(days)[:12])] if days else []
 
 
-_WAITING = {"train": _trainings, "evaluate": _evaluations, "promote": _questions, "monitor": _days}
+def _retrainings(usecase: str) -> list[dict[str, Any]]:
+    """The last decision to retrain, if no candidate was registered since; without new records it only reads the source again."""
+    end = ledger.newest(usecase)
+    decided, trained = end.last(ledger.RETRAINING), end.last("registration")
+    if decided is None or (trained is not None and trained["seq"] > decided["seq"]):
+        return []
+    return [run_of("prepare_data", f"retrain_{decided['body']['once'][:12]}")]
+
+
+_WAITING = {
+    "prepare_data": _retrainings,
+    "train": _trainings,
+    "evaluate": _evaluations,
+    "promote": _questions,
+    "monitor": _days,
+}
 
 
 def run_of(stage: str, work: str, **conf: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.api.datamodels._generated import DagRunType
 
 from llmops_tasks.errors import InputError
 from tests.support import tiny
@@ -33,7 +34,7 @@ def chosen(dag_file: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def choose(kind: str, tick: str | None, timezone: str = "UTC", **form: Any) -> Any:
         at = datetime.datetime.fromisoformat(tick) if tick else None
-        context = {"dag_run": SimpleNamespace(run_type=kind, logical_date=at), "params": form}
+        context = {"dag_run": SimpleNamespace(run_type=DagRunType(kind), logical_date=at), "params": form}
         monkeypatch.setattr(dag_file, "get_current_context", lambda: context)
         monkeypatch.setattr(dag_file.runs, "get_current_context", lambda: context)
         return dag_file.options.function(timezone)

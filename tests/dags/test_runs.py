@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.api.datamodels._generated import DagRunType
 
 from tests.support import tiny
 
@@ -52,7 +53,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(runs, "release", waiting)
 
     def run(what: str, kind: str, **form: Any) -> Any:
-        context = {"dag_run": SimpleNamespace(run_type=kind, triggering_user_name="ann"), "params": form}
+        context = {"dag_run": SimpleNamespace(run_type=DagRunType(kind), triggering_user_name="ann"), "params": form}
         monkeypatch.setattr(runs, "get_current_context", lambda: context)
         try:
             return getattr(runs, what).function("triage@0")

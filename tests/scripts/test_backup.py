@@ -90,7 +90,8 @@ def installations(place: Path) -> Iterator[list[Installation]]:
     made: list[Installation] = []
     try:
         for name in ("old", "new"):
-            (place / name).mkdir(mode=0o711)
+            (place / name).mkdir()
+            os.chmod(place / name, 0o711)  # noqa: S103  (whatever umask a test before has left)
             made.append(Installation(place / name, place / "backups", int(composed.free_ports()["5432"])))
         made[0].fill()
         yield made

@@ -247,5 +247,15 @@ def test_everything_that_waits_is_named_as_the_run_that_does_it_and_alike_each_t
     assert len({one["run_id"] for one in found}) == 4
 
 
+def test_a_decision_to_retrain_waits_until_something_was_trained() -> None:
+    assert due.find_due(usecase="triage", stage="prepare_data") == []
+    yes: Any = {"retrain": True, "date": "2026-03-31", "once": "o" * 64, "reasons": []}
+    records.record_decisions(usecase="triage", decisions=[yes])
+    (run,) = due.find_due(usecase="triage", stage="prepare_data")
+    assert (run["conf"], run["run_id"]) == ({}, f"due__retrain_{'o' * 12}")
+    registered(1)
+    assert due.find_due(usecase="triage", stage="prepare_data") == []
+
+
 def test_of_generated_text_only_trainings_wait() -> None:
     assert due.find_due(usecase="faq") == []
