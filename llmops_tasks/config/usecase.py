@@ -32,7 +32,7 @@ class Task(Section):
 
     type: Literal["classification", "generation"]
     labels: list[Label] = Field(default=[], description="Classification only: the closed set of labels.")
-    severe: list[str] = Field(default=[], description="Labels whose under-triage is reported separately.")
+    severe: list[str] = Field(default=[], description="Labels whose underestimation is reported separately.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:

@@ -22,11 +22,11 @@ def test_every_verb_of_the_tables_is_a_function_with_named_arguments(name: str) 
     assert inspect.getdoc(verb)
 
 
-@pytest.mark.parametrize("package", verbs.PACKAGES)
-def test_a_packages_table_names_functions_where_they_are(package: str) -> None:
-    package = import_module(f"llmops_tasks.{package}")
+@pytest.mark.parametrize("name", verbs.PACKAGES)
+def test_a_packages_table_names_functions_where_they_are(name: str) -> None:
+    package = import_module(f"llmops_tasks.{name}")
     for verb, module in package.VERBS.items():
-        assert getattr(package, verb) is getattr(import_module(f"llmops_tasks.{package}.{module}"), verb)
+        assert getattr(package, verb) is getattr(import_module(f"llmops_tasks.{name}.{module}"), verb)
     with pytest.raises(AttributeError, match="has no verb 'nothing'"):
         _ = package.nothing
 
