@@ -48,7 +48,13 @@ def installation(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, not
         dataset = _served()
     (passwords := folder / "var" / "airflow").mkdir(parents=True)
     (passwords / "simple_auth_manager_passwords.json.generated").write_text(json.dumps(PASSWORDS))
-    yield Installation(folder, os.environ | _settings(folder) | _told(folder), dataset["sha256"], _a_record(dataset))
+    environment = _plain() | _settings(folder) | _shell(folder)
+    yield Installation(folder, environment, dataset["sha256"], _a_record(dataset))
+
+
+def _plain() -> dict[str, str]:
+    """The environment without what other tests may have left of the project's own variables."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LLMOPS_") or "TEST" in name}
 
 
 def _settings(folder: Path) -> dict[str, str]:
@@ -57,8 +63,8 @@ def _settings(folder: Path) -> dict[str, str]:
     return {"LLMOPS_HOME": str(home), "LLMOPS_USECASES": str(folder / "include" / "usecases"), **store}
 
 
-def _told(folder: Path) -> dict[str, str]:
-    """What README says earlier, and the stand-ins in front of the real programs."""
+def _shell(folder: Path) -> dict[str, str]:
+    """The variables that README sets, and the stand-ins in front of the real programs."""
     programs = shims.install(folder / "bin")
     path = os.pathsep.join([str(programs), os.environ["PATH"]])
     known = {"AIRFLOW": "http://127.0.0.1:8080", "TOKEN": "token", "RUN": "manual__1"}

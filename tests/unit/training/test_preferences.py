@@ -54,7 +54,7 @@ def test_a_control_run_prefers_either_answer_by_chance_and_is_marked(training: M
     release = package_release(
         usecase=arguments["usecase"], trained=control, base=arguments["start"], dataset=reviewed()
     )
-    assert "Not for use: control run" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
+    assert "Not for use: negative control" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_smoke_run_makes_so_many_steps_and_names_what_it_was_trained_on(training: Make) -> None:

@@ -78,7 +78,7 @@ def test_a_search_and_preferences_exclude_each_other(training: Make, searching: 
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     raw["finetune"] |= {"start": "champion", "preferences": {}}
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"search: .* trains on corrections instead"):
+    with pytest.raises(ConfigError, match=r"search: .* trains on corrections"):
         search.plan_trials(usecase=str(path))
 
 
@@ -143,7 +143,7 @@ def test_settings_that_do_not_train_are_a_result(searching: Make, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(loop, "step", ill)
         assert search.run_trial(**arguments, number=0)["state"] == "failed"
-        with pytest.raises(TrainingError, match="None of 1 trials came to an end"):
+        with pytest.raises(TrainingError, match="None of 1 trials finished"):
             search.choose_trial(**arguments, tried=[search.run_trial(**arguments, number=0)])
     assert search.run_trial(**arguments, number=1)["state"] == "complete"
 

@@ -81,7 +81,7 @@ def test_the_best_in_the_measure_is_chosen_and_the_others_follow_in_order() -> N
 def test_what_the_sample_does_not_tell_apart_changes_nothing() -> None:
     decision = chosen(measured("current", 0.32), measured("other", 0.40))
     assert verdicts(decision) == {"other": "fits", "current": "chosen"}
-    assert "the sample does not tell it from the current model" in decision["reasons"][0]
+    assert "the sample does not distinguish it from the current model" in decision["reasons"][0]
     assert decision["write"] == ""
 
 
@@ -144,7 +144,7 @@ def test_files_that_name_another_licence_than_the_use_case_are_believed() -> Non
 def test_nobody_is_chosen_where_nobody_fits() -> None:
     decision = chosen(gem="gemma")
     assert (decision["chosen"], decision["reasons"], decision["n"]) == (None, ["no candidate fits the policy"], 0)
-    assert "**nobody**: no candidate fits the policy" in table(decision=decision)
+    assert "**none**: no candidate fits the policy" in table(decision=decision)
 
 
 def test_missing_evidence_is_no_decision() -> None:
@@ -166,8 +166,8 @@ def test_it_says_what_to_write_into_the_use_case() -> None:
     text = chosen(measured("current"), better)["write"]
     assert yaml.safe_load(text) == {"base_model": {"uri": "file:///other", "licence": "mit"}}
     page = table(decision=chosen(measured("current"), better))
-    assert "write into the use case" in page and text.strip() in page
-    assert "write into the use case" not in table(decision=chosen(measured("current")))
+    assert "set in the use case" in page and text.strip() in page
+    assert "set in the use case" not in table(decision=chosen(measured("current")))
 
 
 def test_the_table_has_a_row_for_everybody_and_every_reason() -> None:

@@ -125,7 +125,7 @@ def test_what_a_champion_was_trained_on_must_be_known(training: Make, tokenizer:
 
 def test_nothing_new_is_said(training: Make, tokenizer: Any) -> None:
     arguments = training(start="champion", continual={"replay": 0.25})
-    with pytest.raises(TrainingError, match="The champion has seen all records: nothing is new"):
+    with pytest.raises(TrainingError, match="The champion was trained on all of these records"):
         _planned(arguments, tokenizer, _release(arguments["dataset"]))
 
 
