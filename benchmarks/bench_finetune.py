@@ -8,7 +8,7 @@ the same function. Two questions, each to `transformers.Trainer` and TRL's `SFTT
 - `hf_trainer_same_layers`, `trl_same_layers`: useful (not padded) tokens a second over three epochs, they with LoRA
   on the same top layers as ours.
 
-Ours counts everything: the trunk's pass over the data, too. `sgemm_share` is how much of a plain matrix product's
+Ours counts everything: the frozen layers' pass over the data, too. `sgemm_share` is how much of a plain matrix product's
 speed our steps reach, numpy's; `onednn_share` the same of oneDNN's, which is what multiplies in them.
 """
 
@@ -25,7 +25,7 @@ import pandas as pd
 
 from benchmarks.harness import calibrate, paired, report
 from llmops_tasks import chain, config
-from llmops_tasks.models import trunk
+from llmops_tasks.models import frozen_layers
 from llmops_tasks.models.loading import load_model
 from llmops_tasks.store import artifacts, files
 from llmops_tasks.training.base_model import fetch_base_model
@@ -69,7 +69,7 @@ class World:
 
 
 class Ours:
-    """Our run: the trunk once, then epochs on what it gave."""
+    """Our run: the frozen layers once, then epochs on what it gave."""
 
     def __init__(self, world: World, repetition: int) -> None:
         import torch
@@ -80,15 +80,15 @@ class Ours:
         torch.manual_seed(repetition)
         self.state, self.number, self.spent = prepare(model, self.settings, self.settings.max_length), 0, 0.0
         started = time.perf_counter()
-        self.hidden = self._trunk(self.train)
+        self.hidden = self._frozen(self.train)
         self.spent += time.perf_counter() - started
-        self.seen = self._trunk(self.held_out)
+        self.seen = self._frozen(self.held_out)
 
-    def _trunk(self, examples: list[Example]) -> Any:
+    def _frozen(self, examples: list[Example]) -> Any:
         """At an address of its own, so that no repetition profits from another's."""
-        shared = trunk.Shared(f"bench-{time.time_ns()}", self.state.cut)
+        shared = frozen_layers.Shared(f"bench-{time.time_ns()}", self.state.cut)
         sequences = [example.tokens for example in examples]
-        return trunk.activations(model=self.state.base, shared=shared, sequences=sequences)
+        return frozen_layers.activations(model=self.state.base, shared=shared, sequences=sequences)
 
     def epoch(self, number: int, epochs: int) -> None:
         """All records once, on a schedule over so many epochs."""

@@ -22,7 +22,7 @@ USECASES = {"long": "triage", "short": "faq"}
 
 
 def fill(usecase: str, entries: int) -> None:
-    """A ledger of so many entries; what was written is as durable as ever, but for the fsyncs, which nobody measures."""
+    """A ledger of so many entries; what was written is as durable as ever, but for the fsyncs, which are not measured."""
     fsync, os.fsync = os.fsync, lambda handle: None
     try:
         for number in range(entries):

@@ -78,7 +78,7 @@ def main() -> None:
     """Both peers."""
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
-        ours(world), great_expectations(world)  # imports are nobody's rows
+        ours(world), great_expectations(world)  # imports are not part of the measurement
         figures = paired(lambda _: ours(world), lambda _: great_expectations(world), N)
         assert world.found["ours"] == world.found["theirs"], "both must find the same rows"
         report("validate", "great_expectations", f"s for {records.RULES} rules on {ROWS} rows", 10.0, figures)

@@ -1,7 +1,7 @@
-"""The frame of every speed claim.
+"""The harness of all benchmarks.
 
-Ours and a peer take turns in one process tree, so that whatever else the machine does meets both. Before each
-leg a 0.3 s matrix product tells how fast the machine is at that moment. The claim is the median of the paired
+Ours and a peer alternate in one process tree, so that other load on the machine affects both. Before each
+leg a 0.3 s matrix product measures the machine's current speed. The claim is the median of the paired
 ratios; absolute times are only for orientation. One JSON line per peer, appended to `benchmarks/results/`.
 """
 

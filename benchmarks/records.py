@@ -1,4 +1,4 @@
-"""Records of any number for the benches of the data room: a CSV file and its use case, the same for the same seed."""
+"""Records of any number for the benchmarks of data preparation: a CSV file and its use case, the same for the same seed."""
 
 from __future__ import annotations
 

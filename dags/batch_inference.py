@@ -5,8 +5,8 @@ Scores one day's new records with the champion.
 `champion → ingest → validate → anonymize → render → predict → announce`
 
 A scheduled run scores the day that ended before its tick, in the use case's time zone, with the version that served at the
-tick: so a backfill of past days gets what served then. By hand the form names the day, and the champion of now answers.
-What was scored is kept: a day that is run again scores only the records that have come since, beside the others.
+tick; a backfill therefore uses the champion of that time. A manual run names the day and uses the current champion.
+Predictions are never replaced: running a day again scores only records that arrived since.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from llmops_tasks.release import find_champion
 from llmops_tasks.serving import predict_batch
 
 PARAMS = {
-    "date": optional(DATE, "Day", "YYYY-MM-DD. Empty: the day that ended before the schedule's tick."),
-    "version": optional(VERSION, "Version", "A version that was promoted. Empty: the champion."),
+    "date": optional(
+        DATE, "Day", "YYYY-MM-DD. Required for manual runs; scheduled runs score the day before their tick."
+    ),
+    "version": optional(VERSION, "Version", "A promoted version. Empty: the champion."),
 }
 
 
 @task
 def options(timezone: str) -> dict[str, Any]:
-    """What the form says; the day comes from the schedule if the form leaves it empty."""
+    """The form's values; the day comes from the schedule if the form leaves it empty."""
     run = get_current_context()["dag_run"]
     by_schedule = run.logical_date is not None and runs.kind() in ("scheduled", "backfill")
     date = runs.parameter("date") or (_ended(run.logical_date, timezone) if by_schedule else None)
     if not date:
-        raise InputError(
-            "No day is given, and a run by hand has none of its own. Fill in 'Day', for example 2026-03-30."
-        )
+        raise InputError("No day is given; a manual run needs one. Fill in 'Day', for example 2026-03-30.")
     at = run.logical_date.isoformat() if by_schedule else None
     return {"date": checked_date(date), "version": runs.parameter("version"), "as_of": at}
 
 
 def _ended(tick: datetime.datetime, timezone: str) -> str:
-    """The day that ended before a tick, as clocks there show it."""
+    """The day that ended before a tick, in local time."""
     return (tick.astimezone(zoneinfo.ZoneInfo(timezone)).date() - datetime.timedelta(days=1)).isoformat()
 
 

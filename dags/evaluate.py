@@ -1,12 +1,12 @@
 """
 ### Evaluate
-Measures the bytes that would ship, beside the champion and the baselines, and judges them by the use case's policy.
+Evaluates the packaged release beside the champion and the baselines, and applies the gate.
 
 `candidate → evaluate each subject → gate → ledger → ask for approval`
 
-Each run judges one candidate: the newest registered version without a verdict that still counts, or the one named in the
-form; it starts a run for every other one that waits. A candidate that the gate passes is put to a person by
-`promote`; any other is recorded and goes no further.
+Each run judges one candidate: the newest registered version without a current verdict, or the one named in the form. It
+starts a run for every other candidate that waits. A candidate that passes the gate goes to `promote` for human approval;
+any other verdict is recorded, and nothing is promoted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from llmops_tasks.release import annotate_version, find_champion, find_due, reco
 from llmops_tasks.training import fetch_base_model
 
 PARAMS = {
-    "version": optional(VERSION, "Candidate", "A registered version. Empty: the newest that waits for a verdict.")
+    "version": optional(VERSION, "Candidate", "A registered version. Empty: the newest without a current verdict.")
 }
 
 
@@ -49,7 +49,7 @@ def dags(usecase: Any, name: str, case: UseCase) -> None:
     entry = task(record_verdict)(usecase=usecase, verdict=verdict)
     noted = task(annotate_version)(usecase=usecase, candidate=candidate, verdict=verdict)
     passed = task.short_circuit(has_passed)(verdict=verdict)
-    runs.tell("candidate_refused", name, case, verdict, lambda ref: ref["meta"].get("verdict") != "pass")
+    runs.notify("candidate_refused", name, case, verdict, lambda ref: ref["meta"].get("verdict") != "pass")
     asked = task(find_due, task_id="open_questions")(usecase=usecase, stage="promote")
     [shown, entry, noted] >> passed >> asked
     runs.start(name, asked, task_id="ask")

@@ -1,11 +1,11 @@
 """
 ### Monitor
-Compares every newly scored day with what the champion was judged on, and decides whether to retrain.
+Compares every newly scored partition with the champion's test set, and decides whether to retrain.
 
-`days that are due → drift → decide → ledger → announce`
+`due partitions → drift → decide → ledger → announce`
 
-Every scored day without a decision is due, also one whose event was lost. Decisions are recorded with their reasons, also
-when they say no. A decision to retrain starts prepare_data.
+Every scored partition without a decision is due, even if its event was lost. Every decision is recorded with its reasons.
+A decision to retrain starts prepare_data.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def dags(usecase: Any, name: str, case: UseCase) -> None:
     history = task(find_retrainings, task_id="history")(usecase=usecase, drifts=drifts)
     decisions = task(decide_for_days, task_id="decide")(usecase=usecase, drifts=drifts, history=history)
     recorded = task(record_decisions)(usecase=usecase, decisions=decisions)
-    runs.tell("drift_alarm", name, case, recorded, lambda decisions: any(one["alarm"] for one in decisions))
+    runs.notify("drift_alarm", name, case, recorded, lambda decisions: any(one["alarm"] for one in decisions))
     reason: Any = task.short_circuit(first_retraining)(decisions=recorded)
     announced(assets_of(name).retrain, reason)
 

@@ -1,11 +1,12 @@
 """
 ### Prepare data
-Reads whatever has landed, checks every row, takes the identifiers out, and publishes a dataset version.
+Reads landed files, validates every row, removes identifiers, and publishes a dataset version.
 
 `ingest → validate → anonymize → build dataset → announce`
 
-Bad rows go to quarantine with a reason. A dataset that is not new announces nothing. Started by its cron,
-by a decision to retrain, by new files where `watch_seconds` is set, or by hand.
+Invalid rows go to quarantine with a reason. The data is de-identified: group keys become keyed pseudonyms. A dataset with
+the same content as before starts nothing. Starts by cron, on a decision to retrain, on new files if `watch_seconds` is
+set, or manually.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """
 ### Promote
-Asks a person about a candidate that the gate has passed, and makes it the champion if the answer is yes.
+Requests human approval of a candidate that passed the gate, and promotes it to champion if it is approved.
 
 `question → approve → promote → announce`
 
-Whoever approves sees the gate's table, and what an answer means beside newer candidates. The answer stands in the ledger
-as soon as it is given, and is never asked for twice. No answer in time is recorded as such, and promotes nothing. An
-approval counts for this evidence and this champion only; everything that a promotion rests on is read from ledger
-and store.
+The approver sees the gate's table, and what an answer means beside newer candidates. The answer is recorded in the ledger
+at once, and never requested twice. A timeout is recorded too, and promotes nothing. An approval is valid only for this
+evidence and this champion; a promotion reads everything it depends on from ledger and store.
 """
 
 from __future__ import annotations
@@ -27,8 +26,13 @@ from llmops_tasks.evaluation import render_gate_table
 from llmops_tasks.release import may_be_promoted, promote
 
 PARAMS = {
-    "version": optional(VERSION, "Candidate", "A version that the gate has passed. Empty: the newest open question."),
-    "ask_again": Param(False, type="boolean", title="Ask again", description_md="Also if there is an answer already."),
+    "version": optional(VERSION, "Candidate", "A version that passed the gate. Empty: the newest without an answer."),
+    "ask_again": Param(
+        False,
+        type="boolean",
+        title="Ask again",
+        description_md="Request approval again, even if there is an answer already.",
+    ),
 }
 OPEN_QUESTIONS = 16  # at a time; each run waits for one answer and holds no slot meanwhile
 
@@ -38,7 +42,7 @@ def _reminder(usecase: str, case: UseCase) -> Any:
 
 
 def _asked(usecase: Any, name: str, case: UseCase, question: Any) -> list[Any]:
-    """One question for each person who must approve, one after the other."""
+    """One question for each required approver, one after the other."""
     found: list[Any] = []
     for number in range(case.approval.people):
         approve = Approval(
@@ -71,8 +75,8 @@ def dags(usecase: Any, name: str, case: UseCase) -> None:
     """Wire one use case."""
     question = runs.question(usecase)
     table: Any = task(render_gate_table, task_id="gate_table")(verdict=question["verdict"])
-    # beside the question, not of it: a mail server that is down keeps nobody from answering
-    runs.tell("approval_waiting", name, case, question, lambda question: bool(question))
+    # a separate task, so that a mail server that is down does not block the question
+    runs.notify("approval_waiting", name, case, question, lambda question: bool(question))
     answer = _asked(usecase, name, case, question)
     table >> answer[0]
     go_on = task.short_circuit(may_be_promoted)(usecase=usecase, version=question["version"])

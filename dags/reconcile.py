@@ -1,13 +1,13 @@
 """
 ### Reconcile
-Looks in ledger and store for work that waits and that no event has started, and starts it.
+Looks in ledger and store for due work that no event has started, and starts it.
 
-`what is due → start`
+`due work → start`
 
-Airflow merges events while a run is active, drops those of a paused DAG, and forgets all with its database. What is due
-is found here: a dataset that nothing was trained on, a candidate without a verdict, a passed verdict without an
-answer, a scored day without a drift verdict, landed files that nobody read. The same work has the same run id, so nothing
-is started twice.
+Airflow merges events while a run is active, drops those of a paused DAG, and loses all of them with its database. This
+DAG finds what is due: a dataset without a training, a candidate without a verdict, a passed verdict without an answer, a
+scored partition without a drift verdict, a decision to retrain without a training, landed files that were not read. The
+same work has the same run id, so nothing is started twice.
 """
 
 from __future__ import annotations

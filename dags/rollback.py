@@ -1,6 +1,6 @@
 """
 ### Roll back
-Returns to the version that served before, or to a given one that was promoted once. Start it by hand, with a reason.
+Returns to the previous champion, or to a given version that was promoted before. Start it manually, with a reason.
 
 The ledger entry comes first, MLflow's alias follows, and the champion is announced as after a promotion. Rolling back
 twice changes nothing.
@@ -19,16 +19,16 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.release import rollback
 
 PARAMS = {
-    "version": optional(VERSION, "Version", "Where to return to. Empty: the version before."),
+    "version": optional(VERSION, "Version", "The version to return to. Empty: the previous champion."),
     "reason": Param(
-        "not given", type="string", pattern=PLAIN_TEXT, title="Reason", description_md="Stands in the ledger."
+        "not given", type="string", pattern=PLAIN_TEXT, title="Reason", description_md="Recorded in the ledger."
     ),
 }
 
 
 @task
 def options() -> dict[str, Any]:
-    """What the form says, and who sent it."""
+    """The form's values, and who sent it."""
     given = {name: runs.parameter(name) for name in ("version", "reason")}
     return {**given, "by": runs.started_by() or "unknown"}
 

@@ -1,11 +1,11 @@
 """
 ### Select base model
-Measures the use case's base model and its candidates on the same records, and says which one to start from.
+Measures the use case's base model and its candidates on the same records, and recommends one.
 
 `dataset → sample, candidates → measure each → decide → ledger → report`
 
-A licence that the policy refuses is refused by name: such a model is not opened. Nothing is changed by this:
-the report says what to write into the use case. Start it by hand. What was measured before is not measured again.
+A model whose licence the policy refuses is not opened. Nothing is changed: the report says what to write into the use
+case. Start it manually. Earlier measurements are reused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def dags(usecase: Any, name: str, case: UseCase) -> None:
         measure_base_model, case, "evaluation", map_index_template="{{ task.op_kwargs['candidate'] }}"
     )
     measurements = measured.partial(usecase=usecase, sample=drawn).expand(candidate=names)
-    # also if the policy let nobody in: that is a decision too
+    # also if the policy allows no candidate: that is a decision too
     decision: Any = task(choose_base_model, trigger_rule=TriggerRule.NONE_FAILED)(
         usecase=usecase, measurements=measurements
     )

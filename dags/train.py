@@ -1,15 +1,15 @@
 """
 ### Train
-Fine-tunes the base model on a dataset version, merges, and registers the release as a candidate.
+Fine-tunes the base model on a dataset version, merges the adapter, and registers the release as a candidate.
 
 `dataset → base model → (starting point) → (search) → fine-tune → package → register → announce`
 
-A use case with a `search` tries settings first, one task a trial; a `start` other than the base model, and the datasets
-of a `mix` or `domain`, are resolved once. With `finetune.preferences` the champion learns from corrections instead:
-`corrections → preference tuning` stand in place of search and fine-tuning.
+A use case with a `search` runs trials first, one task per trial; a `start` other than the base model, and the datasets
+of a `mix` or `domain`, are resolved once. With `finetune.preferences` the champion is trained on corrections instead:
+`corrections → preference tuning` replace search and fine-tuning.
 
-Started by a new dataset: it takes the newest that no candidate was trained on, and is skipped if there is none. By hand
-the form takes an earlier dataset, a negative control on shuffled labels, or a smoke run of a few steps; both are marked
+Started by a new dataset, it trains on the newest dataset without a training, and is skipped if there is none. A manual run
+can choose an earlier dataset, a negative control (shuffled labels) or a smoke run (a few steps); the last two are marked
 and can never be promoted. An interrupted fine-tuning continues from its newest verified checkpoint.
 """
 
@@ -42,28 +42,28 @@ PARAMS = {
         "none",
         enum=list(CONTROLS),
         title="Negative control",
-        description_md="`shuffled_labels`: the gate must refuse it.",
+        description_md="`shuffled_labels` trains on shuffled labels; the gate must refuse the result.",
     ),
     "max_steps": Param(
-        None, type=["null", "integer"], minimum=1, title="Smoke run", description_md="Stop after so many steps."
+        None, type=["null", "integer"], minimum=1, title="Smoke run", description_md="Stop after this many steps."
     ),
 }
 
 
 @task
 def options() -> dict[str, Any]:
-    """What the form says."""
+    """The form's values."""
     return {name: runs.parameter(name) for name in ("control", "max_steps")}
 
 
 @task
 def register(usecase: str, release: Any) -> dict[str, Any]:
-    """With who started the training: where the policy says so, they may not approve it."""
+    """With the user who started the training, who may not approve it under `approval.four_eyes`."""
     return register_release(usecase=usecase, release=release, started_by=runs.started_by())
 
 
 def _searched(case: UseCase, common: dict[str, Any]) -> Any:
-    """Every trial is a task; what won goes into the fine-tuning."""
+    """Every trial is a task; the best settings go into the fine-tuning."""
     numbers = task(plan_trials)(usecase=common["usecase"], max_steps=common["max_steps"])
     tried = model_task(run_trial, case, "search").partial(**common).expand(number=numbers)
     return task(choose_trial, multiple_outputs=True)(**common, tried=tried)["settings"]

@@ -1,6 +1,6 @@
-"""Checks every use case, so that Airflow's web UI shows all mistakes of a broken one as this file's import error.
+"""Validates every use case, so that Airflow's web UI shows all mistakes in a file as this file's import error.
 
-Holds no DAG of its own. Valid forms are kept on the way: where a file is broken later, its DAGs go on with the last of them."""
+Defines no DAG. Valid configurations are stored: while a file is invalid, its DAGs continue with the last one."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ for _name in config.usecase_names() if get_parsing_context().dag_id is None else
         _problems.append(str(exc))
 if _problems:
     raise ConfigError(
-        "The DAGs of these use cases are made from their last valid form, if they ever had one.", _problems
+        "Some use cases are invalid. Their DAGs use the last valid configuration, if there is one:", _problems
     )

@@ -1,6 +1,6 @@
-"""`python -m llmops_tasks`: the same program as `llmops`, also where nothing is installed.
+"""`python -m llmops_tasks`: the same program as `llmops`, without installation.
 
-With a verb's name and `--json -` it is the child of another process instead: see `child`.
+With a verb's name and `--json -` it serves another process instead: see `child`.
 """
 
 from __future__ import annotations

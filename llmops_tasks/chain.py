@@ -35,7 +35,7 @@ def _base(usecase: str, done: Results) -> Any:
 
 
 def _train(usecase: str, done: Results) -> Any:
-    """Preferences learn from corrections; else records are learnt, with the settings that a search finds."""
+    """Preference tuning on corrections, or fine-tuning on records with the settings found by a search."""
     from llmops_tasks import config
     from llmops_tasks.training import collect_corrections, finetune, tune_preferences
 
@@ -101,12 +101,12 @@ STEPS: dict[str, Callable[..., Any]] = {
 
 
 def chain(*, usecase: str, until: str = "gate", control: str = "none") -> Results:
-    """Run the life cycle up to the gate; promotion needs a person, so it is not part of it.
+    """Run the life cycle up to the gate. Promotion is not part of it: it needs human approval.
 
     Args:
         usecase: name or YAML path.
         until: the last step: data, version, base, train, package, register, evaluate or gate.
-        control: handed to `finetune`.
+        control: "shuffled_labels" trains a negative control.
 
     Returns:
         Every step's result by its name.

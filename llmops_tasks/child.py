@@ -2,8 +2,8 @@
 
     echo '{"usecase": "triage"}' | python -m llmops_tasks release.verify_ledger --json -
 
-On stdout stands {"result": ...} and the exit code is 0, or {"error": {"type", "message"}} and it is 1. Log lines go
-to stderr. People use `llmops`; what this module does not do: options, tables, or the import of anything for them.
+Stdout is {"result": ...} with exit code 0, or {"error": {"type", "message"}} with exit code 1. Log lines go
+to stderr. For interactive use there is `llmops`; this module has no options or tables, and imports nothing for them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from llmops_tasks.errors import InputError, LLMOpsError
 from llmops_tasks.process import LOG_FORMAT, SETTINGS, die_with_parent
 from llmops_tasks.verbs import resolve
 
-ARGUMENTS = ["--json", "-"]  # after the verb's name: whoever says this is a program
+ARGUMENTS = ["--json", "-"]  # after the verb's name: the protocol for programs
 
 
 def prepare() -> None:
-    """What every process that runs verbs begins with: its files are its owner's only, and libraries tell nobody of it."""
+    """Preparation of every process that runs verbs: files are private to their owner, and libraries send no telemetry."""
     os.umask(0o077)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)

@@ -1,14 +1,14 @@
-"""What crosses XCom: small JSON dicts. Big things travel by reference, record text never travels."""
+"""What crosses XCom: small JSON objects. Large data travels by reference, record text never does."""
 
 from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
 SCHEMA_VERSION = 1
-TRAINING_GROUPS = "training_groups.parquet"  # of a release: digests of the patients it has learnt from
-TRAINING_RECORDS = "training_records.parquet"  # likewise of the records
-CONTROLS = ("none", "shuffled_labels")  # training runs that show whether the gate notices
-# Figures of a classification, and which way is better. Those of single labels: under_triage_rate.<label>.
+TRAINING_GROUPS = "training_groups.parquet"  # of a release: digests of its training groups
+TRAINING_RECORDS = "training_records.parquet"  # likewise of its training records
+CONTROLS = ("none", "shuffled_labels")  # negative controls, which the gate must refuse
+# Metrics of a classification, and their direction. For single labels: under_triage_rate.<label>.
 METRICS = {
     "accuracy": "higher",
     "macro_f1": "higher",
@@ -17,7 +17,7 @@ METRICS = {
     "over_triage_rate": "lower",
     "severe_under_triage_rate": "lower",
 }
-EARLIER = "champion, on its own exam"  # the reference of a comparison on the records that the champion was tested on
+EARLIER = "champion, on its own test set"  # the reference of a comparison on the champion's test set
 
 
 class ArtifactRef(TypedDict):
@@ -33,13 +33,13 @@ class ArtifactRef(TypedDict):
 
 
 class Partition(TypedDict):
-    """What was answered of one day, by whom: parts that together are one table."""
+    """The scored records of one day: parts that together are one table."""
 
     date: str
     sha256: str  # over its parts' digests
     rows: int
     added: int  # by this run
-    changed: int  # answered before, and given again with another text: the answer to the first one is kept
+    changed: int  # scored before, and arrived again with another text: the first prediction is kept
     release_version: str  # that wrote the last part
     parts: list[ArtifactRef]
 
@@ -51,19 +51,19 @@ class Interval(TypedDict):
     low: float
     high: float
     n: int  # records in its denominator
-    groups: int  # patients they are of
+    groups: int  # groups the records belong to
 
 
 class Report(TypedDict):
-    """How one subject (a model or a baseline) did on one split."""
+    """The metrics of one subject (a model or a baseline) on one split."""
 
     subject: str  # "candidate", "champion", "base", "tfidf", ...
     subject_sha256: str
     dataset_sha256: str
     split: str
     n: int
-    metrics: dict[str, Interval]  # what could not be measured is not there
-    overlap: int | None  # groups measured on that it has learnt from; None: nobody can tell
+    metrics: dict[str, Interval]  # without those that could not be measured
+    overlap: int | None  # groups both trained and evaluated on; None: unknown
     predictions: ArtifactRef  # record_id, group, truth, label, score: what paired comparisons need
 
 
@@ -77,7 +77,7 @@ class Comparison(TypedDict):
 
 
 class Evidence(TypedDict):
-    """All that a gate judges on."""
+    """The evidence for a verdict."""
 
     reports: list[Report]  # the candidate's first
     comparisons: list[Comparison]
@@ -102,7 +102,7 @@ class Verdict(TypedDict):
     reasons: list[str]
     checks: list[Check]
     candidate_version: NotRequired[str]
-    champion_version: NotRequired[str | None]  # beside whom it was judged; None: nobody served
+    champion_version: NotRequired[str | None]  # the champion it was compared with; None: there was none
     candidate_sha256: str
     dataset_sha256: str
     policy_sha256: str
@@ -110,7 +110,7 @@ class Verdict(TypedDict):
 
 
 class ModelFigures(TypedDict):
-    """What a candidate for the base model is worth, and what it takes."""
+    """Quality and cost of a candidate base model."""
 
     zero_shot: Interval | None  # in the gate's metric; None for generated text, or if there are problems
     few_shot: Interval | None
@@ -159,7 +159,7 @@ class Selected(TypedDict):
     metric: str
     n: int
     write: str  # YAML for the use case; empty where nothing changes
-    accepted: dict[str, str]  # refused licences that somebody accepted: who, when, for what
+    accepted: dict[str, str]  # refused licences accepted as an exception: who, when, for what
     sample_sha256: str
     policy_sha256: str
     evidence_sha256: str

@@ -1,6 +1,6 @@
-"""Metrics on an ordered scale, and ratios, with intervals that know that a patient has several records.
+"""Metrics on an ordered scale, and ratios, with confidence intervals that account for several records per group.
 
-Records of one group (patient) are alike, so groups are what is drawn, not records. Rates have Korn-Graubard intervals:
+Records of one group (for example a patient) are not independent, so groups are resampled, not records. Rates have Korn-Graubard intervals:
 exact (Clopper-Pearson) on the effective number of records, also where nothing was missed. All other figures and paired
 differences have expanded percentile bootstrap intervals. A figure whose denominator is empty is not measured: it is
 left out, and never 0.
@@ -125,7 +125,7 @@ def _numbered(groups: Sequence[Any]) -> Codes:
 def _patterns(truth: Codes, predicted: list[Codes], groups: Sequence[Any], labels: int) -> tuple[Any, Any]:
     """Groups that are alike, once: their confusion counts (patterns, predictions x labels x labels), and how many.
 
-    A group is all that a resample draws, so those with the same counts need not be told apart: of patients with one
+    A group is all that a resample draws, so those with the same counts are interchangeable: of groups with one
     visit each, however many, there are as many patterns as cells.
     """
     import numpy as np
@@ -232,7 +232,7 @@ def rate(hits: Any, among: Any, times: Any, confidence: float) -> Interval | Non
 
 
 def _effective(hits: Any, among: Any, times: Any, share: float, confidence: float) -> float:
-    """How many independent records tell as much: n over the design effect, less for few groups; never more than n."""
+    """The effective number of independent records: n over the design effect, less for few groups; never more than n."""
     from scipy.stats import t
 
     n, groups = float(among @ times), float(times.sum())

@@ -2,7 +2,7 @@
 
 The child is `python -m llmops_tasks <verb> --json -` (see `child`): its arguments come on stdin, its result leaves
 on stdout, its log lines pass through. It dies with its parent, whatever kills that. What it cost comes back with the
-result. It is given of our environment what it needs: what a library logs, sends or dumps then holds no key of Airflow's.
+result. It gets only the environment variables that it needs, so that libraries cannot log or send Airflow's keys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from llmops_tasks import errors
 
 log = logging.getLogger(__name__)
 LOG_FORMAT = "%(name)s: %(message)s"
-SETTINGS = {  # of whatever runs a verb: quiet, and nobody is told of it
+SETTINGS = {  # of processes that run verbs: quiet, and without telemetry
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -34,17 +34,17 @@ SETTINGS = {  # of whatever runs a verb: quiet, and nobody is told of it
     "DO_NOT_TRACK": "true",
     "PYTHONUNBUFFERED": "1",
 }
-# What a process that runs a model needs of its parent's environment: an allow-list, so that a secret that nobody thought
-# of stays out. A name that ends in `*` is a beginning.
+# What a process that runs a model needs of its parent's environment: an allow-list, so that unforeseen secrets
+# stay out. A name that ends in `*` is a prefix.
 NEEDED = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "TEMP", "TMP", "XDG_*", "PYTHON*", "LD_*",
     "MALLOC_*", "CUDA_*", "NVIDIA_*", "CUBLAS_*", "NCCL_*", "GLOO_*", "HIP_*", "ROCR_*", "OMP_*", "KMP_*", "GOMP_*", "MKL_*",
     "OPENBLAS_*", "ONEDNN_*", "DNNL_*", "TORCH*", "PYTORCH_*", "TRITON_*", "BNB_*", "HF_*", "TRANSFORMERS_*", "TOKENIZERS_*", "TQDM_*",
     "LLMOPS_*", "MLFLOW_*", "GX_*", "DO_NOT_TRACK", "AWS_*", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy",
     "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
-    "AIRFLOW_CTX_*",  # which run it works for: for whoever looks for it among processes
+    "AIRFLOW_CTX_*",  # the run it works for, for process listings
 )  # fmt: skip
-# Beginnings that would let these in. They are of MLflow's server, and of who asks Airflow.
+# Exceptions from the prefixes above: of MLflow's server, and credentials for Airflow.
 NOT_NEEDED = (
     "MLFLOW_BACKEND_*", "MLFLOW_REGISTRY_STORE_*", "MLFLOW_DB_*", "MLFLOW_FLASK_*", "MLFLOW_CRYPTO_*", "LLMOPS_AIRFLOW_*",
 )  # fmt: skip
@@ -62,7 +62,7 @@ def isolated(verb: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
 
 
 def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Call the verb `room.verb` in a fresh process.
+    """Call the verb `package.verb` in a fresh process.
 
     Raises:
         LLMOpsError: the same kind of error that the verb raised.
@@ -84,7 +84,7 @@ def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    """What a child is given: of ours what it needs. Airflow's keys, tokens, connections and database are not for it."""
+    """The environment of a child: without Airflow's keys, tokens, connections and database."""
     root = str(Path(__file__).parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     needed = {name: value for name, value in os.environ.items() if _is(name, NEEDED) and not _is(name, NOT_NEEDED)}

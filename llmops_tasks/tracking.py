@@ -2,8 +2,8 @@
 
 No record text, no identifier, no secret goes there. The run of an interrupted piece of work is continued.
 
-MLflow shows; it never decides and never stops a run. What cannot be written is tried again for a moment, then kept
-in `<home>/tracking_pending/` and written later, in order, before whatever is written next.
+MLflow never decides and never stops a run. What cannot be written is retried briefly, then stored
+in `<home>/tracking_pending/` and written later, in order, before anything else.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def client() -> Any:
 
 
 def initialize() -> dict[str, str]:
-    """Create or upgrade MLflow's database once, before anything uses it in parallel.
+    """Create or upgrade MLflow's database, before tasks use it in parallel.
 
     Example:
         >>> initialize()
@@ -69,20 +69,20 @@ def initialize() -> dict[str, str]:
 
 
 def exists() -> bool:
-    """Whether there is anything to ask: a server, or a database that somebody has begun."""
+    """Whether MLflow is configured: a server, or an existing database."""
     uri = tracking_uri()
     return not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
 
 
-# ---------------------------------------------------------------- out of reach
+# ---------------------------------------------------------------- unreachable
 
 
 def attempt(what: str, do: Callable[[Any], _Result]) -> _Result | None:
-    """What `do` gets from MLflow's client; None if MLflow is out of reach or refuses, which the log says."""
+    """What `do` gets from MLflow's client; None if MLflow is unreachable or refuses, which the log says."""
     try:
         return _reached(do)
     except _errors() as exc:
-        log.warning("MLflow, %s: %s (%s)", what, _reason(exc), "refused" if _is_refusal(exc) else "out of reach")
+        log.warning("MLflow, %s: %s (%s)", what, _reason(exc), "refused" if _is_refusal(exc) else "unreachable")
         return None
 
 
@@ -90,7 +90,7 @@ def _reached(do: Callable[[Any], _Result]) -> _Result:
     """The result at one of a few attempts; who did not answer is left alone for a while."""
     uri = tracking_uri()
     if time.monotonic() < _resting.get(uri, 0.0):
-        raise ConnectionError("it was out of reach a moment ago")
+        raise ConnectionError("it was unreachable a moment ago")
     for left in reversed(range(TRIES)):
         try:
             _probe(uri)
@@ -170,7 +170,7 @@ def _write(message: dict[str, Any]) -> tuple[bool, Any]:
         if _is_refusal(exc):
             log.error("MLflow refuses %s (%s): not written", message["what"], _reason(exc))
             return True, None
-        log.warning("MLflow is out of reach (%s): %s is kept for later", _reason(exc), message["what"])
+        log.warning("MLflow is unreachable (%s): %s is stored for later", _reason(exc), message["what"])
         return False, None
 
 
@@ -198,7 +198,7 @@ def _start(api: Any, usecase: str, key: str, name: str) -> str:
 
 
 def _id(api: Any, run: str) -> str:
-    """A run's id in MLflow, also where the run was begun while MLflow was out of reach."""
+    """A run's id in MLflow, also where the run was begun while MLflow was unreachable."""
     state, _, rest = run.partition(":")
     if state != _LATER:
         return run
@@ -321,6 +321,6 @@ def run(*, usecase: str, name: str, key: str) -> Iterator[Run]:
 
 
 def register_prompt(*, name: str, template: str, sha256: str) -> dict[str, Any]:
-    """Register a prompt unless its newest version is the same; its version is None while MLflow is out of reach."""
+    """Register a prompt unless its newest version is the same; its version is None while MLflow is unreachable."""
     version = send({"what": "prompt", "name": name, "template": template, "sha256": sha256})
     return {"name": name, "version": version, "sha256": sha256}

@@ -1,6 +1,6 @@
 """Buttons on a task instance: its MLflow run, its Data Docs, its report.
 
-A link is worked out where the task ran, from the reference that the task returned; nothing is read but that.
+A link is derived from the reference that the task returned; nothing else is read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _result(ti: Any) -> dict[str, Any]:
 def page(ref: dict[str, Any], name: str) -> str:
     """The address of an artifact's page, served by `llmops_plugin` to signed-in users.
 
-    Behind a proxy Airflow may have a path of its own, which its base URL tells: https://host/airflow.
+    Behind a proxy Airflow may have a path of its own, given by its base URL: https://host/airflow.
     """
     usecase, kind, key = ref["uri"].rsplit("/", 3)[1:]
     root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
@@ -38,7 +38,7 @@ class MLflowRun(BaseOperatorLink):
     name = "MLflow run"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Empty where there is no run or no web address of MLflow."""
+        """Empty without a run, or without a web address of MLflow."""
         result = _result(ti_key)
         run = result.get("run_id") or result.get("meta", {}).get("mlflow_run")
         uri = os.environ.get("LLMOPS_MLFLOW_UI") or os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -46,24 +46,24 @@ class MLflowRun(BaseOperatorLink):
 
 
 class DataDocs(BaseOperatorLink):
-    """Great Expectations' pages about the records."""
+    """Great Expectations' report on the records."""
 
     name = "Data Docs"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Empty where the task failed before it had a result."""
+        """Empty if the task failed before it had a result."""
         ref = _result(ti_key)
         return page(ref, "data_docs/index.html") if ref.get("kind") == "validated" else ""
 
 
 class Report(BaseOperatorLink):
-    """A drift report, the card of a dataset or a release, or the choice of a base model."""
+    """A drift report, a dataset card, a model card, or the choice of a base model."""
 
     name = "Report"
     kinds = ("drift", "dataset", "release", "base_model_selection")
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Empty where the task failed before it had a result."""
+        """Empty if the task failed before it had a result."""
         result = _result(ti_key)
         ref = result.get("report") or result
         kind = ref.get("kind")

@@ -1,6 +1,6 @@
-"""Whom Airflow tells of what: its own notifiers for mail and HTTP, as the use case says.
+"""Notifications: Airflow's notifiers for mail and HTTP, configured by the use case's `notify` section.
 
-A notice names the use case, the run and what happened, and has a link. It has no record text and no figures.
+A notification names the use case, the run and what happened, and has a link. It contains no record text and no figures.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LINKS = {
 
 
 def _link(event: str) -> str:
-    """Where to look, as browsers find Airflow; templates of notifiers know nothing of its configuration."""
+    """The event's address in Airflow's web UI; templates of notifiers cannot read its configuration."""
     from airflow.sdk.configuration import conf
 
     base: str = conf.get("api", "base_url", fallback="")
@@ -39,12 +39,12 @@ def _link(event: str) -> str:
 
 
 def notifiers(event: str, usecase: str, case: UseCase) -> list[BaseNotifier]:
-    """The notifiers of a use case for an event; none, if nobody wants to know."""
-    return [kind(**arguments) for kind, arguments in _told(event, usecase, case)]
+    """The notifiers of a use case for an event; none without recipients."""
+    return [kind(**arguments) for kind, arguments in _recipients(event, usecase, case)]
 
 
-def _told(event: str, usecase: str, case: UseCase) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Airflow's notifiers with their arguments. Imported where somebody is told: every task of every run parses this."""
+def _recipients(event: str, usecase: str, case: UseCase) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Airflow's notifiers with their arguments; imported only if needed, as every task of every run parses this."""
     rule = case.notify
     if event in rule.events and rule.email:
         from airflow.providers.smtp.notifications.smtp import SmtpNotifier
@@ -69,11 +69,11 @@ def _post(event: str, usecase: str, case: UseCase) -> dict[str, Any]:
 
 
 def reminder(usecase: str, case: UseCase) -> list[DeadlineAlert]:
-    """Airflow's deadline on a run that waits for an answer; it fires only while the run has not ended."""
+    """Airflow's deadline on a run that waits for approval; it fires only while the run is active."""
     from datetime import timedelta
 
     from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
 
     after = timedelta(hours=case.approval.timeout_hours - case.notify.remind_hours)
-    callbacks = [AsyncCallback(kind, kwargs=given) for kind, given in _told("approval_expiring", usecase, case)]
+    callbacks = [AsyncCallback(kind, kwargs=given) for kind, given in _recipients("approval_expiring", usecase, case)]
     return [DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, after, callback) for callback in callbacks]

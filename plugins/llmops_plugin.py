@@ -1,6 +1,6 @@
 """Shows Data Docs, drift reports and the cards of datasets and models in Airflow's web UI, to signed-in users only.
 
-What it does not do: serve records, predictions or weights. Only the pages named in PAGES leave the store.
+It never serves records, predictions or weights: only the pages named in PAGES leave the store.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _KEY = re.compile(r"[0-9a-f]{32}")
 
 
 def may_read(request: Request, usecase: str, kind: str, user: GetUserDep) -> None:
-    """Whoever may read the DAG that made a page may read the page. Airflow's right to see plugins is for operators.
+    """A page may be read by users who may read the DAG that made it. (Airflow's permission on plugins is for operators.)
 
     Raises:
-        HTTPException: 401 for strangers, 403 for others.
+        HTTPException: 401 if not signed in, 403 without permission.
     """
     stage = STAGES.get(kind, "prepare_data")
     requires_access_dag("GET", param_dag_id=f"{usecase}.{stage}")(request, user)
@@ -50,7 +50,7 @@ app = FastAPI(title="LLMOps pages", dependencies=[Depends(may_read)], docs_url=N
 
 @app.get("/{usecase}/{kind}/{key}/{name:path}")
 def page(usecase: str, kind: str, key: str, name: str) -> Response:
-    """One page of one artifact. Everything else, and every odd path, is not found."""
+    """One page of one artifact. Any other path is not found."""
     allowed = kind in PAGES and PAGES[kind].fullmatch(name) and _NAME.fullmatch(usecase) and _KEY.fullmatch(key)
     if not allowed or ".." in name.split("/"):
         raise HTTPException(404, "There is no such page.")
@@ -59,7 +59,7 @@ def page(usecase: str, kind: str, key: str, name: str) -> Response:
     except StorageError as exc:
         raise HTTPException(404, "There is no such page.") from exc
     kind_of_text = "text/plain" if name.endswith(".md") else mimetypes.guess_type(name)[0] or "application/octet-stream"
-    # The pages are ours, but they may not act in the user's name on Airflow's own pages.
+    # The pages are generated here, but must not act in the user's name on Airflow's pages.
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'"
     return Response(
         content,

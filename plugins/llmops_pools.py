@@ -1,6 +1,6 @@
-"""Makes the pools that use cases name, with one slot each, when the scheduler starts; a pool that is there stays as it is.
+"""Creates the pools that use cases name, with one slot each, when the scheduler starts; existing pools are not changed.
 
-Tasks that name a pool which does not exist would wait for ever, and Airflow says so only in the scheduler's log.
+Tasks in a pool that does not exist would wait forever, which Airflow reports only in the scheduler's log.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from airflow.listeners import hookimpl
 
 log = logging.getLogger(__name__)
-NOTE = "Tasks that load a model: one slot a CPU or GPU. Made by LLMOps; set the size you want."
+NOTE = "Tasks that load a model: one slot per CPU or GPU. Created by LLMOps; adjust the size as needed."
 
 
 class PoolListener:
@@ -20,15 +20,15 @@ class PoolListener:
 
     @hookimpl
     def on_starting(self, component: Any) -> None:
-        """Before a scheduler, DAG processor or triggerer runs, which have the database. A task has it not."""
+        """Called before a scheduler, DAG processor or triggerer runs, which have the database; a task has not."""
         if type(component).__name__ != "Job":
             return
         # what is raised here is logged by Airflow, and is no reason for it not to start
-        log.info("pools made: %s", ensure_pools() or "none, all are there")
+        log.info("pools created: %s", ensure_pools() or "none, all exist")
 
 
 def ensure_pools() -> list[str]:
-    """Make what is missing; returns the names."""
+    """Create missing pools; returns their names."""
     from airflow.models.pool import Pool
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -53,5 +53,5 @@ def _wanted() -> set[str]:
         try:
             wanted |= set(config.current(name).case.airflow.pools())
         except LLMOpsError as exc:
-            log.warning("use case '%s' is passed over: %s", name, type(exc).__name__)
+            log.warning("use case '%s' is skipped: %s", name, type(exc).__name__)
     return wanted - {"default_pool"}

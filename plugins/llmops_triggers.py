@@ -1,4 +1,4 @@
-"""What waits in the triggerer, where it holds no worker slot: for files that land, and for an answer that may be there."""
+"""Triggers, which wait without holding a worker slot: for landing files, and for an answer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _KEY = "landed"  # in Airflow's store of an asset's state
 
 
 class LandingTrigger(BaseEventTrigger):
-    """One event each time that the files at an address have changed and then stayed as they are for one look.
+    """One event each time the files at an address have changed and were then unchanged for one interval.
 
-    What was last told is kept in the asset's state, so that files which land while the triggerer is down are
-    told of when it is back. The files that are there at the very first look are where it begins: they are no
-    event. An address that cannot be listed is looked at again later.
+    The last reported state is kept in the asset's state, so files that land while the triggerer is down are
+    reported when it is back. Files present at the very first look cause no event. An address that cannot be
+    listed is tried again later.
 
     Args:
-        usecase: whose landing place it is; each has a trigger, and a state, of its own.
+        usecase: owner of the landing area; each has its own trigger and state.
         uri: the source's address, with its variables and wildcards.
         seconds: between two looks.
     """
@@ -36,29 +36,29 @@ class LandingTrigger(BaseEventTrigger):
         self.usecase, self.uri, self.seconds = usecase, uri, seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """What the triggerer makes this anew from."""
+        """What the triggerer recreates this from."""
         arguments = {"usecase": self.usecase, "uri": self.uri, "seconds": self.seconds}
         return "llmops_triggers.LandingTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look, compare, tell; for ever."""
-        told, before = await self._recalled(), None
+        """Look, compare, report; forever."""
+        reported, before = await self._recalled(), None
         while True:
             now = await self._look()
-            if told is None and now is not None:
-                told = await self._remembered(now)
-            if now is not None and now != told and now == before:
+            if reported is None and now is not None:
+                reported = await self._remembered(now)
+            if now is not None and now != reported and now == before:
                 yield TriggerEvent({"landed": now})
-                told = await self._remembered(now)  # afterwards: telling twice does no harm, not telling does
+                reported = await self._remembered(now)  # afterwards: reporting twice does no harm, missing one does
             before = now
             await asyncio.sleep(self.seconds)
 
     async def _look(self) -> str | None:
-        """A digest of the files that are there; None if that cannot be seen."""
+        """A digest of the files; None if they cannot be listed."""
         try:
             return digests.digest(await asyncio.to_thread(objects.fingerprints, expand(self.uri)))
         except StorageError as exc:
-            log.warning("cannot look at %s: %s", self.uri, exc)
+            log.warning("cannot list %s: %s", self.uri, exc)
             return None
 
     async def _recalled(self) -> str | None:
@@ -73,20 +73,20 @@ class LandingTrigger(BaseEventTrigger):
 
 
 class AnswerTrigger(HITLTrigger):
-    """Airflow's own, for a question that was put before: its answer may be stored already.
+    """Airflow's own trigger, for a question that was asked before: its answer may be stored already.
 
-    It lets a few seconds pass first. A task that is resumed before the scheduler has heard that its worker ended is taken
-    for failed, and this one is there to mend just that.
+    It waits a few seconds first: a task that resumes before the scheduler has noticed the end of its worker is
+    considered failed.
     """
 
     SETTLE = 5.0  # seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """What the triggerer makes this anew from."""
+        """What the triggerer recreates this from."""
         return "llmops_triggers.AnswerTrigger", super().serialize()[1]
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then look for the answer until it is there or time runs out."""
+        """Wait, then poll for the answer until it is given or time runs out."""
         await asyncio.sleep(self.SETTLE)
         async for event in super().run():
             yield event

@@ -1,4 +1,4 @@
-"""Airflow's REST API, as much as the demo and the live test need of it."""
+"""The part of Airflow's REST API that the demo and the live tests use."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Api:
         return {dag["dag_id"]: dag for dag in self.call("GET", "/dags?limit=100")["dags"]}
 
     def import_errors(self) -> list[str]:
-        """What could not be parsed."""
+        """Import errors."""
         return [
             f"{e['filename']}: {e['stack_trace'].splitlines()[-1]}"
             for e in self.call("GET", "/importErrors")["import_errors"]
@@ -71,7 +71,7 @@ class Api:
         return self.call("GET", f"{path}?deserialize=true&stringify=false")["value"]
 
     def approvals(self) -> list[dict[str, Any]]:
-        """Questions that wait for a person."""
+        """Questions that wait for an answer."""
         return list(self.call("GET", "/dags/~/dagRuns/~/hitlDetails?response_received=false")["hitl_details"])
 
     def answer(self, dag: str, run: str, task: str, choice: str) -> None:

@@ -76,7 +76,7 @@ def main() -> int:
     """Say what was found; 1 if something is open."""
     known = accepted(datetime.date.today())
     if isinstance(found := audited(), str):
-        print(NOT_AUDITED.format(f"the service is out of reach ({found})"))
+        print(NOT_AUDITED.format(f"the service is unreachable ({found})"))
         return 0
     open_, unknown, count = verdict(found, known)
     if count and len(unknown) == count:

@@ -1,10 +1,10 @@
-"""The whole life cycle in a real Airflow, driven through its REST API as a user would. All data is invented.
+"""The whole life cycle in a real Airflow, driven through its REST API as a user would. All data is synthetic.
 
-    python scripts/demo.py          starts what does not run, and leaves it running for a look around
+    python scripts/demo.py          starts Airflow and MLflow if needed, and leaves them running
 
-Notes land, a model is trained on them, measured, gated, approved by a named person and put to work on two days.
-The second day comes from another hospital: drift is noticed, reviewed notes have landed, and a second candidate is
-judged against the champion. Run it again, and finished work is skipped.
+Notes land; a model is trained, evaluated, gated, approved by a named user, and scores two days. The second day comes from
+another hospital: drift is detected, reviewed notes have landed, and a second candidate is compared with the champion.
+Finished work is skipped when the demo is run again.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from rich.table import Table
 
 USECASE = os.environ.get("LLMOPS_DEMO_USECASE", "triage")
 LIMIT = float(os.environ.get("LLMOPS_DEMO_MINUTES", "60")) * 60  # seconds; a busy machine takes long
-QUIET = 12  # seconds without a run until it is sure that no asset starts another
-GLANCE, GAZE = 2, 15  # seconds between two looks; while a model computes, every look takes from its two cores
+QUIET = 12  # seconds without a run, after which no asset will start another
+GLANCE, GAZE = 2, 15  # seconds between two polls; each takes CPU time from a running model
 FINAL = ("success", "failed", "skipped", "upstream_failed", "removed")
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why."""
+    """The demo cannot continue; the message says why."""
 
 
 class Board:
-    """The table of stages: what ran, how far it is, how long it took."""
+    """The table of stages: state, progress and duration."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], tuple[str, str, float]] = {}
@@ -55,7 +55,7 @@ class Board:
 
 
 class Demo:
-    """One drive through the life cycle."""
+    """One pass through the life cycle."""
 
     def __init__(self, api: Api, approver: Api) -> None:
         self.api, self.approver, self.board = api, approver, Board()
@@ -70,7 +70,7 @@ class Demo:
         return [f"{USECASE}.{name}" for name in stages]
 
     def start(self, stage: str, last: str, **conf: str) -> None:
-        """Trigger a stage and follow what follows from it: to the end of the stage `last`, or until nothing is left."""
+        """Trigger a stage and follow all runs it causes: to the end of the stage `last`, or until none is left."""
         self.api.trigger(f"{USECASE}.{stage}", conf)
         with Live(self.board.table(), console=console, refresh_per_second=1, transient=not console.is_terminal) as live:
             self._follow(live, f"{USECASE}.{last}")
@@ -82,7 +82,7 @@ class Demo:
         while True:
             if time.monotonic() > self.end:
                 raise DemoError(
-                    f"Not finished after {LIMIT / 60:.0f} minutes. Look at the web UI, or set LLMOPS_DEMO_MINUTES."
+                    f"Not finished after {LIMIT / 60:.0f} minutes. Check the web UI, or raise LLMOPS_DEMO_MINUTES."
                 )
             ended, pause = self._look()
             live.update(self.board.table())
@@ -93,7 +93,7 @@ class Demo:
             time.sleep(pause or GLANCE)
 
     def _look(self) -> tuple[set[str], float]:
-        """Update the board. Returns the DAGs whose run has ended since, and when to look again (0: nothing runs)."""
+        """Update the board. Returns the DAGs whose run has ended, and the pause before the next poll (0: nothing runs)."""
         ended, pause = set[str](), 0.0
         for run in self.api.runs(*self.dags()):
             dag, number = run["dag_id"], run["dag_run_id"]
@@ -131,10 +131,10 @@ class Demo:
             file = stack.home() / "logs" / f"{dag}.{task['task_id']}.log"
             file.write_text(log.replace("\\n", "\n"), encoding="utf-8")
             raise DemoError(f"{dag}, task '{task['task_id']}' failed. Its log is in {file}.")
-        raise DemoError(f"{dag}, run {run} failed. Look at it in the web UI.")
+        raise DemoError(f"{dag}, run {run} failed. See the web UI.")
 
     def _answer(self, live: Live) -> None:
-        """Show the gate's table to the approver, who answers."""
+        """Show the gate's table and approve as the user `approver`."""
         for question in self.approver.approvals():
             instance = question["task_instance"]
             key = (instance["dag_id"], instance["dag_run_id"])
@@ -152,11 +152,11 @@ class Demo:
         return self.api.xcom(dag, run, task)
 
 
-# ---------------------------------------------------------------- the story
+# ---------------------------------------------------------------- the scenario
 
 
 def land_notes() -> list[str]:
-    """Write the invented notes once; returns the two days."""
+    """Write the synthetic notes once; returns the two days."""
     from llmops_tasks.data import synthetic
 
     folder = stack.home() / "demo"
@@ -166,7 +166,7 @@ def land_notes() -> list[str]:
 
 
 def land_reviewed() -> None:
-    """The second hospital's reviewed notes arrive in the landing area; under their final name only when complete."""
+    """Move the second hospital's reviewed notes into the landing area, atomically."""
     source, target = (
         stack.home() / "demo" / "reviewed" / "hospital_b.csv",
         stack.home() / "demo" / "landing" / "hospital_b.csv",
@@ -178,7 +178,7 @@ def land_reviewed() -> None:
 
 
 def wait_for_dags(api: Api) -> None:
-    """Until all DAGs are known, or a file cannot be parsed."""
+    """Wait until all DAGs are known, or a file cannot be parsed."""
     end = time.monotonic() + 180
     while not set(Demo.dags()) <= set(api.dags()):
         if problems := api.import_errors():
@@ -191,7 +191,7 @@ def wait_for_dags(api: Api) -> None:
 
 
 def ledger(*words: str) -> Any:
-    """Ask the ledger through the package's own command."""
+    """Query the ledger through the command line."""
     import json
 
     command = [sys.executable, "-m", "llmops_tasks", *words, USECASE, "--json"]
@@ -201,11 +201,11 @@ def ledger(*words: str) -> Any:
 
 
 def summary(demo: Demo, days: list[str], started: float, cpu: float) -> None:
-    """What came of it, for people."""
+    """Print a summary."""
     chain = ledger("release", "read-ledger")
     gates = [entry["body"]["verdict"] for entry in chain if entry["kind"] == "gate"]
     champion = ledger("release", "find-champion")
-    console.rule("What came of it")
+    console.rule("Summary")
     table = Table(show_header=False)
     table.add_row("dataset version", demo.newest("prepare_data", "build_dataset")["sha256"][:12])
     for verdict in gates:
@@ -223,7 +223,7 @@ def summary(demo: Demo, days: list[str], started: float, cpu: float) -> None:
     table.add_row(
         "ledger, last entries", "\n".join(f"{e['seq']} {e['time']} {e['kind']} {e['sha256'][:12]}" for e in chain[-5:])
     )
-    table.add_row("time", f"{time.monotonic() - started:.0f} s, of these CPU {cpu:.0f} s")
+    table.add_row("time", f"{time.monotonic() - started:.0f} s, CPU time {cpu:.0f} s")
     state = stack.status()
     table.add_row("Airflow", f"{state['airflow']}  (user admin, password {stack.password('admin')})")
     table.add_row("MLflow", state["mlflow"])
@@ -233,7 +233,7 @@ def summary(demo: Demo, days: list[str], started: float, cpu: float) -> None:
 
 
 def shares(demo: Demo, total: float) -> None:
-    """Every stage's share of the time."""
+    """Print every stage's share of the time."""
     used: dict[str, float] = {}
     for (name, _), (_, _, seconds) in demo.board.rows.items():
         used[name] = used.get(name, 0) + seconds
@@ -244,16 +244,16 @@ def shares(demo: Demo, total: float) -> None:
 
 
 def check(champion: dict[str, Any], chain: list[dict[str, Any]], days: list[str]) -> None:
-    """The demo shows what it promises, or fails."""
+    """Fail if the demo did not show what it should."""
     decisions = {entry["body"]["date"]: entry["body"] for entry in chain if entry["kind"] == "retrain"}
     gates = [entry for entry in chain if entry["kind"] == "gate"]
     problems = []
     if champion["version"] is None:
         problems.append("no candidate was promoted")
     if decisions[days[0]]["retrain"] or not decisions[days[1]]["retrain"]:
-        problems.append("drift was to be seen on the second day only")
+        problems.append("drift should have been detected on the second day only")
     if len(gates) < 2:
-        problems.append("no second candidate was judged")
+        problems.append("no second candidate was evaluated")
     if problems:
         raise DemoError("; ".join(problems))
 

@@ -40,7 +40,7 @@ def airflow_uid() -> str:
 
 
 def profile() -> str:
-    """Where models run. `gpu` is for whoever has one: it needs NVIDIA's container toolkit."""
+    """Where models run. `gpu` needs NVIDIA's container toolkit."""
     return "cpu"
 
 

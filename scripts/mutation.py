@@ -218,8 +218,8 @@ def _chosen(source: str, module: str, last: dict[str, Any] | None) -> tuple[list
 
 
 def _tests(module: str) -> list[str]:
-    room = module.rpartition(".")[0]
-    names = [Path(room) / name if "/" not in name else Path(name) for name in TESTS[module].split()]
+    package = module.rpartition(".")[0]
+    names = [Path(package) / name if "/" not in name else Path(name) for name in TESTS[module].split()]
     return [f"tests/unit/{name.parent}/test_{name.name}.py" for name in names]
 
 

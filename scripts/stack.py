@@ -2,8 +2,8 @@
 
     python scripts/stack.py up | down | status
 
-What runs is written to `<LLMOPS_HOME>/stack.json`; ports are taken from 8080 and 5000 upwards. Servers listen on
-loopback only, run in process groups of their own and are ended by these.
+State is kept in `<LLMOPS_HOME>/stack.json`; ports are the first free ones from 8080 and 5000. Servers listen on
+loopback only, and run in their own process groups.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def home() -> Path:
 
 
 def check_machine() -> None:
-    """Refuse early, with a sentence, what would fail late with a traceback."""
+    """Check the requirements before anything is started."""
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         raise StackError(f"Python {sys.version.split()[0]} is not supported. Use 3.11, 3.12 or 3.13.")
     home().mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def check_machine() -> None:
 
 
 def free_port(first: int) -> int:
-    """The first port from `first` upwards that nobody listens on."""
+    """The first free port from `first` upwards."""
     for port in range(first, first + 50):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
@@ -64,7 +64,7 @@ def _path() -> str:
 
 
 def environment(port: int) -> dict[str, str]:
-    """The settings of a stack on SQLite; what is set outside wins where it may."""
+    """The settings of a stack on SQLite; existing variables take precedence over the defaults."""
     place = home()
     fixed = {
         "PATH": _path(),
@@ -88,7 +88,7 @@ def environment(port: int) -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its ten helper processes serve nobody here
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its ten helper processes are not used here
         "GX_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
@@ -102,7 +102,7 @@ def environment(port: int) -> dict[str, str]:
 
 
 def up(quiet: bool = False) -> dict[str, Any]:
-    """Start what does not run yet, wait until Airflow answers, and return the state."""
+    """Start Airflow and MLflow unless they run, wait until Airflow is healthy, and return the state."""
     check_machine()
     state = status()
     if state["running"]:
@@ -180,7 +180,7 @@ def status() -> dict[str, Any]:
 
 
 def down() -> None:
-    """End both process groups: politely, after 20 s not."""
+    """Stop all process groups: SIGTERM, and SIGKILL after 20 s."""
     state = status()
     groups = [group for group in state.get("groups", {}).values() if _alive(group)]
     for sign, patience in ((signal.SIGTERM, 20), (signal.SIGKILL, 5)):

@@ -1,4 +1,4 @@
-"""Airflow's approval, whose answer stands in the ledger as soon as it is given, and is asked for only once."""
+"""Airflow's approval operator, whose answer is recorded in the ledger at once and requested only once."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ANSWERED = "answered"
 class Approval(ApprovalOperator):
     """A question about a verdict.
 
-    Airflow deletes a stored answer when its task runs again, be it cleared or retried; and it takes the task for failed
-    when the answer comes so soon that its worker's end is heard of after it was queued again. So the ledger is asked
-    first; a question that was put is not put anew; and a retry finds the answer that Airflow has stored.
+    Airflow deletes a stored answer when its task runs again (cleared or retried), and considers the task failed if the
+    answer arrives before the end of its worker is noticed. So the ledger is checked first, a question is not asked
+    again, and a retry finds the answer that Airflow has stored.
 
     Args:
         usecase: bound to its configuration.
         question: from `find_question`.
-        people: so many different people, this one included, have approved when it succeeds.
+        people: number of different approvers, this one included, when it succeeds.
     """
 
     template_fields = (*ApprovalOperator.template_fields, "usecase", "question")
@@ -36,11 +36,11 @@ class Approval(ApprovalOperator):
         self.usecase, self.question, self.people = usecase, question, people
 
     def execute(self, context: Any) -> Any:
-        """Go on with the answer that there is, or ask."""
+        """Continue with the existing answer, or ask."""
         about = {name: self.question[name] for name in ("version", "verdict_sha256")}
         known = None if self.question["again"] else find_answer(usecase=self.usecase, people=self.people, **about)
         if known is not None:
-            self.log.info("version %s: %s, as the ledger says", known["version"], known["choice"])
+            self.log.info("version %s: %s, as recorded in the ledger", known["version"], known["choice"])
             return super().execute_complete(context, _as_event(known))
         state = context["task_state_store"]
         if state.get(_ASKED) == self.question["verdict_sha256"]:
@@ -49,14 +49,14 @@ class Approval(ApprovalOperator):
         return super().execute(context)
 
     def _wait_for_stored(self, context: Any) -> None:
-        """The question is put already: go on waiting for its answer, which Airflow may have. Asking would delete that."""
-        self.log.info("version %s: asked already, the answer is awaited", self.question["version"])
+        """The question was asked already: wait for its answer, which Airflow may have. Asking again would delete it."""
+        self.log.info("version %s: asked already, waiting for the answer", self.question["version"])
         until = utcnow() + self.response_timeout
         about = {"ti_id": context["ti"].id, "options": self.options, "defaults": self.defaults, "params": {}}
         self.defer(trigger=AnswerTrigger(**about, timeout_datetime=until), method_name="execute_complete")
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """Record the answer; of a person who may not give it, ask somebody else."""
+        """Record the answer; if the user may not approve, ask again."""
         if "error" not in event:
             about = {name: self.question[name] for name in ("version", "verdict_sha256")}
             response = {**event, "responded_at": event["responded_at"].isoformat()}
@@ -70,7 +70,7 @@ class Approval(ApprovalOperator):
 
 
 def _as_event(known: dict[str, Any]) -> dict[str, Any]:
-    """A recorded answer as Airflow would tell of it."""
+    """A recorded answer in the form of Airflow's event."""
     return {
         "chosen_options": [known["choice"]],
         "params_input": {},

@@ -1,6 +1,6 @@
-"""The arrows between the DAGs of one use case, and how a result that is new is announced along them.
+"""The assets that connect a use case's DAGs, and how a new result is announced.
 
-An event is the bell and nothing more: a run that it starts asks store and ledger what there is to do.
+An event only wakes a DAG up: its run asks store and ledger what is due.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from llmops_tasks.config import Landing
 
 
 class Assets(NamedTuple):
-    """What one stage leaves for the next; every event's `extra` is one JSON dict with a `sha256`, for people."""
+    """What one stage produces for the next; every event's `extra` is a JSON object with a `sha256`, for information."""
 
     dataset: Asset  # {sha256, rows}
     candidate: Asset  # {sha256, version}
@@ -29,7 +29,7 @@ def assets_of(usecase: str) -> Assets:
 
 
 def landing_of(usecase: str, source: Landing) -> Asset | None:
-    """The place where files land, watched by the triggerer; None where nobody asked for that."""
+    """The landing area, watched by the triggerer; None without `watch_seconds`."""
     if source.watch_seconds is None:
         return None
     from airflow.sdk import AssetWatcher
@@ -40,12 +40,12 @@ def landing_of(usecase: str, source: Landing) -> Asset | None:
 
 
 def announced(asset: Asset, extra: Any, *, again: bool = False) -> Any:
-    """A task that adds an event to an asset, unless it was announced before: what is not new starts nothing.
+    """A task that adds an event to an asset, unless it was announced before.
 
     Args:
-        asset: what this stage leaves.
+        asset: what this stage produces.
         extra: of the event.
-        again: whether only the last event counts: a champion may return.
+        again: compare with the last event only, as a champion may return.
     """
 
     @task(task_id=f"announce_{asset.name.rsplit('.', 1)[1]}", outlets=[asset], inlets=[asset])
@@ -53,7 +53,7 @@ def announced(asset: Asset, extra: Any, *, again: bool = False) -> Any:
         context = get_current_context()
         events = [event.extra.get("sha256") for event in context["inlet_events"][asset]]
         if extra["sha256"] in (events[-1:] if again else events):
-            raise AirflowSkipException(f"{asset.name} {extra['sha256'][:12]} was announced before: nothing new")
+            raise AirflowSkipException(f"{asset.name} {extra['sha256'][:12]} was announced before; nothing is new")
         context["outlet_events"][asset].extra = extra
         return extra
 
@@ -62,6 +62,6 @@ def announced(asset: Asset, extra: Any, *, again: bool = False) -> Any:
 
 @task
 def champion_event(champion: dict[str, Any]) -> dict[str, Any]:
-    """Whose event this is: a champion is told by its bytes."""
+    """The champion's event, identified by its release."""
     release = champion["release"]
     return {"sha256": release["sha256"], "version": champion["version"]}

@@ -9,7 +9,7 @@ from airflow.sdk.definitions.retry_policy import RetryDecision
 
 from llmops_tasks import errors
 
-# Trying again does not mend these; storage and lost processes are tried again.
+# A retry does not fix these; storage errors and lost processes are retried.
 FINAL = (
     errors.ConfigError, errors.InputError, errors.SourceError, errors.DataError, errors.IntegrityError,
     errors.ConflictError, errors.ModelError, errors.TrainingError, errors.EvidenceError, errors.ReleaseError,

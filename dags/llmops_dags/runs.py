@@ -1,4 +1,4 @@
-"""How a run knows what it is about, and how it starts others. What is to be done is asked of store and ledger."""
+"""How a run finds its subject, and starts other runs. What is due is asked of store and ledger."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from llmops_tasks.config import UseCase
 
 
 def parameter(name: str) -> Any:
-    """What the form says in one of its fields."""
+    """The value of one of the form's fields."""
     return get_current_context()["params"].get(name)
 
 
 def by_hand() -> bool:
-    """Whether somebody started the run, who gets what they ask for. Any other run does what is due, or nothing."""
+    """Whether a user started the run, which then does what was requested. Any other run does what is due, or nothing."""
     return kind() == "manual"
 
 
 def kind() -> str:
-    """What made the run: manual, scheduled, backfill, asset_triggered or operator_triggered."""
+    """What started the run: manual, scheduled, backfill, asset_triggered or operator_triggered."""
     return str(get_current_context()["dag_run"].run_type.value)
 
 
 def started_by() -> str | None:
-    """Who started the run by hand."""
+    """The user who started the run manually."""
     return getattr(get_current_context()["dag_run"], "triggering_user_name", None)
 
 
 @task
 def dataset(usecase: str) -> dict[str, Any]:
-    """The dataset that the form names, else the newest; if nobody started the run by hand, one that nothing was trained on."""
+    """The dataset that the form names, else the newest; in runs not started manually, only a dataset without a training."""
     wanted = parameter("dataset")
     if by_hand():
         return dict(release.find_dataset(usecase=usecase, sha256=wanted))
     due = release.find_due_dataset(usecase=usecase)
     if due is None or wanted not in (None, due["sha256"]):
-        raise AirflowSkipException("A candidate was trained on the newest dataset already: nothing is due")
+        raise AirflowSkipException("The newest dataset has a training already; nothing is due")
     return dict(due)
 
 
@@ -50,7 +50,7 @@ def candidate(usecase: str) -> dict[str, Any]:
     """The candidate that the form names, else the newest that waits for a verdict."""
     wanted, due = parameter("version"), release.find_due_candidates(usecase=usecase)
     if (wanted is None and not due) or not (by_hand() or wanted in (None, *due)):
-        raise AirflowSkipException("Every candidate has its verdict: nothing is due")
+        raise AirflowSkipException("Every candidate has a verdict; nothing is due")
     return release.find_candidate(usecase=usecase, version=wanted or due[0])
 
 
@@ -60,31 +60,31 @@ def question(usecase: str) -> dict[str, Any]:
     wanted = parameter("version")
     due = [found["version"] for found in release.find_due_questions(usecase=usecase)]
     if (wanted is None and not due) or not (by_hand() or wanted in (None, *due)):
-        raise AirflowSkipException("No passed candidate waits for an answer: nothing is due")
+        raise AirflowSkipException("No passed candidate waits for approval; nothing is due")
     found = release.find_question(usecase=usecase, version=wanted or max(due, key=int))
     if not found["passed"]:
-        raise AirflowSkipException(f"The gate did not pass version {found['version']}: nothing is asked")
+        raise AirflowSkipException(f"The gate did not pass version {found['version']}; no approval is requested")
     return found | {"again": bool(parameter("ask_again"))}
 
 
-def tell(event: str, name: str, case: UseCase, about: Any, happened: Callable[[Any], bool]) -> None:
-    """A task that succeeds, and lets Airflow's notifiers tell of it, if something happened; none where nobody is told.
+def notify(event: str, name: str, case: UseCase, about: Any, happened: Callable[[Any], bool]) -> None:
+    """A task that succeeds if something happened, which sends Airflow's notifications; none without recipients.
 
     Args:
         event: one of `notify.events`.
         name: of the use case.
-        case: says who is told.
+        case: its `notify` section names the recipients.
         about: a task's result.
         happened: from that result.
     """
-    told = notifiers(event, name, case)
-    if not told:
+    recipients = notifiers(event, name, case)
+    if not recipients:
         return
 
-    @task(task_id=f"tell_{event}", on_success_callback=told)
+    @task(task_id=f"notify_{event}", on_success_callback=recipients)
     def decide(about: Any) -> None:
         if not happened(about):
-            raise AirflowSkipException("There is nothing to tell")
+            raise AirflowSkipException("Nothing to notify")
 
     decide(about)
 

@@ -16,8 +16,8 @@ from llmops_tasks import config, errors
 from llmops_tasks.process import isolated
 
 log = logging.getLogger(__name__)
-# Generated text is measured and served by a later version. Until then such a use case has no DAG that judges,
-# answers or watches: a new candidate would start it by itself, and it could only fail.
+# Generation cannot be evaluated and served yet, so such a use case has no DAG that evaluates, scores or monitors:
+# a new candidate would start it, and it could only fail.
 MEASURED = "classification"
 PLAIN_TEXT = r"^[\w .,()'+-]{3,300}$"  # nothing a shell, a template or an address is made of
 DIGEST = r"^[0-9a-f]{8,64}$"
@@ -44,7 +44,7 @@ def model_task(verb: Callable[..., Any], case: config.UseCase, kind: str, **sett
 
 
 def _place(case: config.UseCase) -> dict[str, Any]:
-    """Celery's queue and Kubernetes' pod; other executors pass over both."""
+    """Celery's queue and Kubernetes' pod; other executors ignore both."""
     resources = case.finetune.resources
     place: dict[str, Any] = {"queue": resources.queue} if resources.queue else {}
     if resources.pod:
@@ -76,14 +76,14 @@ def usecases() -> Iterator[tuple[str, config.UseCase, str | None]]:
         try:
             yield (name, *config.current(name))
         except errors.LLMOpsError:
-            log.warning("use case '%s' is not valid: see the import error of usecase_check.py", name)
+            log.warning("use case '%s' is invalid: see the import error of usecase_check.py", name)
 
 
 def _removed() -> list[str]:
     try:
         return config.removed()
     except errors.StorageError as exc:
-        log.warning("use cases whose files are gone are not known: %s", exc)
+        log.warning("removed use cases cannot be listed: %s", exc)
         return []
 
 
@@ -105,7 +105,7 @@ def stage(
         name: of the stage; the DAG is `<usecase>.<name>`.
         schedule: from a use case to Airflow's `schedule`.
         params: of the form in the web UI.
-        doc: Markdown for people.
+        doc: Markdown for the web UI.
         only: the type of task this stage can handle; use cases of other types have no such DAG.
         settings: of the DAG, or functions from name and use case to them.
     """
@@ -138,7 +138,11 @@ def _given(settings: dict[str, Any], usecase: str, case: config.UseCase) -> dict
 
 
 def _explained(doc: str | None, problem: str | None) -> str:
-    note = f"> **This is the last valid form of the use case; its file is not used:** {problem}\n\n" if problem else ""
+    note = (
+        f"> **The use case's file is invalid; this DAG uses the last valid configuration:** {problem}\n\n"
+        if problem
+        else ""
+    )
     return note + (doc or "")
 
 
@@ -175,7 +179,7 @@ def _defaults(usecase: str, case: config.UseCase) -> dict[str, Any]:
 
 
 def _add_links(made: DAG) -> None:
-    """Buttons on the task instances that leave something to look at."""
+    """Buttons on task instances with a report."""
     for operator in made.tasks:
         if operator.task_id in LINKS:
             operator.operator_extra_links = LINKS[operator.task_id]

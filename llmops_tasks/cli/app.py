@@ -1,10 +1,10 @@
 """The life cycle of a language model from the shell.
 
-Start with `llmops doctor`, which looks at this machine, or with `llmops chain USECASE`, the life cycle
-without Airflow. `llmops list` names all verbs, and `--help` explains each.
+Start with `llmops doctor`, which checks this machine, or with `llmops chain USECASE`, which runs the life cycle
+without Airflow. `llmops list` lists all commands; `--help` explains each.
 """
 
-# The commands are made when they are asked for: help for one room imports that room's modules, and nothing heavy.
+# The commands are made when they are asked for: help for one package imports that package's modules, and nothing heavy.
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Verb(click.Command):
 
 
 class Lazy(click.Group):
-    """A group whose commands are made one by one, when somebody asks for them."""
+    """A group whose commands are created on demand."""
 
     def __init__(self, name: str, text: str, make: Mapping[str, Callable[[], click.Command]], **more: Any) -> None:
         super().__init__(name, help=text, context_settings=_SETTINGS, **more)
@@ -98,7 +98,7 @@ def _list() -> click.Command:
         rows = [{"command": _typed(name), "what it does": said} for name, said in found.items()]
         output.show(rows, as_json)
 
-    return click.Command("list", help="All verbs, one a line.", params=options.speaking(), callback=run)
+    return click.Command("list", help="List all commands.", params=options.speaking(), callback=run)
 
 
 def _typed(name: str) -> str:
@@ -116,8 +116,8 @@ def _doctor() -> click.Command:
         if problems:
             click.get_current_context().exit(1)
 
-    text = "Look at this machine and its services: what is wrong, and what to do about it."
-    wanted = [options.usecase("Look at this use case alone.")[1], *options.speaking()]
+    text = "Check this machine and its services, and say how to fix what is wrong."
+    wanted = [options.usecase("Check this use case only.")[1], *options.speaking()]
     return click.Command("doctor", help=text, params=wanted, callback=run)
 
 
@@ -126,7 +126,7 @@ def _completion() -> click.Command:
         if found := get_completion_class(shell):
             click.echo(found(app(), {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
 
-    text = 'The script by which a shell completes commands and use cases: eval "$(llmops completion bash)"'
+    text = 'Print the script that completes commands and use cases: eval "$(llmops completion bash)"'
     shells = click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"]))
     return click.Command("completion", help=text, params=[shells], callback=run)
 
@@ -153,7 +153,7 @@ def app() -> Lazy:
         "completion": _completion,
     }
     version = click.Option(
-        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Say which it is."
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_say_version, help="Print the version."
     )
     codes = "\n".join(f"  {code:>3}  {meaning}" for code, meaning in exit_codes.MEANINGS.items())
     return Lazy(PROGRAM, __doc__ or "", made, params=[version], epilog=f"\b\nExit codes:\n{codes}")
@@ -169,7 +169,7 @@ def main(words: list[str] | None = None) -> int:
     except LLMOpsError as exc:
         return output.complain(type(exc).__name__, str(exc), exit_codes.of(exc), as_json)
     except click.exceptions.Abort:
-        return output.complain("Interrupted", "nothing more was done.", exit_codes.INTERRUPTED, as_json)
+        return output.complain("Interrupted", "Stopped.", exit_codes.INTERRUPTED, as_json)
     except click.ClickException as exc:
         if not as_json:
             exc.show()

@@ -33,7 +33,7 @@ class Docstring:
 def parsed(function: Callable[..., Any]) -> Docstring:
     """A function's docstring by its sections; those that it has not are empty."""
     whole = inspect.getdoc(function) or ""
-    sections = {name: inspect.cleandoc(body) for name, body in _SECTION.findall(f"{whole}\n")}
+    sections = {name: inspect.cleandoc(f"\n{body}") for name, body in _SECTION.findall(f"{whole}\n")}
     text = _SECTION.split(f"{whole}\n", maxsplit=1)[0].strip()
     return Docstring(
         summary=_joined(text.partition("\n\n")[0]),

@@ -23,13 +23,13 @@ OF_ERRORS = {
 }
 MEANINGS = {
     0: "done",
-    1: "another error, a fault of the program, or a problem that the doctor found",
-    USAGE: "no such command or option, or a value that cannot be read",
-    3: "the use case's file is wrong",
+    1: "another error, a bug, or a problem found by doctor",
+    USAGE: "unknown command or option, or a value that cannot be parsed",
+    3: "the use case's file is invalid",
     4: "an argument is not allowed",
-    5: "a source cannot be read, or its data may not be used",
-    6: "the store refused, is out of reach, or holds something else",
-    7: "a model, a training, or what it may cost",
+    5: "a source cannot be read, or its data must not be used",
+    6: "the store refused, is unreachable, or holds something else",
+    7: "a model, a training, or its budget",
     8: "a decision lacks evidence, or a release is not allowed",
     INTERRUPTED: "interrupted",
 }

@@ -1,4 +1,4 @@
-"""From a verb's signature to the options of its command, and from what is typed to the verb's arguments."""
+"""Command-line options from a verb's signature, and the verb's arguments from the command line."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ class Json(click.ParamType[Any]):
     name = "json"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read it; what cannot be read is told without its content, which may hold records."""
+        """Parse it; errors do not quote its content, which may hold records."""
         try:
             return json.loads(self._text(value))
         except OSError as exc:
             self.fail(f"cannot read '{value[1:]}': {exc.strerror}.", param, ctx)
         except ValueError:
-            self.fail("is no JSON. Give it as '{\"key\": ...}', as @file.json, or as - for standard input.", param, ctx)
+            self.fail(
+                "is not JSON. Give it as '{\"key\": ...}', as @file.json, or as - for standard input.", param, ctx
+            )
 
     @staticmethod
     def _text(value: str) -> str:
@@ -60,7 +62,9 @@ def usecase(said: str | None) -> list[click.Parameter]:
     """The use case, as a word or by its name."""
     return [
         click.Argument([USECASE], required=False, metavar="USECASE", shell_complete=complete_usecase, help=said),
-        click.Option([f"--{USECASE}", _OPTION], metavar="NAME", shell_complete=complete_usecase, help="The same."),
+        click.Option(
+            [f"--{USECASE}", _OPTION], metavar="NAME", shell_complete=complete_usecase, help="The same, as an option."
+        ),
     ]
 
 
@@ -81,8 +85,8 @@ def speaking() -> list[click.Parameter]:
     """How any command speaks."""
     return [
         click.Option(["--json", "as_json"], is_flag=True, help="Print the result, or the error, as JSON."),
-        click.Option(["--quiet", "-q"], is_flag=True, help="Say nothing on the way but errors."),
-        click.Option(["--verbose", "-v"], is_flag=True, help="Say more on the way."),
+        click.Option(["--quiet", "-q"], is_flag=True, help="Log errors only."),
+        click.Option(["--verbose", "-v"], is_flag=True, help="Log more."),
     ]
 
 

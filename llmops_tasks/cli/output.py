@@ -1,7 +1,7 @@
-"""What the program says: results on stdout, all else on stderr.
+"""Output: results on stdout, everything else on stderr.
 
-On a terminal a result is a table; into a pipe it goes as lines of words with tabs between, and with `--json` as one
-line of JSON. rich is imported where something is shown, so that help and completion answer quickly.
+On a terminal a result is a table, in a pipe tab-separated lines, with `--json` one line of JSON. rich is imported
+only when a table is shown, so that help and completion are fast.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _ticking(title: str) -> Iterator[logging.Handler]:
 
 @contextlib.contextmanager
 def _logging(handler: logging.Handler, quiet: bool, verbose: bool) -> Iterator[None]:
-    """Our own lines, and of libraries what is wrong: asked for more, they would tell of requests and records."""
+    """Our own log lines, and warnings of libraries, whose debug lines would contain requests and records."""
     levels = {
         "": logging.INFO if verbose else logging.WARNING,
         "llmops_tasks": logging.DEBUG if verbose else logging.INFO,

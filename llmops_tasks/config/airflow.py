@@ -1,4 +1,4 @@
-"""How Airflow runs a use case: pools, priorities, time limits, whom it tells."""
+"""How Airflow runs a use case: pools, priorities, time limits, notifications, roles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from llmops_tasks.config.data import Section
 
-# What fits one slot: days are scored before candidates are judged, judged before trained, trained before searched for.
+# Order within one slot: scoring first, then evaluation, training, search.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "inference": {"pool": "compute", "priority": 400, "timeout_hours": 6},
     "evaluation": {"pool": "compute", "priority": 300, "timeout_hours": 12},
@@ -16,20 +16,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "search": {"pool": "compute", "priority": 100, "timeout_hours": 48},
     "download": {"pool": "default_pool", "priority": 500, "timeout_hours": 3},
 }
-RESERVED = ("promote", "rollback")  # stages that change who serves
+RESERVED = ("promote", "rollback")  # stages that change the champion
 Event = Literal["failure", "approval_waiting", "approval_expiring", "candidate_refused", "drift_alarm"]
 
 
 class Work(Section):
-    """Where tasks of one kind wait for their turn, and how long they may run."""
+    """The pool, priority and time limit of one kind of task."""
 
     pool: str = Field(
-        pattern=r"^[A-Za-z0-9_.-]{1,60}$", description="Airflow's pool; made with one slot where it is missing."
+        pattern=r"^[A-Za-z0-9_.-]{1,60}$", description="Airflow's pool; created with one slot if it is missing."
     )
-    priority: int = Field(
-        ge=0, le=1000, description="Higher goes first, also before other use cases' tasks in the pool."
-    )
-    timeout_hours: float = Field(gt=0, description="A run of the task is ended after so long; waiting does not count.")
+    priority: int = Field(ge=0, le=1000, description="Higher runs first, across all use cases that share the pool.")
+    timeout_hours: float = Field(gt=0, description="Execution time limit; queueing does not count.")
 
 
 class Airflow(Section):
@@ -40,13 +38,16 @@ class Airflow(Section):
     training: Work = Work(**DEFAULTS["training"])
     search: Work = Work(**DEFAULTS["search"])
     download: Work = Work(**DEFAULTS["download"])
-    timeout_hours: float = Field(default=4, gt=0, description="Of all tasks that load no model.")
-    reconcile: str | None = Field(default="17 * * * *", description="Cron: looks for work that no event started.")
+    timeout_hours: float = Field(default=4, gt=0, description="Time limit of all tasks that load no model.")
+    reconcile: str | None = Field(
+        default="17 * * * *",
+        description="Cron of reconcile, which starts work that is due but was started by no event.",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _defaults_by_kind(cls, given: Any) -> Any:
-        """What a kind's section leaves out is as it would be without the section."""
+        """Keys missing from a kind's section keep their defaults."""
         if not isinstance(given, dict):
             return given
         return given | {
@@ -59,25 +60,29 @@ class Airflow(Section):
 
 
 class Notify(Section):
-    """Who is told of what. Nobody, unless an address or a webhook is given."""
+    """Notifications. None are sent unless an address or a webhook is given."""
 
-    events: list[Event] = Field(default=list(get_args(Event)), description="What is told of.")
-    email: list[str] = Field(default=[], description="Addresses.")
+    events: list[Event] = Field(default=list(get_args(Event)), description="Events that are reported.")
+    email: list[str] = Field(default=[], description="Recipients.")
     smtp_connection: str = Field(default="smtp_default", description="Airflow's connection to the mail server.")
     webhook_connection: str | None = Field(
         default=None, description="Airflow's HTTP connection: gets one JSON object, {event, usecase, text, link}."
     )
-    webhook_path: str = Field(default="", description="Behind the connection's address.")
-    remind_hours: float = Field(default=12, gt=0, description="So long before an approval expires.")
+    webhook_path: str = Field(default="", description="Path appended to the connection's address.")
+    remind_hours: float = Field(
+        default=12, gt=0, description="How long before an approval expires the reminder is sent."
+    )
 
 
 class Access(Section):
-    """Roles of Airflow's FAB auth manager, by what they may do with this use case. Empty: by Airflow's own roles alone."""
+    """Roles of Airflow's FAB auth manager and their permissions on this use case. Empty: Airflow's own roles apply."""
 
-    viewers: list[str] = Field(default=[], description="May look at runs, logs and reports.")
-    operators: list[str] = Field(default=[], description="May also start, clear and pause all stages but those below.")
-    approvers: list[str] = Field(default=[], description="May look, and answer the questions of `promote`.")
-    stewards: list[str] = Field(default=[], description="May do all of this, and roll back.")
+    viewers: list[str] = Field(default=[], description="May read runs, logs and reports.")
+    operators: list[str] = Field(
+        default=[], description="May also start, clear and pause all DAGs except promote and rollback."
+    )
+    approvers: list[str] = Field(default=[], description="May read, and answer the questions of `promote`.")
+    stewards: list[str] = Field(default=[], description="May do all of the above, and roll back.")
 
     def grants(self, stage: str) -> dict[str, dict[str, set[str]]]:
         """Airflow's `access_control` for a stage's DAG."""

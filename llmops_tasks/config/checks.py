@@ -1,4 +1,4 @@
-"""What a use case's parts must be to each other, and how mistakes in it are put into words."""
+"""Checks across a use case's sections, and the wording of its mistakes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _source_problems(usecase: UseCase) -> Iterator[str]:
         try:
             codecs.lookup(source.encoding)
         except LookupError:
-            yield f"{path}.encoding: '{source.encoding}' is no known encoding. Allowed: utf-8, latin-1, cp1252, ..."
+            yield f"{path}.encoding: '{source.encoding}' is not a known encoding. Allowed: utf-8, latin-1, cp1252, ..."
 
 
 def _order_problems(data: Data) -> Iterator[str]:
@@ -111,12 +111,12 @@ def _watch_problems(usecase: UseCase) -> Iterator[str]:
     numbers = [name for name, column in usecase.data.columns.items() if column.type == "number"]
     for name in usecase.monitoring.columns:
         if name not in numbers:
-            yield f"monitoring.columns: '{name}' is no number column.{did_you_mean(name, numbers)}"
+            yield f"monitoring.columns: '{name}' is not a number column.{did_you_mean(name, numbers)}"
 
 
 def _search_problems(usecase: UseCase) -> Iterator[str]:
     if usecase.search and usecase.finetune.preferences:
-        yield "search: looks for settings of training on records; 'finetune.preferences' trains on corrections instead"
+        yield "search: searches settings for training on records, but 'finetune.preferences' trains on corrections"
 
 
 def _schedule_problems(usecase: UseCase) -> Iterator[str]:
@@ -130,22 +130,24 @@ def _schedule_problems(usecase: UseCase) -> Iterator[str]:
     if batch and batch.timezone not in (known := zoneinfo.available_timezones()):
         yield f"batch.timezone: no time zone '{batch.timezone:.60}'.{did_you_mean(batch.timezone, known)}"
     if usecase.notify.remind_hours >= usecase.approval.timeout_hours and usecase.notify.email:
-        yield "notify.remind_hours: must be less than approval.timeout_hours, or the reminder comes before the question"
+        yield "notify.remind_hours: must be less than approval.timeout_hours, or the reminder would precede the question"
 
 
 def _cron_problem(expression: str) -> str | None:
     from croniter import CroniterBadDateError, CroniterError, croniter
 
     if expression.startswith("@"):
-        return None if expression in ("@hourly", "@daily", "@weekly", "@monthly", "@yearly") else "is no known preset"
+        return (
+            None if expression in ("@hourly", "@daily", "@weekly", "@monthly", "@yearly") else "is not a known preset"
+        )
     if len(expression.split()) != 5:
         return f"has {len(expression.split())} fields"
     try:
         croniter(expression, datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)).get_next()  # its February has 29 days
     except CroniterBadDateError:
-        return "names a day that never comes"
+        return "names a day that does not exist"
     except (CroniterError, ValueError, AttributeError):
-        return "is no cron expression"
+        return "is not a cron expression"
     return None
 
 
@@ -166,7 +168,7 @@ def reference_problems(usecase: UseCase, known: Iterable[str]) -> Iterator[str]:
 
 
 def _gate_problems(usecase: UseCase) -> Iterator[str]:
-    """Of a classification every figure is known; those of generated text are named by whoever measures it."""
+    """Metrics of a classification are known; those of generation are named by its evaluation."""
     if usecase.task.type != "classification":
         return
     known = dict(METRICS) | {f"under_triage_rate.{name}": "lower" for name in usecase.task.severe}

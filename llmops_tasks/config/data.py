@@ -1,4 +1,4 @@
-"""The shape of a use case's `data` section: from a source to a dataset."""
+"""The schema of a use case's `data` section: from a source to a dataset."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ from llmops_tasks.store.objects import is_s3, store_uri
 
 
 class Section(BaseModel):
-    """A frozen part of the file; unknown keys are mistakes."""
+    """A frozen section of the file; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def expand(uri: str) -> str:
-    """Put `${LLMOPS_HOME}` and `${LLMOPS_STORE}` into an address."""
+    """Expand `${LLMOPS_HOME}` and `${LLMOPS_STORE}` in an address."""
     return uri.replace("file://${LLMOPS_HOME}", f"file://{home()}").replace("${LLMOPS_STORE}", store_uri())
 
 
 class Source(Section):
-    """Where rows come from, and how they are written there."""
+    """Where rows come from, and their format."""
 
     uri: str = Field(description="file:// or s3:// address; `*` and `?` match many objects; `{date}` in batch sources.")
     format: Literal["csv", "jsonl", "json", "parquet", "text"] = Field(
-        default="csv", description="csv: any delimiter. text: one record a line, in the column `text`."
+        default="csv", description="csv: any delimiter. text: one record per line, in the column `text`."
     )
     delimiter: str = Field(default=",", min_length=1, max_length=1)
-    quoting: Literal["minimal", "none"] = Field(default="minimal", description="csv: none reads quotes as letters.")
-    header: list[str] | None = Field(default=None, description="csv: the columns' names where the file has no header.")
+    quoting: Literal["minimal", "none"] = Field(
+        default="minimal", description="csv: none reads quotes as ordinary characters."
+    )
+    header: list[str] | None = Field(default=None, description="csv: column names for files without a header.")
     records: str = Field(
         default="item",
-        description="json: where the records are. `item` is an element of a list, `*` any key (kept as `_key`): "
+        description="json: path of the records. `item` is an element of a list, `*` any key (kept as `_key`): "
         "`item`, `data.item`, `*.item`.",
     )
     encoding: str = "utf-8"
@@ -44,14 +46,14 @@ class Source(Section):
     max_future_hours: float | None = Field(
         default=24,
         ge=0,
-        description="A row whose time is later than that from now is set aside: somebody mistyped it. null: no limit.",
+        description="Rows whose time is further in the future are rejected as typing errors. null: no limit.",
     )
 
     @field_validator("header")
     @classmethod
     def _each_name_once(cls, header: list[str] | None) -> list[str] | None:
         if twice := sorted({name for name in header or [] if (header or []).count(name) > 1}):
-            raise ValueError(f"{twice} stand there more than once; which column is meant?")
+            raise ValueError(f"{twice} are given more than once; names must be unique")
         return header
 
     @field_validator("uri")
@@ -62,26 +64,26 @@ class Source(Section):
         except InputError as exc:
             raise ValueError(str(exc)) from exc
         if ".." in unquote(uri).split("/"):
-            raise ValueError(f"'{uri}' leads upwards by '..'; write the address that is meant")
+            raise ValueError(f"'{uri}' contains '..'; give the full address")
         return uri
 
 
 class Landing(Source):
-    """A source that grows. A day's batch does not: it is read whole, at its schedule."""
+    """A source that grows. (A batch source does not: each day is read completely.)"""
 
     incremental: Literal["none", "objects", "watermark"] = Field(
         default="none",
-        description="objects: a file that was read before is not read again. watermark: of a file that has grown, "
-        "only the rows that were not read before are new. What was read before stays in the dataset.",
+        description="objects: a file is read once. watermark: of a file that has grown, only the new rows are read. "
+        "Rows read earlier stay in the dataset.",
     )
     allowed_lateness_hours: float = Field(
         default=24,
         ge=0,
-        description="watermark: a new row of a file that was read before may be so much earlier than the latest one "
-        "read of that file; a row still earlier is set aside as late.",
+        description="watermark: how much earlier than the latest row read of the same file a new row may be; "
+        "earlier rows are rejected as late.",
     )
     watch_seconds: int | None = Field(
-        default=None, ge=5, description="Look for new files this often, and start prepare_data when there are some."
+        default=None, ge=5, description="How often to look for new files, which start prepare_data."
     )
 
 
@@ -90,26 +92,28 @@ Role = Literal["id", "group", "time", "label", "input", "identifier", "leakage",
 
 
 class Column(Section):
-    """One column: what it is for, and what its values must look like."""
+    """One column: its role and its constraints."""
 
     role: Role = Field(
-        description="leakage: known only after the answer, refused as input. identifier: masked, dropped."
+        description="leakage: known only after the outcome, not allowed as input. identifier: masked and dropped."
     )
     source: str | list[str] | None = Field(
         default=None,
-        description="The column's name in the source, if another; of several the first that is there. `a.b` reads into "
-        "nested records. `_id` (file and row), `_row`, `_file` and `_key` are made by the reader.",
+        description="The column's name in the source, if different; of several, the first that exists. `a.b` reads "
+        "nested records. `_id` (file and row), `_row`, `_file` and `_key` are generated.",
     )
-    words: dict[str, str] = Field(default={}, description="What the source's codes mean: {'1': female}.")
+    words: dict[str, str] = Field(default={}, description="Meaning of the source's codes: {'1': female}.")
     type: Literal["string", "number", "timestamp"] = "string"
     required: bool = False
     min: float | None = None
     max: float | None = None
-    values: list[str] | None = Field(default=None, description="The closed set of allowed words.")
+    values: list[str] | None = Field(default=None, description="The closed set of allowed values.")
     max_length: int | None = Field(default=None, gt=0, description="In characters.")
-    quasi_identifier: bool = Field(default=False, description="Harmless alone, identifying in combination.")
-    kind: Kind | None = Field(default=None, description="Identifiers: what they are replaced by in free text.")
-    cap: float | None = Field(default=None, description="Quasi-identifiers: larger numbers become this one (age 90).")
+    quasi_identifier: bool = Field(default=False, description="Identifying only in combination with others.")
+    kind: Kind | None = Field(default=None, description="Identifiers: the kind that replaces them in free text.")
+    cap: float | None = Field(
+        default=None, description="Quasi-identifiers: larger numbers are capped at this (age 90)."
+    )
 
     @property
     def needed(self) -> bool:
@@ -118,19 +122,19 @@ class Column(Section):
 
 
 class Split(Section):
-    """A group is in one split, for ever. Another rule assigns everybody anew: releases of the old rule may then have
-    learnt from groups that are tested on, and the gate refuses them."""
+    """A group stays in one split. A changed rule assigns all groups again: releases trained under the old rule may then
+    overlap with the test set, and the gate refuses them."""
 
     train: float = Field(default=0.6, gt=0, lt=1)
     validation: float = Field(default=0.1, gt=0, lt=1)
     test: float = Field(default=0.3, gt=0, lt=1)
     by: Literal["group", "record"] = Field(
-        default="group", description="record: every record stands alone. Only where nobody has two of them."
+        default="group", description="record: every record is its own group. Only if no group has several records."
     )
     order: Literal["time", "digest"] = Field(
-        default="time", description="digest: for data without a time. The group's SHA-256 decides; no cohorts."
+        default="time", description="digest: for data without times. The group's SHA-256 decides; no cohorts."
     )
-    cohort: int = Field(default=50, ge=3, description="Groups a cohort; groups are ordered by their first time.")
+    cohort: int = Field(default=50, ge=3, description="Groups per cohort; groups are ordered by their first time.")
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Split:
@@ -140,7 +144,7 @@ class Split(Section):
 
 
 class Curate(Section):
-    """What is done about text before it becomes a dataset."""
+    """Text curation before a dataset is published."""
 
     normalise: Literal["NFC", "NFKC", "none"] = Field(
         default="NFC", description="Unicode form of the text that the model reads; the records keep the original."
@@ -149,26 +153,31 @@ class Curate(Section):
         default=None,
         gt=0.5,
         lt=1,
-        description="Share of common word triples (Jaccard) from which two texts count as the same one. The later is "
-        "dropped where the earlier is in another split.",
+        description="Jaccard similarity of word triples from which two texts are near duplicates. The later one is "
+        "dropped if the earlier one is in another split.",
     )
-    min_length: int = Field(default=1, ge=1, description="Characters; shorter texts are dropped.")
-    languages: list[str] = Field(default=[], description="ISO 639-1; texts in others are counted in the report.")
+    min_length: int = Field(default=1, ge=1, description="In characters; shorter texts are dropped.")
+    languages: list[str] = Field(default=[], description="ISO 639-1; texts in other languages are counted in the card.")
 
 
 class Augment(Section):
-    """Made-up variants of training records, each marked; never of records that are validated or tested on."""
+    """Synthetic variants of training records, each marked; never of validation or test records."""
 
-    noise: float = Field(default=0, ge=0, le=2, description="Copies a record with typos, lost characters and values.")
-    paraphrase: dict[str, list[str]] = Field(default={}, description="Other words for a word: {pain: [ache, sore]}.")
+    noise: float = Field(
+        default=0, ge=0, le=2, description="Copies per record with typos, lost characters and missing values."
+    )
+    paraphrase: dict[str, list[str]] = Field(default={}, description="Synonyms: {pain: [ache, sore]}.")
     minority: float | None = Field(
-        default=None, gt=0, le=1, description="Rarer labels are filled up to this share of the commonest one's rows."
+        default=None,
+        gt=0,
+        le=1,
+        description="Rare labels are filled up to this share of the most frequent label's rows.",
     )
     seed: int = 7
 
     @property
     def active(self) -> bool:
-        """Is anything made up at all?"""
+        """Is any augmentation configured?"""
         return bool(self.noise or self.paraphrase or self.minority)
 
 
@@ -177,14 +186,18 @@ class Data(Section):
 
     source: Landing
     columns: dict[str, Column] = Field(min_length=2)
-    text: str = Field(description="Jinja template: what the model reads of a row. Only columns with the role input.")
+    text: str = Field(
+        description="Jinja template of the text that the model reads. Only columns with the role input are allowed."
+    )
     completion: str | None = Field(default=None, description="Generation only: the column with the answer.")
-    min_rows: int = Field(default=100, gt=0, description="Fewer good rows stop the pipeline.")
-    max_quarantined: float = Field(default=0.2, ge=0, le=1, description="A larger share of bad rows stops it too.")
-    mask: list[Kind] = Field(default=[], description="Kinds of identifiers that patterns look for in free text.")
+    min_rows: int = Field(default=100, gt=0, description="Fewer valid rows stop the run.")
+    max_quarantined: float = Field(
+        default=0.2, ge=0, le=1, description="A larger share of rejected rows stops the run."
+    )
+    mask: list[Kind] = Field(default=[], description="Kinds of identifiers masked by patterns in free text.")
     expectations: list[dict[str, Any]] = Field(
         default=[],
-        description="More of Great Expectations: {type: expect_..., column: ..., ...}; failing ones stop it.",
+        description="Further Great Expectations: {type: expect_..., column: ..., ...}; a failure stops the run.",
     )
     curate: Curate = Curate()
     augment: Augment = Augment()

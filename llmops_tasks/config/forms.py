@@ -1,7 +1,7 @@
-"""Which form of a use case is in charge: the one in its file, or the last valid one where that is broken or gone.
+"""The current configuration of a use case: its file, or the last valid one if the file is invalid or removed.
 
-A run is bound to the form that it began with: `bind` gives `<name>@<digest>`, which every verb takes in place of the
-name, so that an edit in mid-run reaches the next run only.
+A run is bound to the configuration it started with: `bind` returns `<name>@<digest>`, which every verb accepts instead
+of the name, so an edit affects the next run only.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Current(NamedTuple):
 
 
 def bind(*, usecase: str) -> str:
-    """Keep the use case's form of now, and name it: `<name>@<digest>`. What is bound stays as it is.
+    """Store the use case's current configuration and return its name, `<name>@<digest>`. It never changes.
 
     Args:
-        usecase: name or YAML path; while its file has mistakes or is gone, the last valid form is meant.
+        usecase: name or YAML path; while its file is invalid or removed, the last valid configuration is used.
 
     Raises:
-        ConfigError: if it never had a valid form.
+        ConfigError: if there was never a valid configuration.
         StorageError: if the store cannot be written.
 
     Example:
@@ -43,7 +43,7 @@ def bind(*, usecase: str) -> str:
     except (ConfigError, InputError) as exc:
         if (sha256 := kept.newest(usecase)) is None:
             raise
-        log.warning("the last valid form of '%s' is used: %s", usecase, exc)
+        log.warning("the last valid configuration of '%s' is used: %s", usecase, exc)
         return loading.bound(usecase, sha256)
 
 
@@ -68,22 +68,22 @@ def current(name: str) -> Current:
 
 
 def removed() -> list[str]:
-    """Use cases whose file is gone and that nobody retired: what they have begun may end."""
+    """Use cases whose file was removed but that were not retired: their runs may finish."""
     gone = set(kept.names()) - set(loading.usecase_names())
     return sorted(name for name in gone if kept.newest(name) is not None)
 
 
 def retire(*, usecase: str) -> dict[str, str]:
-    """Let go of a use case whose file is gone: it has no DAGs any more. Its ledger, models and answers stay in the store.
+    """Retire a use case whose file was removed: its DAGs disappear; ledger, models and predictions stay in the store.
 
     Raises:
-        InputError: if its file is there, or it was never known.
+        InputError: if its file still exists, or it was never known.
 
     Example:
         >>> retire(usecase="former")
     """
     if usecase in loading.usecase_names():
-        raise InputError(f"'{usecase}' has a file. Move that away first; then its DAGs go by this.")
+        raise InputError(f"'{usecase}' still has a file. Remove the file first, then retire the use case.")
     if usecase not in (known := removed()):
         raise InputError(f"No use case '{usecase:.60}' whose file is gone. Known: {known}.")
     kept.retire(usecase)

@@ -1,7 +1,7 @@
-"""Where valid forms of use cases are kept, each by its digest, and in what order they were valid.
+"""Storage of valid configurations, by digest, and of their order.
 
 <store>/_configurations/<usecase>/forms/<digest>.json   {usecase, policy}, as their files said
-<store>/_configurations/<usecase>/order/...             which form was valid when, the last one last
+<store>/_configurations/<usecase>/order/...             the order in which they were valid
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def read(name: str, sha256: str) -> dict[str, Any]:
     data = objects.read_if_there(uri := _place(name, sha256))
     if data is None:
         raise InputError(
-            f"No form '{sha256:.40}' of '{name:.60}' is kept. Name the use case alone for the one of today."
+            f"No configuration '{sha256:.40}' of '{name:.60}' is stored. Give the use case's name alone for the current one."
         )
     form: dict[str, Any] = objects.parsed(uri, data)
     if digests.digest(form)[:DIGITS] != sha256:
-        raise IntegrityError(f"'{uri}' was changed after it was written. Restore it from its copy.")
+        raise IntegrityError(f"'{uri}' was changed after it was written. Restore it from a backup.")
     return form
 
 

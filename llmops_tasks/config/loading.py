@@ -1,7 +1,7 @@
-"""From a use case's file to its shape: found by name, read, checked; every mistake is told at once.
+"""From a use case's file to its validated configuration; all mistakes are reported at once.
 
-The file's name is the use case's name. `${LLMOPS_HOME}` and `${LLMOPS_STORE}` may stand in addresses; no other
-variable is read.
+The file's name is the use case's name. Addresses may contain `${LLMOPS_HOME}` and `${LLMOPS_STORE}`; no other
+variable is expanded.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def checked_date(date: str) -> str:
             return date
     except ValueError:
         pass
-    raise InputError(f"'{date:.40}' is no date. Allowed: YYYY-MM-DD, for example 2026-03-30.")
+    raise InputError(f"'{date:.40}' is not a date. Allowed: YYYY-MM-DD, for example 2026-03-30.")
 
 
 def usecase_folder() -> Path:
@@ -77,7 +77,9 @@ def bound(name: str, sha256: str) -> str:
 def _form(usecase: str) -> dict[str, Any]:
     name, _, sha256 = usecase.partition(SEPARATOR)
     if not _NAME.fullmatch(name) or not re.fullmatch(r"[0-9a-f]{32}", sha256):
-        raise InputError(f"'{usecase:.100}' names no form of a use case. Allowed: <name>@<32 hexadecimal digits>.")
+        raise InputError(
+            f"'{usecase:.100}' is not a stored configuration of a use case. Allowed: <name>@<32 hexadecimal digits>."
+        )
     return kept.read(name, sha256)
 
 
@@ -95,7 +97,7 @@ def usecase_path(usecase: str) -> Path:
     else:
         path = usecase_folder() / f"{usecase}.yaml"
     if not _NAME.fullmatch(usecase):
-        raise InputError(f"'{usecase}' is no use-case name. Allowed: a-z, 0-9 and _, beginning with a letter.")
+        raise InputError(f"'{usecase}' is not a use-case name. Allowed: a-z, 0-9 and _, beginning with a letter.")
     if not path.is_file():
         known = usecase_names()
         raise InputError(f"No use case '{usecase}' at '{path}'. Known: {known}.{did_you_mean(usecase, known)}")
@@ -160,7 +162,7 @@ def _policy_path(usecase: str) -> Path:
     named = load(usecase).selection.policy
     path = usecase_path(usecase).parent / named if named else POLICY
     if not path.is_file():
-        raise ConfigError(f"selection.policy: no file at '{path}'. Paths count from the use case's own folder.")
+        raise ConfigError(f"selection.policy: no file at '{path}'. Paths are relative to the use case's folder.")
     return path
 
 
@@ -220,7 +222,7 @@ def _mistaken(what: str, problems: list[str]) -> ConfigError:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema that editors complete and check use cases with.
+    """Print the JSON Schema of use cases, for editors.
 
     Example:
         >>> json_schema()

@@ -1,7 +1,6 @@
-"""The training part of a use case: method, strategy, budget, where it runs, what is searched.
+"""The training sections of a use case: method, strategy, budget, resources, search.
 
-Every strategy is a choice of its own here and they may be combined; without any of them a model is trained on
-the use case's records from its base model.
+Strategies can be combined; without any, a model is trained on the use case's records from its base model.
 """
 
 from __future__ import annotations
@@ -14,39 +13,39 @@ from llmops_tasks.config.data import Section
 
 
 class Domain(Section):
-    """First learn the language of the field: the texts of datasets, without their answers."""
+    """Continued pre-training on the texts of datasets, without their labels, before the task."""
 
     usecases: list[str] = Field(
         min_length=1,
-        description="Whose newest datasets' texts are read (train split, anonymised); 'own' is this one's.",
+        description="Use cases whose newest datasets' texts are read (train split, de-identified); 'own' is this use case.",
     )
     epochs: int = Field(default=1, gt=0)
-    block: int = Field(default=128, gt=8, description="Tokens; longer texts are cut into blocks.")
+    block: int = Field(default=128, gt=8, description="Block length in tokens; longer texts are cut.")
 
 
 class Continual(Section):
-    """Go on from the champion with what it has not seen, and do not forget what it knows."""
+    """Continue from the champion with records it was not trained on, replaying some of the others."""
 
-    replay: float = Field(ge=0, lt=1, description="Share of records it has seen already among those trained on.")
+    replay: float = Field(ge=0, lt=1, description="Share of replayed records among those trained on.")
 
 
 class Preferences(Section):
-    """Learn from corrected answers (DPO) in place of records."""
+    """Train on corrected predictions (DPO) instead of records."""
 
-    beta: float = Field(default=0.1, gt=0, description="How strongly the start holds: larger stays nearer to it.")
+    beta: float = Field(default=0.1, gt=0, description="DPO's beta: larger values stay closer to the starting point.")
     learning_rate: float = Field(default=5e-5, gt=0, lt=1)
     epochs: int = Field(default=1, gt=0)
-    min_pairs: int = Field(default=20, ge=2, description="Fewer corrections are not worth a run.")
+    min_pairs: int = Field(default=20, ge=2, description="Fewer corrections start no training.")
 
 
 class Budget(Section):
-    """What a run may cost; over it, nothing is started. Empty: no limit."""
+    """Limits of a run. A run whose estimate exceeds one is not started. Empty: no limit."""
 
     minutes: float | None = Field(default=None, gt=0)
     memory_gib: float | None = Field(default=None, gt=0)
     disk_gib: float | None = Field(default=None, gt=0)
     price: float | None = Field(default=None, gt=0, description="In the currency of price_per_hour.")
-    price_per_hour: float = Field(default=0.0, ge=0, description="Of the machine.")
+    price_per_hour: float = Field(default=0.0, ge=0, description="Price of the machine per hour.")
 
 
 class Resources(Section):
@@ -59,7 +58,7 @@ class Resources(Section):
 
 
 class Finetune(Section):
-    """How it is trained."""
+    """How the model is trained."""
 
     method: Literal["lora", "qlora", "full"] = Field(
         default="lora", description="qlora: over a base in 4 bits (NF4). full: all weights."
@@ -68,7 +67,9 @@ class Finetune(Section):
     alpha: int = Field(default=32, gt=0, description="Usually twice the rank.")
     dropout: float = Field(default=0.0, ge=0, lt=1)
     top_layers: int = Field(
-        default=12, gt=0, description="Layers trained, from the top. Those below run once a dataset."
+        default=12,
+        gt=0,
+        description="Number of layers trained, from the top. The frozen layers below run once per dataset.",
     )
     target_modules: list[str] | Literal["all-linear"] = Field(
         default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
@@ -77,17 +78,19 @@ class Finetune(Section):
     )
     epochs: int = Field(default=4, gt=0)
     batch_size: int = Field(default=16, gt=0)
-    accumulate: int = Field(default=1, gt=0, description="Parts a batch is computed in: less memory, the same step.")
-    recompute: bool = Field(default=False, description="Gradient checkpointing: less memory, a third more time.")
+    accumulate: int = Field(
+        default=1, gt=0, description="Gradient accumulation: parts a batch is computed in; less memory, the same step."
+    )
+    recompute: bool = Field(default=False, description="Gradient checkpointing: less memory, about a third more time.")
     packing: bool = Field(default=False, description="Short records share rows of max_length tokens.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 where the hardware computes in it, else fp32."
     )
     learning_rate: float = Field(default=5e-4, gt=0, lt=1)
-    warmup: float = Field(default=0.05, ge=0, lt=1, description="Share of all steps.")
-    max_gradient: float = Field(default=1000.0, gt=1, description="A longer gradient stops the run.")
-    max_length: int = Field(default=256, gt=8, description="Tokens; longer prompts are cut at their beginning.")
-    checkpoint_every: int = Field(default=20, gt=0, description="Steps.")
+    warmup: float = Field(default=0.05, ge=0, lt=1, description="Warm-up as a share of all steps.")
+    max_gradient: float = Field(default=1000.0, gt=1, description="Gradient norm above which the run stops.")
+    max_length: int = Field(default=256, gt=8, description="In tokens; longer prompts are truncated from the left.")
+    checkpoint_every: int = Field(default=20, gt=0, description="Steps between checkpoints.")
     seed: int = 7
     start: str = Field(
         default="base",
@@ -96,27 +99,29 @@ class Finetune(Section):
     )
     domain: Domain | None = None
     mix: dict[str, float] = Field(
-        default={}, description="Multi-task: records of other use cases for every one of its own, e.g. {another: 0.5}."
+        default={}, description="Multi-task: records of other use cases per record of its own, e.g. {another: 0.5}."
     )
     continual: Continual | None = None
     preferences: Preferences | None = None
-    members: int = Field(default=1, ge=1, le=16, description="Ensemble: so many seeds, their scores averaged.")
-    processes: int = Field(default=1, ge=1, description="Devices; each takes its part of every batch.")
+    members: int = Field(default=1, ge=1, le=16, description="Ensemble: number of seeds whose scores are averaged.")
+    processes: int = Field(
+        default=1, ge=1, description="Number of processes (devices); each computes its part of every batch."
+    )
     budget: Budget = Budget()
     resources: Resources = Resources()
 
     @model_validator(mode="after")
     def _consistent(self) -> Finetune:
         if self.continual and self.start != "champion":
-            raise ValueError("continual goes on from the champion: set start to 'champion'")
+            raise ValueError("continual training continues from the champion: set start to 'champion'")
         if self.preferences and (self.start == "base" or self.method == "full" or self.members > 1):
             raise ValueError("preferences tune a champion with one LoRA adapter: set start to 'champion', members to 1")
         if self.preferences and (self.mix or self.domain or self.continual or self.packing or self.processes > 1):
             raise ValueError(
-                "preferences learn from corrections alone, one process: remove mix, domain, continual, packing, processes"
+                "preferences train on corrections only, in one process: remove mix, domain, continual, packing, processes"
             )
         if self.preferences and self.dropout:
-            raise ValueError("preferences are learnt without dropout: set dropout to 0")
+            raise ValueError("preferences are trained without dropout: set dropout to 0")
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate is {self.accumulate}, but a batch has only {self.batch_size} records")
         if any(weight <= 0 for weight in self.mix.values()):
@@ -125,7 +130,7 @@ class Finetune(Section):
 
 
 class Range(Section):
-    """What one setting may be: a range of numbers, or a choice."""
+    """The values of one setting: a range of numbers, or choices."""
 
     low: float | None = None
     high: float | None = None
@@ -141,7 +146,7 @@ class Range(Section):
         return self
 
 
-# What is taught, where it runs, and what would change nothing: trials have epochs of their own.
+# Data, placement, and what would change nothing: trials have their own number of epochs.
 _NOT_SEARCHED = {
     "start", "domain", "mix", "continual", "preferences", "members", "processes", "budget", "resources",
     "epochs", "checkpoint_every",
@@ -149,12 +154,12 @@ _NOT_SEARCHED = {
 
 
 class Search(Section):
-    """Which settings are tried before the training proper; the smallest held-out loss wins."""
+    """Hyperparameter search before training; the smallest held-out loss wins."""
 
-    space: dict[str, Range] = Field(min_length=1, description="Settings of `finetune`.")
+    space: dict[str, Range] = Field(min_length=1, description="Settings of `finetune` and their ranges.")
     trials: int = Field(default=8, gt=0)
-    minutes: float = Field(default=60, gt=0, description="No trial begins after so many minutes of trials.")
-    epochs: int = Field(default=1, gt=0, description="Of a trial.")
+    minutes: float = Field(default=60, gt=0, description="No trial starts after this many minutes of trials.")
+    epochs: int = Field(default=1, gt=0, description="Epochs per trial.")
     seed: int = 7
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
-"""The shape of a use case: what stands in its YAML file, section by section.
+"""The schema of a use case's YAML file, section by section.
 
-Precedence: the YAML, else the default written here. There is no third place. What a single field cannot know is
-told by `checks`; files are read by `loading`.
+Precedence: the YAML, else the default written here. Checks across fields are in `checks`; files are read by
+`loading`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from llmops_tasks.store.digests import digest
 
 
 class Label(Section):
-    """One answer the model may give. Their order in the file is the order of the scale, most urgent first."""
+    """One label. The order in the file is the order of the scale, most urgent first."""
 
-    name: str = Field(min_length=1, description="The field's word for it; stands in reports and predictions.")
-    values: list[str] = Field(min_length=1, description="How the label column spells it.")
-    text: str = Field(min_length=1, description="What the model writes. The first tokens of all labels must differ.")
+    name: str = Field(min_length=1, description="Name in reports and predictions.")
+    values: list[str] = Field(min_length=1, description="Its spellings in the label column.")
+    text: str = Field(min_length=1, description="The model's completion. The first tokens of all labels must differ.")
 
 
 class Task(Section):
     """What the model does."""
 
     type: Literal["classification", "generation"]
-    labels: list[Label] = Field(default=[], description="Classification only: the closed set of answers.")
-    severe: list[str] = Field(default=[], description="Labels whose under-estimation is reported apart.")
+    labels: list[Label] = Field(default=[], description="Classification only: the closed set of labels.")
+    severe: list[str] = Field(default=[], description="Labels whose underestimation is reported separately.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
@@ -52,31 +52,33 @@ class Task(Section):
 
 
 class Prompt(Section):
-    """What stands around the text."""
+    """The prompt around the text."""
 
-    template: str = Field(description="Jinja template with {{ text }}; {{ labels }} are the words to choose from.")
-    examples: list[dict[str, str]] = Field(default=[], description="Few-shot pairs {text, answer}, put in front.")
+    template: str = Field(description="Jinja template with {{ text }}; {{ labels }} lists the labels' texts.")
+    examples: list[dict[str, str]] = Field(
+        default=[], description="Few-shot pairs {text, answer}, placed before the record."
+    )
 
 
 class Evaluation(Section):
-    """How it is measured."""
+    """How a candidate is evaluated."""
 
     baselines: list[Literal["base", "tfidf"]] = Field(
-        default=["base", "tfidf"], description="Measured beside the candidate."
+        default=["base", "tfidf"], description="Baselines measured beside the candidate."
     )
-    bootstrap: int = Field(default=1000, ge=100, description="Resamples.")
+    bootstrap: int = Field(default=1000, ge=100, description="Bootstrap resamples.")
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     batch_size: int = Field(default=16, gt=0)
 
 
 class Limit(Section):
-    """A floor or a ceiling for one metric. The interval's cautious end is held against it."""
+    """A lower or upper limit for one metric, compared with the unfavourable confidence bound."""
 
-    metric: str = Field(description="One of the task's figures, or under_triage_rate.<severe label>.")
+    metric: str = Field(description="One of the task's metrics, or under_triage_rate.<severe label>.")
     at_least: float | None = None
     at_most: float | None = None
     min_n: int | None = Field(
-        default=None, gt=0, description="Records in the metric's own denominator; None: the gate's min_n."
+        default=None, gt=0, description="Minimum of records in the metric's own denominator; null: the gate's min_n."
     )
 
     @model_validator(mode="after")
@@ -87,59 +89,75 @@ class Limit(Section):
 
 
 class Gate(Section):
-    """What a candidate must show."""
+    """What a candidate must show to be put up for approval."""
 
-    metric: str = Field(default="quadratic_kappa", description="What comparisons are made on.")
+    metric: str = Field(default="quadratic_kappa", description="The metric of all comparisons.")
     limits: list[Limit] = Field(min_length=1)
-    beats: list[Literal["base", "tfidf"]] = Field(default=[], description="The paired interval must lie above 0.")
+    beats: list[Literal["base", "tfidf"]] = Field(
+        default=[], description="Must be better than these: the paired confidence interval lies above 0."
+    )
     champion_margin: float = Field(
-        default=0.0, ge=0, description="Worse than the champion by at most this, with certainty."
+        default=0.0,
+        ge=0,
+        description="Allowed loss against the champion; the lower confidence bound of the difference counts.",
     )
     max_forgetting: float | None = Field(
-        default=None, ge=0, description="Worse than the champion by at most this on the records of the champion's exam."
+        default=None, ge=0, description="Allowed loss against the champion on the champion's own test set."
     )
-    min_n: int = Field(default=200, gt=0, description="Fewer records in a figure's denominator are no evidence.")
+    min_n: int = Field(default=200, gt=0, description="A metric with fewer records in its denominator is no evidence.")
 
 
 class Approval(Section):
-    """The human in the loop."""
+    """Human approval."""
 
-    timeout_hours: float = Field(default=72, gt=0, description="No answer in time is recorded as such: not promoted.")
+    timeout_hours: float = Field(
+        default=72, gt=0, description="Time to answer. A missing answer is recorded, and nothing is promoted."
+    )
     newer_candidate: Literal["supersedes", "keeps_open"] = Field(
         default="supersedes",
-        description="What an approval means once a newer candidate has passed the gate: nothing, or as before.",
+        description="Whether an approval still counts once a newer candidate has passed the gate: no (supersedes) or yes (keeps_open).",
     )
-    people: int = Field(default=1, ge=1, le=2, description="So many different people must approve.")
-    assigned: list[str] = Field(default=[], description="User names that may answer; empty: whoever may edit the DAG.")
-    four_eyes: bool = Field(default=False, description="Whoever started the training may not approve it.")
+    people: int = Field(default=1, ge=1, le=2, description="How many different people must approve.")
+    assigned: list[str] = Field(
+        default=[], description="Users who may answer; empty: everyone with edit permission on the DAG."
+    )
+    four_eyes: bool = Field(default=False, description="The user who started the training must not approve it.")
 
 
 class Batch(Section):
-    """New records, day by day."""
+    """New records, scored day by day."""
 
     source: Source
     schedule: str | None = Field(default=None, description="Cron; a run scores the day that ended before it.")
-    timezone: str = Field(default="UTC", description="Of the schedule and of the days, e.g. Europe/Zurich.")
-    catchup: bool = Field(default=False, description="Also run ticks that were missed, since start_date.")
-    start_date: datetime.date | None = Field(default=None, description="Of the schedule; catchup needs it.")
+    timezone: str = Field(default="UTC", description="Time zone of the schedule and of the days, e.g. Europe/Zurich.")
+    catchup: bool = Field(default=False, description="Also run missed ticks, back to start_date.")
+    start_date: datetime.date | None = Field(
+        default=None, description="First day of the schedule; required by catchup."
+    )
     batch_size: int = Field(default=16, gt=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Batch:
         if self.catchup and self.start_date is None:
-            raise ValueError("catchup needs start_date: the first day that is made up for")
+            raise ValueError("catchup requires start_date, the first day to run")
         return self
 
 
 class Monitoring(Section):
-    """When the world moves."""
+    """Drift detection and the decision to retrain."""
 
-    columns: list[str] = Field(default=[], description="Number columns that are watched.")
-    psi: float = Field(default=0.2, gt=0, description="Population stability index that counts as drift.")
-    text_js: float = Field(default=0.15, gt=0, description="Jensen-Shannon divergence of words (bits) that counts.")
+    columns: list[str] = Field(default=[], description="Numeric columns to monitor.")
+    psi: float = Field(
+        default=0.2, gt=0, description="Population stability index from which a column counts as drifting."
+    )
+    text_js: float = Field(
+        default=0.15,
+        gt=0,
+        description="Jensen-Shannon divergence of words (bits) from which the text counts as drifting.",
+    )
     min_rows: int = Field(default=50, gt=0)
-    min_signals: int = Field(default=1, gt=0, description="So many drifting features raise the alarm.")
-    cooldown_days: int = Field(default=7, ge=0, description="No second retraining within.")
+    min_signals: int = Field(default=1, gt=0, description="Number of drifting signals that raises the alarm.")
+    cooldown_days: int = Field(default=7, ge=0, description="Minimum number of days between two retrainings.")
 
 
 class UseCase(Section):

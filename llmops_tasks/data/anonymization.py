@@ -1,8 +1,8 @@
-"""Identifiers out of the records: dropped as columns, masked in free text, capped where rare.
+"""De-identification: identifiers are dropped as columns and masked in free text, rare values are capped.
 
 A row's own identifiers (name, phone, ...) are masked wherever they stand in its text; patterns catch what
-belongs to others (`masking`). The grouping key becomes a keyed pseudonym. What this does not do yet: measure what it
-missed.
+belongs to others (`masking`). The group key becomes a keyed pseudonym. Not done yet: measuring
+the recall.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def anonymize(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
-    """Make records fit to train on and to keep.
+    """De-identify records: mask and drop identifiers, replace group keys by keyed pseudonyms.
 
     Returns:
         A reference of kind "anonymized": `records.parquet` without identifier and leakage columns.
@@ -56,7 +56,7 @@ def anonymize(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
 
 
 def _pseudonym_key() -> bytes:
-    """`LLMOPS_PSEUDONYM_KEY`, else the key under `LLMOPS_HOME`, which is made once where store and home are one machine's.
+    """`LLMOPS_PSEUDONYM_KEY`, else the key under `LLMOPS_HOME`, generated once if store and home are on one machine.
 
     Raises:
         InputError: if the store is shared and no key is given. A key that each worker made for itself would give other
@@ -67,7 +67,7 @@ def _pseudonym_key() -> bytes:
     path = files.home() / "keys" / "pseudonym.key"
     if not path.exists() and objects.is_s3(objects.store_uri()):
         raise InputError(
-            f"The store '{objects.store_uri()}' is shared, and no key for pseudonyms is given. Set LLMOPS_PSEUDONYM_KEY "
+            f"The store '{objects.store_uri()}' is shared, and no pseudonym key is given. Set LLMOPS_PSEUDONYM_KEY "
             f"to the same value on every worker, or mount it as '{path}'. To make one, once: openssl rand -hex 32"
         )
     if not path.exists():
@@ -76,7 +76,7 @@ def _pseudonym_key() -> bytes:
         except ConflictError:
             log.info("another worker made the pseudonym key first")
     if not (made := path.read_bytes().strip()):
-        raise InputError(f"The key for pseudonyms '{path}' is empty: anybody could guess who is who. Restore it.")
+        raise InputError(f"The key for pseudonyms '{path}' is empty, so pseudonyms could be guessed. Restore it.")
     return made
 
 

@@ -1,8 +1,8 @@
-"""Which rows of a file are let in by their time: not from the future, not read before, not too late.
+"""Which rows of a file are accepted by their time: not from the future, not read before, not too late.
 
-No row is left out in silence: what is from the future or late is set aside with its reason, file and number, and what
-was read before is counted. Rows whose time cannot be read pass, for validation to judge. Times without a zone are UTC.
-What this does not do: look at a clock; `ingest` does, once, and what it said stands in the artifact if it decided.
+No row is dropped silently: rows from the future or late ones are set aside with reason, file and number, and rows
+read before are counted. Rows whose time cannot be read pass, for validation to judge. Times without a zone are UTC.
+It reads no clock; `ingest` does, once, and records the time in the artifact.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Arrivals:
         source: where the file comes from, with its limits.
         now: the time that counts as now.
         reject: is given what is set aside.
-        before: what was read before; None lets in whatever is not from the future.
+        before: what was read before; None accepts everything that is not from the future.
     """
 
     def __init__(

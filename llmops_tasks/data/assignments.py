@@ -1,12 +1,12 @@
-"""Who was assigned to which split, for ever: an append-only journal, kept per use case and split rule.
+"""Split assignments of groups, permanent: an append-only journal per use case and split rule.
 
 Each entry, `<store>/<usecase>/splits/<rule>/<number>.json`, names all parts so far; a part is an artifact with the
 (pseudonymised) groups that were new then, and the split of each. An entry is written once, under the next number: of
 two runs that bring new groups at the same time one is refused, and assigns what is still new after the other. So
-nobody who is there ever moves, whatever arrives late, in any order, or is erased.
+assigned groups never move, whatever arrives late, in any order, or is erased.
 
-Another split rule begins a journal of its own: patients may then be tested on whom an earlier release has learnt from.
-Releases carry whom they learnt from, and the gate counts the overlap.
+Another split rule starts a journal of its own: its test set may contain groups that an earlier release was trained on.
+Releases list the groups they were trained on, and the gate counts the overlap.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def assigned(*, usecase: str, rule: Split, records: ArtifactRef, group: str, tim
 
     Raises:
         ConflictError: if other runs keep writing the journal.
-        DataError: if another key made the pseudonyms: everybody would be new, and tested on whom earlier releases know.
+        DataError: if another key made the pseudonyms: all groups would be new, and might be tested on after training.
         IntegrityError: if a part or an entry is damaged or missing.
     """
     for _ in range(_ATTEMPTS):
@@ -75,14 +75,14 @@ def assigned(*, usecase: str, rule: Split, records: ArtifactRef, group: str, tim
 def _check_key(journal: Journal, records: ArtifactRef) -> None:
     if journal["parts"] and journal["key"] != records["meta"].get("key"):
         raise DataError(
-            "The patients' pseudonyms were made with another key than those that were assigned to splits before, so "
-            "nobody could be found again. Restore LLMOPS_PSEUDONYM_KEY (or the key under LLMOPS_HOME); to begin anew, "
+            "The groups' pseudonyms were made with another key than those assigned to splits before, so earlier "
+            "assignments cannot be found. Restore LLMOPS_PSEUDONYM_KEY (or the key under LLMOPS_HOME); to start over, "
             "remove the use case's folder `splits` by hand."
         )
 
 
 def load(db: Any, parts: list[ArtifactRef]) -> None:
-    """Let everybody's split be read as the table `assigned`: the group's digest, in a fixed width, and its split."""
+    """Provide all assignments as the table `assigned`: the group's digest, in a fixed width, and its split."""
     db.execute('create table assigned ("group" uhugeint, split varchar)')
     for part in parts:
         add(db, artifacts.fetch(part) / "groups.parquet")

@@ -1,7 +1,7 @@
-"""Made-up variants of training records: typos, other words, more of the rare labels. Each is marked.
+"""Synthetic variants of training records: typos, synonyms, more of the rare labels. Each is marked.
 
 What is made of a record follows from the seed and the record's id, never from other records. Only training
-records are accepted: a made-up record that is validated or tested on would measure the making-up. What this does
+records are accepted: a synthetic record in validation or test would measure the augmentation. What this does
 not do: look at what a word means. A variant keeps its record's label, so the words in `paraphrase` must mean the
 same, and of ten values ("HR 130") that noise meets, it loses one, whatever hung on it.
 """
@@ -36,7 +36,7 @@ def augmented(rows: list[Row], rule: Augment) -> list[Row]:
         rule: how many of which kind.
 
     Returns:
-        The rows in their order, with `augmented` = "", then made-up ones with `augmented` = "noise", "paraphrase"
+        The rows in their order, with `augmented` = "", then synthetic ones with `augmented` = "noise", "paraphrase"
         or "minority" and `record_id` = "<record>~<kind><number>"; all else is as in the record.
 
     Raises:

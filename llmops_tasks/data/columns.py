@@ -1,8 +1,8 @@
-"""From a source's rows to the use case's columns: found by name, turned into text, made up for, in batches.
+"""From a source's rows to the use case's columns: found by name, converted to text, in batches.
 
 A batch is a list of values for each column, as Parquet wants it. A row with a cell that is too large or no
 valid text is set aside. No message holds a name that a file gives its columns: where the header is missing, the
-first patient stands in its place. What is told are the use case's own names, and places.
+first record stands in its place. Messages contain only the use case's own names, and positions.
 """
 
 from __future__ import annotations
@@ -162,7 +162,9 @@ class _Finder:
         )
         known = {path for paths in self._paths.values() for path in paths}
         if self._uniform and not known & set(given):
-            hints += " None is the use case's: if the file has no header, give the names in data.source.header."
+            hints += (
+                " None of them is in the use case: if the file has no header, give the names in data.source.header."
+            )
         return hints
 
 

@@ -1,7 +1,7 @@
-"""What is done about texts before they become a dataset: near duplicates, languages.
+"""Text curation: near duplicates, languages.
 
 Near duplicates are found by MinHash and banding (datasketch) and confirmed by the exact share of common word triples.
-What this does not do: decide which of two is dropped; `dataset` does.
+Which of two is dropped is decided by `dataset`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Great Expectations' report as one page that needs nothing else: no network, no script, no other file.
 
 The pages that Great Expectations builds by itself ask eleven servers for style, scripts and its logo, so they are
-bare without a network and tell strangers that somebody looks. Its sections are kept; the page around them is ours.
+bare without a network and disclose each visit to third parties. Its sections are kept; the page around them is ours.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def write(result: Any, title: str, folder: Path) -> None:
     from great_expectations.render.view import DefaultJinjaPageView
 
     sections = ValidationResultsPageRenderer().render(result).to_json_dict()["sections"]
-    # Of the overview only its figures: the rest links to pages that are not here, and tells times, so that no two
+    # Of the overview only its figures: the rest links to pages that are not here, and contains times, so that no two
     # runs on the same records would leave the same bytes.
     sections[0]["content_blocks"] = sections[0]["content_blocks"][1:2]
     view = DefaultJinjaPageView(custom_views_directory=str(_PAGES))

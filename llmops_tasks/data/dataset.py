@@ -1,7 +1,7 @@
 """Records to a dataset: text rendered and curated, duplicates dropped, split leak-safe, published by content.
 
 Rows pass in batches; DuckDB orders and joins them within a memory limit, on disk where they do not fit. The same
-rows in another order are the same version. What this does not do: look at labels' truth, or at who may see what.
+rows in another order are the same version. It checks neither labels nor permissions.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ join placed l on l.place = later join placed e on e.place = earlier order by lat
 
 
 def build_dataset(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
-    """Make a dataset version from anonymized records.
+    """Build a dataset version from de-identified records.
 
     Returns:
         A reference of kind "dataset": `data.parquet` with COLUMNS and the watched columns, `set_aside.parquet` (record_id,
-        reason) of rows that gave no text, and `README.md`, its card.
+        reason) of rows whose text could not be rendered, and `README.md`, the dataset card.
         Its sha256 is the version. `meta` has rows and labels by split, what was dropped and why, texts with
-        conflicting labels, the digest of the evaluation set (`evaluation`), and its parents.
+        conflicting labels, the digest of the test set (`evaluation`), and its parents.
 
     Raises:
         DataError: if a split would be empty.
@@ -95,13 +95,13 @@ def build_dataset(*, usecase: str, records: ArtifactRef) -> ArtifactRef:
 
 
 def render_day(*, usecase: str, records: ArtifactRef, date: str, champion: dict[str, Any]) -> ArtifactRef:
-    """Make a day's anonymized records ready for a release: the text is made as that release reads it.
+    """Render a day's de-identified records for a release, with that release's own text template.
 
     Args:
         usecase: name or YAML path.
         records: from `anonymize`.
         date: YYYY-MM-DD.
-        champion: from `find_champion`: whose release will answer.
+        champion: from `find_champion`: the release that will score them.
 
     Returns:
         A reference of kind "day": `data.parquet` with record_id, group, time, text and the watched columns, and
@@ -116,7 +116,9 @@ def render_day(*, usecase: str, records: ArtifactRef, date: str, champion: dict[
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     if champion["version"] is None:
-        raise EvidenceError("No version was promoted yet, so nobody may answer. Train, evaluate and approve one first.")
+        raise EvidenceError(
+            "No version was promoted yet, so records cannot be scored. Train, evaluate and approve one first."
+        )
     asked = interface.of_release(champion["release"])
     inputs = {
         "records": records["sha256"],
@@ -157,7 +159,7 @@ def _build(usecase: str, case: UseCase, records: ArtifactRef, assigned: list[Art
     found = figures.figures(case, out / "data.parquet", kept)
     dropped = aside | {"exact duplicates": before - unique, "near duplicates": int(leaks.sum())}
     if not all(found["splits"].values()):
-        raise DataError(f"A split would be empty: {found['splits']} rows. Bring more groups, or change data.split.")
+        raise DataError(f"A split would be empty: {found['splits']} rows. Add more groups, or change data.split.")
     log.info("dataset: %s rows, dropped: %s", found["splits"], dropped)
     meta = {**found, "dropped": dropped, "conflicting_texts": conflicting, "parents": [artifacts.parent(records)]}
     meta |= {"augmented": made, "text_sha256": asked.text_digest(), "id_column": case.data.one("id")}
@@ -176,7 +178,7 @@ def _data_docs(records: ArtifactRef) -> str | None:
 
 
 def _assigned(usecase: str, case: UseCase, records: ArtifactRef) -> list[ArtifactRef]:
-    """Where everybody's split is remembered; where the order is `digest` it follows from the group, and nothing is."""
+    """Where splits are stored; with order `digest` they follow from the group, and nothing is stored."""
     data = case.data
     if data.split.order == "digest":
         return []
@@ -256,7 +258,7 @@ def _find_pairs(db: Any, path: Path) -> None:
 
 
 def _write(db: Any, case: UseCase, leaks: Any, path: Path) -> tuple[int, int]:
-    """Write the dataset; returns how many records it has, and how many of them are made up."""
+    """Write the dataset; returns its number of records, and of synthetic ones among them."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,4 +1,4 @@
-"""A dataset's card: what a person wants to know before trusting it. Figures only, no record is shown."""
+"""A dataset's card: statistics only, no records."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def dataset_card(usecase: str, case: UseCase, rows: int, meta: dict[str, Any]) -
         case.description,
         f"- {rows} records" + (f", {meta['span'][0]} to {meta['span'][1]}" if meta["span"][0] else ""),
         f"- dropped: {dropped}; texts with more than one label: {meta['conflicting_texts']}",
-        f"- made up from training records (marked in the column `augmented`): {meta['augmented']}",
-        f"- words a text: {', '.join(f'{name} {value:g}' for name, value in meta['words'].items())}",
-        f"- evaluation set: {meta['evaluation']['rows']} records, {meta['evaluation']['sha256'][:12]}",
+        f"- synthetic, made from training records (marked in the column `augmented`): {meta['augmented']}",
+        f"- words per text: {', '.join(f'{name} {value:g}' for name, value in meta['words'].items())}",
+        f"- test set: {meta['evaluation']['rows']} records, {meta['evaluation']['sha256'][:12]}",
         "",
         "## Splits",
         _table(case, meta),
         "",
         f"Split by {rule.by}, ordered by {rule.order}"
         + (
-            f", in cohorts of {rule.cohort} groups: in each, whoever was first seen earliest trains, and latest is tested."
+            f", in cohorts of {rule.cohort} groups: within each, the groups seen first are for training, the last for testing."
             if rule.order == "time"
             else "."
         )
@@ -35,7 +35,7 @@ def dataset_card(usecase: str, case: UseCase, rows: int, meta: dict[str, Any]) -
         "## Columns",
         f"- read by the model: {', '.join(roles['input'])}",
         f"- identifiers, masked and dropped: {', '.join(roles['identifier']) or 'none'}",
-        f"- known only after the answer, refused as input: {', '.join(roles['leakage']) or 'none'}",
+        f"- known only after the outcome, not allowed as input: {', '.join(roles['leakage']) or 'none'}",
     ]
     if languages := meta.get("languages"):
         parts.append(f"- languages: {', '.join(f'{name} {count}' for name, count in languages.items())}")

@@ -1,4 +1,4 @@
-"""A dataset in figures: what its manifest and its card say of it. No record is shown."""
+"""Statistics of a dataset for its manifest and card. No record is shown."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _labels(db: Any) -> dict[str, dict[str, int]]:
 
 
 def _evaluation_digest(db: Any) -> str:
-    """SHA-256 over id, text and label of the test rows, ordered by id: the same digest is the same exam."""
+    """SHA-256 over id, text and label of the test rows, ordered by id: the same digest is the same test_records."""
     total = hashlib.sha256()
     cursor = db.execute("select record_id, text, label from dataset where split = 'test' order by record_id")
     while found := cursor.fetchmany(tables.BATCH):

@@ -1,8 +1,8 @@
-"""What detectors read of a text: one plain form, in which every character knows where it came from.
+"""The folded view of a text that detectors read; every character keeps its original position.
 
 Compatibility forms (full-width digits, ligatures), accents, letters of other alphabets that look like Latin ones, all
 kinds of dashes and quotes, invisible characters and runs of white space are folded: what looks like "Mr Smith" is read
-as "Mr Smith". What is found in the view is cut out of the original. What this does not do: change any text.
+as "Mr Smith". Matches in the view are masked in the original.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Readers of CSV, JSON lines, JSON, Parquet and text: each a stream of rows, never a whole file in memory.
 
 A reader knows its format and nothing of the use case's columns. A row it cannot take apart has a reason in
-place of values; a file it cannot read on (a JSON document that breaks off) is a SourceError, as nobody can tell what
-the rest of it would have been. No reason holds anything of the row, and no message a name that the file has given.
+place of values; a file it cannot read on (a JSON document that breaks off) is a SourceError, as the
+rest of it is unknown. No reason holds anything of the row, and no message a name that the file has given.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _header(source: Source, uri: str, record: Record | None) -> list[str]:
         raise SourceError(f"'{uri}' is empty. Give a file with a header and rows.")
     fields, reason = record
     if reason:
-        raise SourceError(f"The header of '{uri}' has {reason}. Mend it, or say data.source.quoting: none.")
+        raise SourceError(f"The header of '{uri}' has {reason}. Fix it, or set data.source.quoting: none.")
     _check_delimiter(source, uri, fields)
     return _each_once(uri, [name.strip() for name in fields])
 
@@ -112,7 +112,7 @@ def _each_once(uri: str, names: list[str]) -> list[str]:
         if name and name in names[:place]:
             raise SourceError(
                 f"In '{uri}' the columns {names.index(name) + 1} and {place + 1} have the same name. "
-                "Give every column a name of its own, there or in data.source.header."
+                "Give every column a unique name, there or in data.source.header."
             )
     return names
 

@@ -1,9 +1,9 @@
-"""The use case's rules as a Great Expectations suite, with the expectations that people wrote beside them.
+"""The use case's rules as a Great Expectations suite, with its hand-written expectations.
 
 The suite runs on all rows, or on a sample of evenly spaced ones where there are more than SAMPLE; every row is
 judged by `row_checks`, which find the same. Of what an expectation finds, counts and row numbers are kept; a value that it
 saw is withheld, unless its column has a closed list of `values` and it is one of them: an extreme, a quantile or a most
-common value is somebody's. So it is by what is kept, not by which expectations are known to tell something.
+common value belongs to a record. So an allow-list decides what is kept, not a list of revealing expectations.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 10_000  # rows
 ROW = "_index"  # position in the sample
-# Row numbers, never values: a failing value is a patient's.
+# Row numbers, never values: a failing value belongs to a record.
 _RESULT_FORMAT = {
     "result_format": "COMPLETE",
     "unexpected_index_column_names": [ROW],
@@ -54,7 +54,7 @@ def suite(columns: dict[str, Column], labels: list[str]) -> list[tuple[str, Any]
             found.append((f"{name}: not between {column.min} and {column.max}", rule))
         if column.values is not None:
             rule = gxe.ExpectColumnValuesToBeInSet(column=name, value_set=column.values)
-            found.append((f"{name}: unknown word", rule))
+            found.append((f"{name}: unknown value", rule))
         if column.role == "label" and labels:  # an answer that is written freely has no closed set
             rule = gxe.ExpectColumnValuesToBeInSet(column=name, value_set=labels)
             found.append((f"{name}: unknown label", rule))
@@ -118,7 +118,7 @@ def run(
 
 
 def withhold(result: Any, closed: Mapping[str, list[str]], names: list[str]) -> None:
-    """Leave of each result what tells of nobody: counts, row numbers, the table's shape, words of a closed list.
+    """Keep of each result only what reveals no record: counts, row numbers, the table's shape, values of a closed list.
 
     Args:
         result: of a suite; it is changed.

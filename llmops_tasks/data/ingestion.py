@@ -2,8 +2,8 @@
 
 Streaming, in batches: never a whole file in memory. A row that cannot be read (broken JSON, wrong number of fields,
 invalid UTF-8), or that comes from the future, is set aside in `rejected.parquet` with a reason and the digest of what
-was there; all others are kept. Types are the next step's business. What `formats` can read and where `columns` finds its
-values stands there; what an incremental source means, in `landing` and `arrivals`.
+was there; all others are kept. Types are checked by validation. Formats are in `formats`,
+column mapping in `columns`, incremental sources in `landing` and `arrivals`.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def ingest(*, usecase: str, date: str | None = None) -> ArtifactRef:
 
     Args:
         usecase: name or YAML path.
-        date: YYYY-MM-DD; the day of the batch source, which is read whole. None reads `data.source`.
+        date: YYYY-MM-DD; the day of the batch source to read. Without it, `data.source` is read.
 
     Returns:
-        A reference of kind "records": `records.parquet` and `rejected.parquet`. `meta.left_out` counts rows by why they
-        are not in the first for their time: `future`, `late` (both in the second) and `read before`.
+        A reference of kind "records": `records.parquet` and `rejected.parquet`. `meta.left_out` counts rows
+        excluded for their time: `future`, `late` (both in rejected.parquet) and `read before`.
 
     Raises:
-        SourceError: if nothing is there, or the columns are not those of the use case.
+        SourceError: if no file matches, or the columns are not those of the use case.
         StorageError: if the source or the store fails, or a file changes while it is read.
 
     Example:
@@ -72,7 +72,9 @@ def _source(case: config.UseCase, date: str | None) -> Source:
     if date is None:
         return case.data.source
     if case.batch is None:
-        raise InputError("The use case has no `batch` section, so it has no days. Add one, or leave `date` out.")
+        raise InputError(
+            "The use case has no `batch` section, so there is nothing to read by date. Add one, or omit `date`."
+        )
     day = config.checked_date(date)
     return case.batch.source.model_copy(update={"uri": case.batch.source.uri.replace("{date}", day)})
 
@@ -88,7 +90,7 @@ def _files(pattern: str) -> dict[str, str]:
         folder = Path(re.split(r"[*?\[]", str(objects.local_path(pattern)))[0] + "x").parent.resolve()
         for uri in marks:
             if not objects.local_path(uri).resolve().is_relative_to(folder):
-                raise SourceError(f"'{uri}' is a link out of 'file://{folder}'. Put the file itself there.")
+                raise SourceError(f"'{uri}' is a link that leads out of 'file://{folder}'. Put the file itself there.")
     return marks
 
 

@@ -1,7 +1,6 @@
 """Records of JSON: one a line, or those of a document that never stands in memory whole.
 
-Objects are taken as they are but for three faults, which cost their record: a key that stands twice (which is meant?),
-a nesting that only serves to exhaust a program, and a chat of another shape.
+Three faults reject a record: a repeated key, excessive nesting, and a chat of another schema.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ def _fault(values: dict[str, Any]) -> str:
         if depth > MAX_DEPTH:
             return TOO_DEEP
         if getattr(value, "twice", False):
-            return "a key that stands twice"
+            return "a repeated key"
         inner = value.values() if isinstance(value, dict) else value
         waiting += [(depth + 1, part) for part in inner if isinstance(part, dict | list)]
     return ""
@@ -116,7 +115,7 @@ def by_document(source: Source, uri: str, stream: Any) -> Iterator[Row]:
     except (ijson.JSONError, UnicodeError):  # the parser's own words quote the document
         raise SourceError(
             f"Cannot read '{uri}': it is empty, breaks off, or is not valid JSON in {source.encoding}. "
-            "Deliver it again; for one object a line the format is jsonl."
+            "Deliver it again, or set the format to jsonl for one object per line."
         ) from None
 
 
@@ -132,13 +131,11 @@ class _Recoded:
     def read(self, size: int) -> bytes:
         data = self._text.read(size).encode()
         if self._nesting.deepest(data) > MAX_NESTING:
-            raise SourceError(
-                f"'{self._uri}' is nested more than {MAX_NESTING} levels deep: no data is. Check the file."
-            )
+            raise SourceError(f"'{self._uri}' is nested more than {MAX_NESTING} levels deep. Check the file.")
         self.since += len(data)
         if self.since > MAX_RECORD:  # the parser would hold all of it
             raise SourceError(
-                f"'{self._uri}' has no record within {MAX_RECORD} bytes. Check data.source.records, or cut it up."
+                f"'{self._uri}' has no record within {MAX_RECORD} bytes. Check data.source.records, or split the file."
             )
         return data
 

@@ -1,4 +1,4 @@
-"""Whether files have landed that no run has read."""
+"""New files in the landing area."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llmops_tasks.store import digests, looks, objects
 
 
 def find_new_files(*, usecase: str) -> list[dict[str, Any]]:
-    """The run that would read what has landed since files were last read, if anything has: {stage, conf, run_id}.
+    """The run that would read newly landed files, if there are any: {stage, conf, run_id}.
 
     Example:
         >>> find_new_files(usecase="triage")

@@ -1,4 +1,4 @@
-"""What an incremental source remembers: which files were read, and what they gave.
+"""State of an incremental source: files read, and the rows of each.
 
 Every file's rows are an artifact of their own (a part); the records are all parts, in the order of the files'
 addresses. A journal, `<store>/<usecase>/ingested/<number>.json`, lists the parts. Each entry is the whole
@@ -12,7 +12,7 @@ watermark   Of a file that is new or has changed, the rows that were not read be
             added; nothing is ever replaced or read twice. Each file has a watermark of its own, the latest time read
             of it: a row that is earlier than that by more than the allowed lateness is late. `arrivals` judges rows.
 
-To begin anew (another landing place, other times), remove the folder `ingested` by hand.
+To start over (another landing area, other times), remove the folder `ingested` by hand.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where a dataset comes from, where a record went, and what changed between two versions.
 
-Everything is read from manifests and the artifacts they name: there is no second book that could disagree. Versions
-are named by the beginning of their SHA-256. No text of a record leaves here; ids do, as that is the question.
+Everything is read from manifests and the artifacts they name. Versions
+are named by a SHA-256 prefix. Record ids are returned, but no record text.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from llmops_tasks.store.sources import code_digest
 _CHANGES = {
     "added": "select count(*) from after where record_id not in (select record_id from before)",
     "removed": "select count(*) from before where record_id not in (select record_id from after)",
-    "with another text": "select count(*) from before b join after a using (record_id) where a.text <> b.text",
-    "with another label": "select count(*) from before b join after a using (record_id) where a.label <> b.label",
+    "with a changed text": "select count(*) from before b join after a using (record_id) where a.text <> b.text",
+    "with a changed label": "select count(*) from before b join after a using (record_id) where a.label <> b.label",
     "moved to another split": "select count(*) from before b join after a using (record_id) where a.split <> b.split",
 }
 
@@ -49,11 +49,11 @@ def dataset(usecase: str, version: str) -> ArtifactRef:
 
 
 def trace_dataset(*, usecase: str, version: str) -> dict[str, Any]:
-    """What a dataset version was made from, back to the source files.
+    """Trace a dataset version back to its source files.
 
     Args:
         usecase: name or YAML path.
-        version: the beginning of the dataset's SHA-256.
+        version: SHA-256 prefix of the dataset.
 
     Returns:
         {dataset, steps: [{kind, sha256, uri, rows}], sources: {file: rows in the dataset}, rows_of: reference}: the last
@@ -108,7 +108,7 @@ def _origins(ref: ArtifactRef, checked: ArtifactRef, column: str, out: Path) -> 
 
 
 def find_record(*, usecase: str, record: str) -> list[dict[str, Any]]:
-    """Which dataset versions hold a record, and in which split.
+    """List the dataset versions that contain a record, and its split.
 
     Args:
         usecase: name or YAML path.
@@ -128,12 +128,12 @@ def find_record(*, usecase: str, record: str) -> list[dict[str, Any]]:
 
 
 def compare_datasets(*, usecase: str, before: str, after: str) -> dict[str, Any]:
-    """What changed from one dataset version to another, in words.
+    """Describe what changed from one dataset version to another.
 
     Args:
         usecase: name or YAML path.
-        before: the beginning of the older version's SHA-256.
-        after: of the newer one's.
+        before: SHA-256 prefix of the older version.
+        after: SHA-256 prefix of the newer version.
 
     Returns:
         {before, after, words: [a sentence each], counts}.
@@ -149,8 +149,8 @@ def compare_datasets(*, usecase: str, before: str, after: str) -> dict[str, Any]
         columns = [set(db.sql(f"from {name}").columns) for name in ("before", "after")]
     words = [f"{count} records {what}" for what, count in counts.items() if count]
     words += [f"column '{name}' is new" for name in sorted(columns[1] - columns[0])]
-    words += [f"column '{name}' has gone" for name in sorted(columns[0] - columns[1])]
-    words += _shares(old, new) + _same_exam(old, new)
+    words += [f"column '{name}' was removed" for name in sorted(columns[0] - columns[1])]
+    words += _shares(old, new) + _same_test_set(old, new)
     return {"before": old["sha256"], "after": new["sha256"], "words": words, "counts": counts}
 
 
@@ -162,10 +162,12 @@ def _shares(old: ArtifactRef, new: ArtifactRef) -> list[str]:
     for name in sorted({*before, *after}):
         left, right = before.get(name, 0) / totals[0], after.get(name, 0) / totals[1]
         if abs(left - right) > 0.01:
-            lines.append(f"'{name}' went from {left:.1%} to {right:.1%} of the training records")
+            lines.append(f"'{name}' changed from {left:.1%} to {right:.1%} of the training records")
     return lines
 
 
-def _same_exam(old: ArtifactRef, new: ArtifactRef) -> list[str]:
+def _same_test_set(old: ArtifactRef, new: ArtifactRef) -> list[str]:
     same = old["meta"]["evaluation"]["sha256"] == new["meta"]["evaluation"]["sha256"]
-    return [f"the evaluation set is {'the same' if same else 'another one: figures of the two are not comparable'}"]
+    return [
+        f"the test set is {'the same' if same else 'a different one: metrics of the two versions are not comparable'}"
+    ]

@@ -1,9 +1,9 @@
-"""Identifiers in free text: found in its folded view, cut out of the text itself.
+"""Masking of identifiers in free text: found in its folded view, masked in the text itself.
 
 Two kinds of detectors: patterns for what belongs to anybody, and a row's own identifiers, known from its columns. Own
 ones are found in any case, with or without accents and hyphens, over doubled spaces and line ends, names also with the
-surname first; never within a longer word. What this does not do: find names that stand in no column and behind no title,
-or a part of a name alone.
+surname first; never within a longer word. Not found: names that are in no column and follow no title,
+and parts of names alone.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""CSV with quotes, read strictly: a quote that goes wrong costs its own line, and nobody else's row.
+"""CSV with quotes, read strictly: a misplaced quote costs its own line, and no other row.
 
-A quote that is never closed turns the patients that follow into one text, unless somebody looks. So a record that
+A quote that is never closed would turn the records that follow into one text. So a record that
 breaks the rules (a quote open at the end, letters after a closing one) gives up its first line only, and reading goes
 on with the next. The same where a cell of several lines is well formed but holds what looks like other rows. Lines
 that such a quote ran over count as rows only if each of their quotes is in its place.
 
 Kept as they are: cells of several lines, doubled quotes, any kind of line end, and quotes within a cell that does not
-begin with one (5" wide). What this does not do: tell a note that quotes a whole row of its own file from an open quote.
+begin with one (5" wide). What this does not do: distinguish a note that quotes a whole row of its own file from an open quote.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from llmops_tasks.data.lines import MAX_LINE, TOO_LONG, bare
 
 Record = tuple[list[str], str]  # the fields; or the line as it stood, and why it has none
-OPEN = "a quote that is not closed, or letters after a closing quote"
-ROWS_WITHIN = "a quote that is not closed: its cell would hold other rows"
-STRAY = "a quote out of place after one that was not closed"
+OPEN = "an unclosed quote, or characters after a closing quote"
+ROWS_WITHIN = "an unclosed quote: its cell would contain other rows"
+STRAY = "a misplaced quote after an unclosed one"
 _WORDS, _DIGITS = re.compile(r"[^\W\d_]+(?:\s+[^\W\d_]+)*"), re.compile(r"\d+")
 
 

@@ -55,7 +55,7 @@ def _check_template(case: UseCase, counts: dict[str, int], rows: int) -> None:
     failed = {reason: count for reason, count in counts.items() if reason != TOO_SHORT}
     if sum(failed.values()) > case.data.max_quarantined * rows:
         raise DataError(
-            f"data.text cannot be rendered for {sum(failed.values())} of {rows} rows: {failed}. Mend the template "
+            f"data.text cannot be rendered for {sum(failed.values())} of {rows} rows: {failed}. Fix the template "
             "(missing values are None), or data.max_quarantined."
         )
 

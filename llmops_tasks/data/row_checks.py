@@ -140,7 +140,7 @@ def _rules(name: str, column: Column, labels: list[str]) -> Iterator[Rule]:
     if column.min is not None or column.max is not None:
         yield Rule(name, f"{name}: not between {column.min} and {column.max}", _outside(column))
     if column.values is not None:
-        yield Rule(name, f"{name}: unknown word", _not_in(column.values))
+        yield Rule(name, f"{name}: unknown value", _not_in(column.values))
     if column.role == "label" and labels:  # an answer that is written freely has no closed set
         yield Rule(name, f"{name}: unknown label", _not_in(labels))
     if column.max_length is not None:

@@ -1,8 +1,7 @@
-"""Has the source changed its columns? The first reading is kept; a later one that differs stops with the difference.
+"""Detection of changed source columns: the first schema is stored; a different one stops the run with the difference.
 
-What was agreed hangs on the use case's `data.columns`: naming a new column there (the role `ignore` will do) agrees
-to it. Names may be told here: `columns` has found every needed one, so that what they come from is a header and no
-row. What this does not do: look at values; cells of another type are found by `validate`.
+A change is accepted by listing the column in the use case's `data.columns` (role `ignore` suffices). Names may be shown here: `columns` has found every needed one, so that what they come from is a header and no
+row. Values are not checked; `validate` finds cells of another type.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ def check(*, usecase: str, data: Data, found: list[str], labelled: bool) -> None
     except ConflictError:  # it was agreed before
         if lines := difference(objects.read_json(uri), sorted(found)):
             raise DataError(
-                "The source's columns have changed, nothing is trained on them:\n"
+                "The source's columns have changed, so the run stops before training on them:\n"
                 + "\n".join(lines)
-                + "\nMend the source, or agree to the change in data.columns (role: ignore lets a column pass)."
+                + "\nFix the source, or accept the change in data.columns (role: ignore accepts a column)."
             ) from None
 
 
@@ -46,4 +45,4 @@ def difference(before: list[str], now: list[str]) -> list[str]:
             lines.append(f"~ '{name}' is now '{near}'?")
             gone.remove(name)
             added.remove(near)
-    return [*lines, *(f"- '{name}' has gone" for name in gone), *(f"+ '{name}' is new" for name in added)]
+    return [*lines, *(f"- '{name}' was removed" for name in gone), *(f"+ '{name}' is new" for name in added)]

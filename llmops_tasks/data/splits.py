@@ -1,9 +1,9 @@
-"""Which split a new group (patient) goes to. Pure; who was assigned before is `assignments`' business.
+"""Which split a new group goes to. Pure; earlier assignments are kept by `assignments`.
 
 New groups are ordered by their first record and taken in cohorts. A cohort's places are shared out so that all groups
 ever assigned come as near as possible to the shares asked for; in every cohort the earliest train, the next validate,
-the latest test. So nobody who is tested was first seen before somebody of the same cohort who trains. What this does
-not promise: a patient who trains may come again after others were tested; such records stay in training.
+the latest test. So within a cohort no test group was first seen before a training group. What this does
+not promise: a training group may have later records; they stay in training.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Invented emergency-department notes for the demo and the tests. No real person, no real hospital.
+"""Synthetic emergency-department notes for the demo and the tests. No real person, no real hospital.
 
 The reference level follows from a written rule (`reference_level`) over the complaint and the vital
 signs, so it can be learned; a second, "nurse" level disagrees with it about 15 % of the time. The true
@@ -44,7 +44,7 @@ _REPLACEABLE = re.compile(r"\b(?:" + "|".join(sorted(SYNONYMS, key=len, reverse=
 def write_triage(
     *, out: str, notes: int = 1400, day_notes: int = 120, reviewed_notes: int = 160, seed: int = 11
 ) -> dict[str, Any]:
-    """Write the demo's world below a file:// folder, the same for the same arguments.
+    """Write the demo's synthetic notes below a file:// folder; deterministic.
 
     `landing/history.csv`: labelled notes of hospital A. `inbox/date=.../notes.csv`: two days without
     labels, the second of hospital B. `reviewed/`: labelled notes of hospital B that land later, those of the
@@ -52,10 +52,10 @@ def write_triage(
 
     Args:
         out: file:// folder.
-        notes: in the history, over twelve weeks.
-        day_notes: on each of the two days.
-        reviewed_notes: the second day's, as many as there are, then those of the week after it.
-        seed: of everything.
+        notes: number of notes in the history, over twelve weeks.
+        day_notes: number on each of the two days.
+        reviewed_notes: number reviewed: the second day's first, then those of the following week.
+        seed: of the random numbers.
 
     Example:
         >>> write_triage(out="file:///var/inbox")
@@ -158,7 +158,7 @@ def _reworded(rng: random.Random, complaint: str) -> str:
 
 
 def _calm(rng: random.Random, complaint_level: int) -> Case:
-    """Vital signs that worry nobody, and pain that goes with the complaint."""
+    """Unremarkable vital signs, and pain that fits the complaint."""
     vitals = {
         name: min(high, max(low, round(rng.gauss(mean, spread)))) for name, (mean, spread, low, high) in CALM.items()
     }

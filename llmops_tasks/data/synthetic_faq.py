@@ -1,7 +1,7 @@
-"""Invented questions to a firm's help desk, with answers, for a use case that generates text. No real firm.
+"""Synthetic questions to a company's help desk, with answers, for a use case that generates text. No real firm.
 
 About forty intents, each with one short answer and some dozen ways to ask for it. Rows have no id, no person and
-no time. The same intent is asked for in training and in testing, in other words: answers are facts to be learnt.
+no time. The same intent is asked for in training and in testing, in other words: answers are facts to be memorised.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from llmops_tasks.errors import InputError
 
 
 def write_faq(*, out: str, questions: int = 800, chats: int = 80, seed: int = 3) -> dict[str, Any]:
-    """Write the help desk's questions below a file:// folder, the same for the same arguments.
+    """Write synthetic help-desk questions below a file:// folder; deterministic.
 
     `landing/faq.jsonl`: {"prompt", "completion"} a line. `chat/faq.jsonl`: other questions as
     {"messages": [{"role", "content"}, ...]}. No question occurs twice.
@@ -24,10 +24,10 @@ def write_faq(*, out: str, questions: int = 800, chats: int = 80, seed: int = 3)
         out: file:// folder.
         questions: with prompt and completion.
         chats: as messages.
-        seed: of everything.
+        seed: of the random numbers.
 
     Raises:
-        InputError: if more questions are asked for than there are.
+        InputError: if more questions are requested than exist.
 
     Example:
         >>> write_faq(out="file:///var/inbox")

@@ -1,4 +1,4 @@
-"""What `synthetic_faq` asks and answers: an invented firm's help desk, forty intents."""
+"""What `synthetic_faq` asks and answers: a synthetic company's help desk, forty intents."""
 
 # fmt: off
 # Intent: (the answer, what people want to do). Fits behind "How do I".

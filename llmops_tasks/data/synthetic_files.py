@@ -1,4 +1,4 @@
-"""What all generators of invented data do alike: check where to write, plant identifiers, write rows and truth."""
+"""Common parts of the synthetic data generators: check where to write, plant identifiers, write rows and truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invented customer reviews, week by week, for the demo and the tests. No real shop, no real customer.
+"""Synthetic customer reviews, week by week, for the demo and the tests. No real shop, no real customer.
 
 A review speaks of one to three parts of a product. Its sentiment follows from a written rule
 (`reference_sentiment`) over what is said, not over single words: adjectives are turned round ("anything but
@@ -57,7 +57,7 @@ class Said(NamedTuple):
 def write_reviews(
     *, out: str, reviews: int = 1440, week_reviews: int = 120, reviewed: int = 160, seed: int = 5
 ) -> dict[str, Any]:
-    """Write the shop's world below a file:// folder, the same for the same arguments.
+    """Write synthetic product reviews below a file:// folder; deterministic.
 
     `landing/week=2026-W05.csv` and on: twelve weeks of labelled reviews. `inbox/date=<Monday>/reviews.csv`: two
     weeks without labels, the second mostly about a new line of products. `reviewed/`: labelled reviews of the
@@ -68,7 +68,7 @@ def write_reviews(
         reviews: in the history, spread evenly over the weeks.
         week_reviews: in each of the two new weeks.
         reviewed: of the second new week, labelled.
-        seed: of everything.
+        seed: of the random numbers.
 
     Example:
         >>> write_reviews(out="file:///var/inbox")

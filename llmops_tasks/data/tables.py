@@ -1,4 +1,4 @@
-"""Parquet files of the data room, read and written in batches so that memory stays flat.
+"""Parquet files of data preparation, read and written in batches so that memory stays flat.
 
 The same rows in the same batches give the same bytes.
 """
@@ -136,7 +136,7 @@ def database(rows: int = 0) -> Iterator[Any]:
 
 @contextmanager
 def told_as_full() -> Iterator[None]:
-    """A full disk within, told as `artifacts.publish` tells it; for work outside an artifact.
+    """Report a full disk as `artifacts.publish` does; for work outside an artifact.
 
     Raises:
         StorageError: instead of the system's own error.
@@ -150,7 +150,7 @@ def told_as_full() -> Iterator[None]:
 
 
 def _full(message: str) -> int | None:
-    """How the system calls a full disk that DuckDB tells of; it holds its spill folder to the space that was free."""
+    """The system's message for a full disk reported by DuckDB; it holds its spill folder to the space that was free."""
     if "max_temp_directory_size" in message:
         return errno.ENOSPC
     return next((code for code in artifacts.FULL if os.strerror(code) in message), None)

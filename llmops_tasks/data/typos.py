@@ -1,4 +1,4 @@
-"""Slips of the pen, one at a time: what invented data and augmented data have in common with real typing."""
+"""Slips of the pen, one at a time: used by synthetic data and augmentation to imitate real typing."""
 
 from __future__ import annotations
 

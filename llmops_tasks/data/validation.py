@@ -35,20 +35,20 @@ RETYPED = 0.5  # a column of which more cells than this share are not of its typ
 
 
 def validate(*, usecase: str, records: ArtifactRef, labelled: bool = True) -> ArtifactRef:
-    """Check records against the use case.
+    """Validate records against the use case's columns and expectations.
 
     Args:
         usecase: name or YAML path.
         records: from `ingest`.
-        labelled: False for a day's new records, which have no label yet.
+        labelled: False for new records, which have no label yet.
 
     Returns:
         A reference of kind "validated": `records.parquet` (typed, good rows), `quarantine.parquet`
         (source, row, reason, sha256 of the row) and `data_docs/`. `meta` counts the reasons.
 
     Raises:
-        DataError: if the source's columns have changed, too few good rows are left, too large a share is bad, or a
-            hand-written expectation does not hold. The artifact is kept all the same.
+        DataError: if the source's columns have changed, too few valid rows are left, too many are rejected, or an
+            expectation fails. The artifact is kept nevertheless.
 
     Example:
         >>> checked = validate(usecase="triage", records=records)
@@ -81,15 +81,15 @@ def _circuit_breaker(data: Data, ref: ArtifactRef, labelled: bool) -> None:
         changed = "".join(f"\n~ {line}" for line in meta["retyped"])
         raise DataError(
             f"More than {data.max_quarantined:.0%} of the rows are bad: {found} "
-            f"Mend the source or data.max_quarantined.{changed}"
+            f"Fix the source or data.max_quarantined.{changed}"
         )
     if rows < (data.min_rows if labelled else 1):
         raise DataError(
-            f"Fewer than {data.min_rows if labelled else 1} good rows: {found} Bring more data, or change data.min_rows."
+            f"Fewer than {data.min_rows if labelled else 1} good rows: {found} Add more data, or change data.min_rows."
         )
     if meta["broken_expectations"]:
         raise DataError(
-            f"Expectations of the use case do not hold: {meta['broken_expectations']}. See '{ref['uri']}/data_docs'."
+            f"Expectations of the use case failed: {meta['broken_expectations']}. See '{ref['uri']}/data_docs'."
         )
 
 
@@ -211,7 +211,7 @@ def _report(
 def _check_judged(suite: list[tuple[str, Any]], checked: _Pass) -> None:
     """A check of the page alone would show red and let the rows pass."""
     if alone := sorted({reason for reason, _ in suite} - checked.judge.reasons - {checked.duplicate}):
-        raise DataError(f"The page checks {alone}, which no row check looks for. Add each to row_checks.py, too.")
+        raise DataError(f"The page checks {alone}, which no row check covers. Add each to row_checks.py, too.")
 
 
 def _retyped(columns: dict[str, Column], counts: Counter[str], rows: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is wrong with this machine and its services, and what to do about it: one small function a check.
+"""Checks of an installation, with a fix for every problem: one small function per check.
 
 machine     Python, memory, disk, ports, GPU
 packages    installed as the project asks for
@@ -6,7 +6,7 @@ services    store, MLflow, Airflow and its pool
 settings    keys, use cases
 findings    what a check finds
 
-Nothing is mended here, and no secret is told. Airflow is asked through its REST API, like any other service.
+Nothing is changed, and no secret is shown. Airflow is asked through its REST API, like any other service.
 """
 
 from __future__ import annotations

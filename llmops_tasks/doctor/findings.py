@@ -18,27 +18,27 @@ class Finding(TypedDict):
     check: str
     status: Literal["ok", "warning", "problem", "not checked"]
     found: str
-    mend: str  # what to do; empty where nothing is to be done
+    fix: str  # what to do; empty where nothing is to be done
 
 
 def ok(check: str, found: str) -> Finding:
     """All is well."""
-    return {"check": check, "status": "ok", "found": found, "mend": ""}
+    return {"check": check, "status": "ok", "found": found, "fix": ""}
 
 
-def warning(check: str, found: str, mend: str) -> Finding:
+def warning(check: str, found: str, fix: str) -> Finding:
     """It works, but not for everything."""
-    return {"check": check, "status": "warning", "found": found, "mend": mend}
+    return {"check": check, "status": "warning", "found": found, "fix": fix}
 
 
-def problem(check: str, found: str, mend: str) -> Finding:
+def problem(check: str, found: str, fix: str) -> Finding:
     """It does not work."""
-    return {"check": check, "status": "problem", "found": found, "mend": mend}
+    return {"check": check, "status": "problem", "found": found, "fix": fix}
 
 
-def unknown(check: str, found: str, mend: str) -> Finding:
-    """Nobody can tell from here."""
-    return {"check": check, "status": "not checked", "found": found, "mend": mend}
+def unknown(check: str, found: str, fix: str) -> Finding:
+    """Could not be checked."""
+    return {"check": check, "status": "not checked", "found": found, "fix": fix}
 
 
 def home() -> Path:

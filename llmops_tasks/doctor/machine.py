@@ -31,8 +31,8 @@ def python() -> Iterator[Finding]:
 def memory() -> Iterator[Finding]:
     """Is there enough memory, within what a container may use?"""
     gib = _memory() / 2**30
-    mend = f"Give it {MEMORY[1]} GiB or more, or use a smaller base model."
-    yield _measured("memory", gib, MEMORY, f"{gib:.1f} GiB in all", mend)
+    fix = f"Give it {MEMORY[1]} GiB or more, or use a smaller base model."
+    yield _measured("memory", gib, MEMORY, f"{gib:.1f} GiB in all", fix)
 
 
 def _memory() -> int:
@@ -44,17 +44,17 @@ def _memory() -> int:
 
 
 def disk() -> Iterator[Finding]:
-    """Is there room at `LLMOPS_HOME`?"""
+    """Free disk space at `LLMOPS_HOME`."""
     place = home()
     free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free / 2**30
-    mend = f"Free {DISK[1]} GiB, or set LLMOPS_HOME to a larger disk."
-    yield _measured("disk", free, DISK, f"{free:.1f} GiB free at {place}", mend)
+    fix = f"Free {DISK[1]} GiB, or set LLMOPS_HOME to a larger disk."
+    yield _measured("disk", free, DISK, f"{free:.1f} GiB free at {place}", fix)
 
 
-def _measured(check: str, value: float, limits: tuple[float, float], found: str, mend: str) -> Finding:
+def _measured(check: str, value: float, limits: tuple[float, float], found: str, fix: str) -> Finding:
     if value < limits[0]:
-        return problem(check, found, mend)
-    return warning(check, found, mend) if value < limits[1] else ok(check, found)
+        return problem(check, found, fix)
+    return warning(check, found, fix) if value < limits[1] else ok(check, found)
 
 
 def ports() -> Iterator[Finding]:
@@ -67,14 +67,14 @@ def _port(service: str, variable: str, usual: str) -> Finding:
     word = os.environ.get(variable, usual)
     if not word.isdecimal() or not 0 < int(word) < 65536:
         return problem(
-            f"port of {service}", f"{variable} is no port number", f"Set it to a number, or unset it: {usual}."
+            f"port of {service}", f"{variable} is not a port number", f"Set it to a number, or unset it: {usual}."
         )
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", int(word))) == 0
     ours = [urllib.parse.urlsplit(str(address)).port for address in stack().values() if "://" in str(address)]
     if taken and int(word) not in ours:
-        mend = f"Nothing, if {service} may take the next free port; else stop it, or set {variable}."
-        return warning(f"port {word}", "taken by another program", mend)
+        fix = f"Nothing, if {service} may take the next free port; else stop it, or set {variable}."
+        return warning(f"port {word}", "in use by another program", fix)
     return ok(f"port {word}", f"{service} runs there" if taken else "free")
 
 
@@ -87,7 +87,7 @@ def gpu() -> Iterator[Finding]:
     done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=60)
     found = "; ".join(done.stdout.strip().splitlines())
     if done.returncode:
-        yield warning("gpu", "nvidia-smi fails", "Look at the driver: run nvidia-smi.")
+        yield warning("gpu", "nvidia-smi fails", "Check the driver: run nvidia-smi.")
     elif "+cpu" in version("torch"):
         yield warning("gpu", f"{found}, but torch is a build for CPUs", "Install torch from PyTorch's CUDA index.")
     else:

@@ -19,7 +19,7 @@ from llmops_tasks.store import objects
 
 ANSWER = 5.0  # seconds that a service has
 PASSWORDS = "simple_auth_manager_passwords.json.generated"
-_SILENT = (OSError, ValueError, HTTPException)  # nobody there, or somebody who is no Airflow
+_SILENT = (OSError, ValueError, HTTPException)  # no answer, or not Airflow's
 _PARTS = ("metadatabase", "scheduler", "dag_processor")
 
 
@@ -32,18 +32,18 @@ def store() -> Iterator[Finding]:
     except (StorageError, InputError) as exc:
         shared = os.environ.get("LLMOPS_STORE", "").startswith("s3://")
         where = "the AWS_* variables and the bucket's policy" if shared else "LLMOPS_STORE and LLMOPS_HOME"
-        yield problem("store", str(exc), f"Look at {where}.")
+        yield problem("store", str(exc), f"Check {where}.")
 
 
 def _probe(folder: str) -> None:
-    """Go through what every publication relies on, at an address that is nobody's."""
+    """Exercise the operations that publishing relies on, at an unused address."""
     uri = f"{folder}/probe"
     objects.create(uri, b"first")
     try:
         if objects.read_bytes(uri) != b"first":
-            raise IntegrityError(f"'{uri}' gives back other bytes than were written. Do not use this store.")
+            raise IntegrityError(f"'{uri}' returns other bytes than were written. Do not use this store.")
         if _overwrites(uri):
-            raise IntegrityError(f"'{uri}' was overwritten, in spite of 'If-None-Match: *'. No ledger is safe there.")
+            raise IntegrityError(f"'{uri}' was overwritten despite 'If-None-Match: *'. A ledger is not safe there.")
     finally:
         objects.remove_folder(folder)
 
@@ -60,11 +60,11 @@ def mlflow() -> Iterator[Finding]:
     """Does MLflow answer?"""
     where = tracking.tracking_uri().rpartition("@")[2]  # without name and password
     if not tracking.exists():
-        mend = "Nothing: the first run makes it. Or: llmops tracking initialize"
-        yield warning("mlflow", f"{where}: no database yet", mend)
+        fix = "Nothing: the first run makes it. Or: llmops tracking initialize"
+        yield warning("mlflow", f"{where}: no database yet", fix)
     elif tracking.attempt("doctor", lambda api: [api.search_experiments(max_results=1)]) is None:
-        mend = "Start it ('make up'), or look at MLFLOW_TRACKING_URI."
-        yield problem("mlflow", f"{where} is out of reach, or refuses", mend)
+        fix = "Start it ('make up'), or check MLFLOW_TRACKING_URI."
+        yield problem("mlflow", f"{where} is unreachable, or refuses", fix)
     else:
         yield ok("mlflow", f"{where} answers")
 
@@ -72,8 +72,8 @@ def mlflow() -> Iterator[Finding]:
 def airflow() -> Iterator[Finding]:
     """Does Airflow answer, are its parts alive, and is the pool for models there?"""
     if not (address := _airflow()).startswith(("http://", "https://")):
-        mend = "Start it ('make up'), or set AIRFLOW__API__BASE_URL to its address."
-        yield unknown("airflow", "no address is known", mend)
+        fix = "Start it ('make up'), or set AIRFLOW__API__BASE_URL to its address."
+        yield unknown("airflow", "no address is known", fix)
         return
     try:
         health = _asked(f"{address}/api/v2/monitor/health")
@@ -81,8 +81,8 @@ def airflow() -> Iterator[Finding]:
         yield problem("airflow", f"{address} does not answer ({type(exc).__name__})", "Start it: 'make up'.")
         return
     if ill := [part for part in _PARTS if (health.get(part) or {}).get("status") != "healthy"]:
-        mend = "Look at their logs and start them again."
-        yield problem("airflow", f"{address}: not healthy: {', '.join(ill)}", mend)
+        fix = "Check their logs and restart them."
+        yield problem("airflow", f"{address}: not healthy: {', '.join(ill)}", fix)
     else:
         yield ok("airflow", f"{address} is healthy")
     yield _pool(address)
@@ -98,16 +98,16 @@ def _airflow() -> str:
 
 def _pool(address: str) -> Finding:
     if not (login := _login(address)):
-        mend = "Set LLMOPS_AIRFLOW_USER and LLMOPS_AIRFLOW_PASSWORD, or run 'airflow pools get compute'."
-        return unknown("pool", "no credentials for Airflow's API", mend)
+        fix = "Set LLMOPS_AIRFLOW_USER and LLMOPS_AIRFLOW_PASSWORD, or run 'airflow pools get compute'."
+        return unknown("pool", "no credentials for Airflow's API", fix)
     try:
         token = _asked(f"{address}/auth/token", login)["access_token"]
         found = _asked(f"{address}/api/v2/pools/compute", token=token)
     except urllib.error.HTTPError as exc:
         if exc.code == 404 and "/pools/" in str(exc.url):
-            mend = "Run: airflow pools set compute 1 'Tasks that load a model'"
-            return problem("pool", "there is no pool 'compute'", mend)
-        return unknown("pool", f"Airflow answers {exc.code}", "Look at the user's name, password and role.")
+            fix = "Run: airflow pools set compute 1 'Tasks that load a model'"
+            return problem("pool", "there is no pool 'compute'", fix)
+        return unknown("pool", f"Airflow answers {exc.code}", "Check the user's name, password and role.")
     except (*_SILENT, KeyError) as exc:
         return unknown("pool", f"Airflow does not answer ({type(exc).__name__})", "Try again.")
     return ok("pool", f"'compute' has {found.get('slots')} slot(s)")

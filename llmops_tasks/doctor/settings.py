@@ -1,4 +1,4 @@
-"""Of what is set: keys and use cases. No key is told."""
+"""Keys and use cases. No key is shown."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def pseudonym_key() -> Iterator[Finding]:
     if os.environ.get("LLMOPS_PSEUDONYM_KEY"):
         yield ok("pseudonym key", "LLMOPS_PSEUDONYM_KEY is set")
     elif shared and not file.is_file():
-        mend = "Set LLMOPS_PSEUDONYM_KEY to the same value on every machine; 'make init' makes one for compose."
-        yield problem("pseudonym key", "the store is shared and no key is given: prepare_data refuses to run", mend)
+        fix = "Set LLMOPS_PSEUDONYM_KEY to the same value on every machine; 'make init' makes one for compose."
+        yield problem("pseudonym key", "the store is shared and no key is given: prepare_data refuses to run", fix)
     elif file.is_file() and file.stat().st_mode & 0o077:
-        yield problem("pseudonym key", f"others may read {file}", f"Run: chmod 600 {file}")
+        yield problem("pseudonym key", f"other users can read {file}", f"Run: chmod 600 {file}")
     elif shared:
-        mend = "If it is not the same file on every machine, set LLMOPS_PSEUDONYM_KEY on all of them to what it holds."
-        yield warning("pseudonym key", f"the store is shared, the key is of this machine: {file}", mend)
+        fix = "Unless it is the same file on every machine, set LLMOPS_PSEUDONYM_KEY on all of them to its content."
+        yield warning("pseudonym key", f"the store is shared, but the key is local to this machine: {file}", fix)
     else:
-        yield ok("pseudonym key", str(file) if file.is_file() else "none yet: made when it is first needed")
+        yield ok("pseudonym key", str(file) if file.is_file() else "none yet: generated when first needed")
 
 
 def airflow_keys() -> Iterator[Finding]:
@@ -36,13 +36,13 @@ def airflow_keys() -> Iterator[Finding]:
     database = os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "sqlite:")
     missing = [name for name in SECRETS if not any(os.environ.get(name + end) for end in ("", "_CMD", "_SECRET"))]
     if database.startswith("sqlite:"):
-        yield ok("airflow keys", "SQLite: Airflow on one machine makes its own")
+        yield ok("airflow keys", "SQLite: Airflow on one machine generates its own")
     elif missing:
-        mend = "Run 'make init', and give all parts of Airflow the same .env."
-        yield problem("airflow keys", f"not set: {', '.join(missing)}", mend)
+        fix = "Run 'make init', and give all parts of Airflow the same .env."
+        yield problem("airflow keys", f"not set: {', '.join(missing)}", fix)
     elif not _is_fernet(os.environ.get(SECRETS[0])):
         yield problem(
-            "airflow keys", f"{SECRETS[0]} is no Fernet key", "Take 32 bytes in URL-safe base64: 'make init'."
+            "airflow keys", f"{SECRETS[0]} is not a Fernet key", "Use 32 bytes in URL-safe base64: run 'make init'."
         )
     else:
         yield ok("airflow keys", "all are set")
@@ -70,5 +70,5 @@ def _usecase(name: str, check: str) -> Finding:
         config.load(name)
         config.policy(name)
     except ConfigError as exc:
-        return problem(check, str(exc), "Mend the file; include/usecases/schema.json explains every key.")
+        return problem(check, str(exc), "Fix the file; include/usecases/schema.json explains every key.")
     return ok(check, str(config.usecase_path(name)))

@@ -17,7 +17,7 @@ def compare_subjects(*, usecase: str, reports: list[Report], champion: dict[str,
     """Compare the candidate with every other subject.
 
     Args:
-        usecase: name or YAML path; with `gate.max_forgetting`, the champion is met again on the records of its own exam.
+        usecase: name or YAML path; with `gate.max_forgetting`, also on the champion's own test set.
         reports: from `evaluate`.
         champion: from `find_champion`.
 
@@ -31,13 +31,13 @@ def compare_subjects(*, usecase: str, reports: list[Report], champion: dict[str,
     comparisons = [compare_pair(usecase=usecase, candidate=candidate, reference=other) for other in others]
     serving = next((report for report in others if report["subject"] == "champion"), None)
     if serving and champion and config.load(usecase).gate.max_forgetting is not None:
-        earlier = _exam(champion["dataset"])
+        earlier = _test_records(champion["dataset"])
         found = compare_pair(usecase=usecase, candidate=candidate, reference=serving, only=earlier)
         comparisons.append({**found, "reference": EARLIER})
     return {"reports": [candidate, *others], "comparisons": comparisons}
 
 
-def _exam(dataset: ArtifactRef) -> set[str]:
+def _test_records(dataset: ArtifactRef) -> set[str]:
     import pandas as pd
 
     path = artifacts.fetch(dataset) / "data.parquet"
@@ -45,13 +45,13 @@ def _exam(dataset: ArtifactRef) -> set[str]:
 
 
 def compare_pair(*, usecase: str, candidate: Report, reference: Report, only: set[str] | None = None) -> Comparison:
-    """Candidate minus reference in the gate's metric, on the same records, with a paired bootstrap interval over groups.
+    """Difference between candidate and reference in the gate's metric: paired, with a bootstrap interval over groups.
 
     Args:
         usecase: name or YAML path.
         candidate: from `evaluate`.
         reference: from `evaluate`, on the same dataset and split.
-        only: the ids of the records that count; None: all.
+        only: ids of the records to compare; by default all.
 
     Raises:
         EvidenceError: if the two were not measured on the same records or scale, or none is left.
@@ -63,8 +63,8 @@ def compare_pair(*, usecase: str, candidate: Report, reference: Report, only: se
     labels = candidate["predictions"]["meta"]["labels"]
     if labels != reference["predictions"]["meta"]["labels"]:
         raise EvidenceError(
-            f"'{candidate['subject']}' and '{reference['subject']}' answer on different scales. Give the new scale a use "
-            "case of its own."
+            f"'{candidate['subject']}' and '{reference['subject']}' use different label scales. Create a "
+            "separate use case for the new scale."
         )
     both = _both(candidate, reference, only)
     codes = {name: both[name].map(labels.index).to_numpy() for name in ("truth", "ours", "theirs")}
@@ -97,6 +97,6 @@ def _both(candidate: Report, reference: Report, only: set[str] | None) -> pd.Dat
         both = both[both["record_id"].isin(only)]
     if both.empty:
         raise EvidenceError(
-            "No record of the champion's exam is among those measured. Measure on a dataset that has them."
+            "No record of the champion's test set is among those measured. Evaluate on a dataset that contains them."
         )
     return both

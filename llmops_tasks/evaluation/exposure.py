@@ -1,4 +1,4 @@
-"""How many of the patients it is measured on a subject has learnt from. Anything above none is no evidence."""
+"""Overlap between the groups a subject was trained on and those it is evaluated on. Any overlap invalidates the evidence."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def overlap(model: ArtifactRef | None, tested: pd.Series, trained: pd.Series) ->
     """Groups that the subject meets again.
 
     Args:
-        model: a release, which carries whom it has learnt from; a base model, which has learnt from nobody of ours;
+        model: a release, which lists the groups it was trained on; a base model, which was trained on none of them;
             None for a baseline that learns from `trained`.
         tested: groups of the records measured on.
         trained: groups of the train split.
 
     Returns:
-        None if the release does not say whom it has learnt from.
+        None if the release does not list the groups it was trained on.
     """
     groups = set(tested)
     if model is None:

@@ -1,7 +1,7 @@
-"""Whether a candidate may be promoted. Pure: the same evidence gives the same verdict.
+"""The gate: whether a candidate may be promoted. Pure: the same evidence gives the same verdict.
 
-Cautious: the unfavourable end of each interval is held against the limit. `fail` where the evidence
-speaks against the candidate, `insufficient` where it does not speak clearly, or is missing. Only `pass` goes on.
+The unfavourable confidence bound of each metric is compared with its limit. `fail` if even the favourable bound
+misses it, `insufficient` if the interval contains it or evidence is missing. Only `pass` leads to approval.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def judge_candidate(
     Args:
         usecase: name or YAML path.
         evidence: from `compare_subjects`.
-        candidate: from `register_release`; its stamps `smoke` and `control` are looked at.
+        candidate: from `register_release`; its stamps `smoke` and `control` are checked.
         champion: from `find_champion`, as it is now.
 
     Example:
@@ -47,7 +47,7 @@ def apply_policy(
         policy: limits and comparisons.
         reports: of every subject.
         comparisons: of the candidate with the others.
-        has_champion: whether somebody serves already.
+        has_champion: whether there is a champion.
         stamps: `smoke` and `control` of the candidate's training run.
     """
     candidate = _candidate(reports)
@@ -88,40 +88,40 @@ def _limit(limit: Limit, report: Report | None, min_n: int) -> Check:
 
 def _beats(name: str, comparison: Comparison | None, bound: float, policy: Gate) -> Check:
     figure = comparison["difference"] if comparison and comparison["metric"] == policy.metric else None
-    return _check(f"{policy.metric} minus {name}'s", figure, bound, True, policy.min_n)
+    return _check(f"{policy.metric}, difference to {name}", figure, bound, True, policy.min_n)
 
 
 def _check(name: str, figure: Interval | None, bound: float, at_least: bool, min_n: int) -> Check:
-    """Hold the interval's cautious end against the bound; `n` is of the figure's own denominator."""
+    """Compare the unfavourable confidence bound with the limit; `n` is the metric's own denominator."""
     rule = "at least" if at_least else "at most"
     if figure is None:
         return _row(name, None, bound, rule, 0, "insufficient", "not measured; missing evidence never passes")
     if figure["n"] < min_n:
         reason = f"{figure['n']} records, {min_n} are needed"
         return _row(name, figure["value"], bound, rule, figure["n"], "insufficient", reason)
-    cautious, kind = (figure["low"], figure["high"]) if at_least else (-figure["high"], -figure["low"])
+    worst, best = (figure["low"], figure["high"]) if at_least else (-figure["high"], -figure["low"])
     limit = bound if at_least else -bound
-    verdict = "pass" if cautious >= limit else "fail" if kind < limit else "insufficient"
-    reason = f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}], {rule} {bound:g} is asked"
+    verdict = "pass" if worst >= limit else "fail" if best < limit else "insufficient"
+    reason = f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}], {rule} {bound:g} required"
     return _row(name, figure["value"], bound, rule, figure["n"], verdict, reason)
 
 
 def _unseen(report: Report) -> Check:
-    """A subject that has learnt from patients it is measured on shows nothing, whatever its figures."""
-    name, overlap = f"patients of the test set that {report['subject']} has learnt from", report["overlap"]
-    reason = "not known" if overlap is None else f"{overlap} of those it is measured on"
+    """A subject that was trained on groups of the test set is no evidence, whatever its metrics."""
+    name, overlap = f"groups of the test set in the training data of {report['subject']}", report["overlap"]
+    reason = "unknown" if overlap is None else f"{overlap} groups overlap"
     verdict = "pass" if overlap == 0 else "insufficient"
     return _row(name, overlap, 0.0, "at most", report["n"], verdict, reason)
 
 
 def _refusals(stamps: dict[str, Any]) -> list[Check]:
-    """What is never to be promoted, however good its figures."""
+    """Runs that must never be promoted, whatever their metrics."""
     found = []
     if stamps["smoke"]:
         found.append(_row("a smoke run", None, 0.0, "at most", 0, "fail", "trained for a few steps only"))
     if stamps["control"] != "none":
-        reason = f"trained as a control ({stamps['control']}), to show whether the gate notices"
-        found.append(_row("a control run", None, 0.0, "at most", 0, "fail", reason))
+        reason = f"trained as a negative control ({stamps['control']})"
+        found.append(_row("a negative control", None, 0.0, "at most", 0, "fail", reason))
     return found
 
 

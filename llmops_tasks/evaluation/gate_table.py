@@ -7,7 +7,7 @@ from llmops_tasks.evaluation.verdict import read_verdict
 
 
 def render_gate_table(*, verdict: ArtifactRef) -> dict[str, str]:
-    """The verdict as a Markdown table, for the approver.
+    """Render the verdict as a Markdown table for the approver.
 
     Args:
         verdict: from `apply_gate`.

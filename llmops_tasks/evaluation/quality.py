@@ -17,7 +17,7 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef, Report
 from llmops_tasks.errors import EvidenceError, InputError
 from llmops_tasks.evaluation import exposure, texts
-from llmops_tasks.models import layers, trunk
+from llmops_tasks.models import frozen_layers, layers
 from llmops_tasks.models.generator import Generator, open_generator
 from llmops_tasks.prompts import interface
 from llmops_tasks.prompts.interface import Interface
@@ -38,7 +38,7 @@ Predict = Callable[
 def list_subjects(
     *, usecase: str, candidate: dict[str, Any], champion: dict[str, Any], base: ArtifactRef
 ) -> list[dict[str, Any]]:
-    """Who is to be measured: arguments for `evaluate`, the candidate first.
+    """List the subjects to evaluate, as arguments for `evaluate`, the candidate first.
 
     Example:
         >>> list_subjects(usecase="triage", candidate=candidate, champion=champion, base=base)
@@ -61,19 +61,19 @@ def evaluate(
     model: ArtifactRef | None = None,
     split: str = "test",
 ) -> Report:
-    """Measure a subject on a split.
+    """Evaluate one subject on a split.
 
     Args:
         usecase: name or YAML path.
         dataset: from `build_dataset`.
         subject: "candidate", "champion" or "base" (with `model`), or "tfidf" (trained here, on the train split).
-        asked_as: the release whose prompt, labels and text template count.
-        model: a release or base model, whose very bytes are measured.
+        asked_as: the release whose prompt, labels and text template are used.
+        model: the release or base model to evaluate.
         split: of the dataset.
 
     Raises:
         EvidenceError: if the split has no records, or labels that the release does not know.
-        DataError: if the records no longer have what the release's text template reads.
+        DataError: if the records lack a column that the release's text template reads.
 
     Example:
         >>> report = evaluate(usecase="triage", dataset=dataset, subject="candidate", asked_as=release, model=release)
@@ -81,7 +81,7 @@ def evaluate(
     case, name = config.load(usecase), config.usecase_name(usecase)
     asked = interface.of_release(asked_as)
     if asked.task.type != "classification":
-        raise InputError("Only classification is measured so far. Use a task of type 'classification'.")
+        raise InputError("Only classification can be evaluated so far. Use a task of type 'classification'.")
     if (model is None) != (subject == "tfidf"):
         raise InputError(
             f"Subject '{subject}' {'takes no' if model else 'needs a'} model. 'tfidf' is trained here, all others are given."
@@ -179,7 +179,7 @@ def _open(case: UseCase, usecase: str, model: ArtifactRef) -> Generator:
     folder, shared = artifacts.fetch(model), None
     if case.finetune.method == "lora":
         count = layers.count(next(folder.rglob("config.json")).parent)
-        shared = trunk.Shared(usecase, max(0, count - case.finetune.top_layers))
+        shared = frozen_layers.Shared(usecase, max(0, count - case.finetune.top_layers))
     return open_generator("transformers", folder, shared)
 
 

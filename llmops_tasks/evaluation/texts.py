@@ -42,7 +42,7 @@ def _records(dataset: ArtifactRef, asked: Interface, wanted: set[str]) -> dict[s
     source = artifacts.at(above["uri"]) if above else None
     if source is None:
         raise DataError(
-            "The release reads another text than the dataset has, and the records behind the dataset are gone. Run "
+            "The release uses another text template than the dataset, and the records behind the dataset are gone. Run "
             "prepare_data again, and measure on the new version."
         )
     file = pq.ParquetFile(artifacts.fetch(source) / "records.parquet")

@@ -29,20 +29,20 @@ def apply_gate(
     champion: dict[str, Any],
     dataset: ArtifactRef,
 ) -> ArtifactRef:
-    """Judge a candidate by the use case's policy, on the reports as the store has them.
+    """Apply the gate to a candidate, with the reports as stored.
 
     Args:
         usecase: name or YAML path.
-        reports: from `evaluate`; of each only the subject and the address of its predictions are believed.
+        reports: from `evaluate`; only the subject and the address of its predictions are taken from each.
         candidate: from `find_candidate`.
         champion: from `find_champion`, as it is now.
-        dataset: that everybody was measured on.
+        dataset: that all subjects were evaluated on.
 
     Returns:
-        A reference of kind "verdict", with `verdict.json` and `evidence.json`; `meta` has the verdict in a word.
+        A reference of kind "verdict", with `verdict.json` and `evidence.json`; `meta` has the verdict.
 
     Raises:
-        EvidenceError: if a report or the candidate's release is not what the store has.
+        EvidenceError: if a report or the candidate's release differs from the store.
 
     Example:
         >>> verdict = apply_gate(usecase="triage", reports=[report], candidate=candidate, champion=champion, dataset=dataset)
@@ -70,7 +70,7 @@ def read_verdict(ref: ArtifactRef) -> Verdict:
 
 
 def has_passed(*, verdict: ArtifactRef) -> bool:
-    """Whether a person is to be asked.
+    """Whether the gate passed, so that approval is requested.
 
     Example:
         >>> has_passed(verdict=verdict)
@@ -82,14 +82,12 @@ def _as_published(ref: ArtifactRef) -> ArtifactRef:
     """What the store has at a reference's address: its `meta` is in no digest, so the one handed in is not believed."""
     found = artifacts.at(ref["uri"])
     if found is None or found["sha256"] != ref["sha256"]:
-        raise EvidenceError(
-            f"'{ref['uri']}' is not in the store as it is referred to. Run the step that makes it again."
-        )
+        raise EvidenceError(f"'{ref['uri']}' does not match its reference. Run the step that produces it again.")
     return found
 
 
 def _as_measured(report: Report, candidate: dict[str, Any], champion: dict[str, Any], dataset: ArtifactRef) -> Report:
-    """A report with its figures as they were published, if it is about whom it says."""
+    """A report with its metrics as published, if it is about the subject it names."""
     kept = _as_published(report["predictions"])
     meta, subject = kept["meta"], report["subject"]
     model = {"candidate": candidate["release"], "champion": champion["release"]}.get(subject)

@@ -1,10 +1,10 @@
-"""Whatever touches weights and is shared by training, evaluation and serving.
+"""Model code shared by training, evaluation and serving.
 
-generator   one protocol for whatever answers prompts; ensembles; a double for tests
+generator   one protocol for models that answer prompts; ensembles; a double for tests
 local       a model in this process: scores of labels, written text, bits
 loading     a model and its tokenizer from a verified folder; the device
 precision   number formats and what the hardware computes in
-trunk       the frozen lower layers, run once over a dataset
+frozen_layers  the activation cache: frozen lower layers run once over a dataset
 onednn      products of fp32 matrices on CPUs
 tokens      from texts to tokens
 """

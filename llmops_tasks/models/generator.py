@@ -1,7 +1,7 @@
 """One protocol for whatever answers prompts: a local transformers model, or a double for tests.
 
-`scores` weighs a closed set of answers by one forward pass; `generate` writes freely; `bits` tells how well a
-text was foreseen.
+`scores` weighs a closed set of answers by one forward pass; `generate` writes freely; `bits` measures how well a
+text was predicted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from llmops_tasks.errors import InputError, did_you_mean
-from llmops_tasks.models import trunk
+from llmops_tasks.models import frozen_layers
 
 
 class Generator(Protocol):
@@ -51,7 +51,7 @@ MEMBERS = "members"  # the folder of an ensemble's models
 KINDS = {"transformers": "llmops_tasks.models.local:LocalModel", "stub": "llmops_tasks.models.generator:Stub"}
 
 
-def open_generator(kind: str, folder: Path, shared: trunk.Shared | None = None) -> Generator:
+def open_generator(kind: str, folder: Path, shared: frozen_layers.Shared | None = None) -> Generator:
     """Open the generator of this kind over a verified model folder.
 
     Args:
@@ -63,7 +63,7 @@ def open_generator(kind: str, folder: Path, shared: trunk.Shared | None = None) 
     if kind not in KINDS:
         raise InputError(f"No generator '{kind}'.{did_you_mean(kind, KINDS)} Known: {sorted(KINDS)}.")
     module, _, name = KINDS[kind].partition(":")
-    factory: Callable[[Path, trunk.Shared | None], Generator] = getattr(import_module(module), name)
+    factory: Callable[[Path, frozen_layers.Shared | None], Generator] = getattr(import_module(module), name)
     if members := sorted((folder / MEMBERS).glob("*")):
         return Ensemble([partial(factory, member, shared) for member in members])
     return factory(folder, shared)
@@ -106,7 +106,7 @@ class Ensemble:
 class Stub:
     """A double for tests: answers follow from the prompt's digest, no model is read."""
 
-    def __init__(self, folder: Path, shared: trunk.Shared | None = None) -> None:
+    def __init__(self, folder: Path, shared: frozen_layers.Shared | None = None) -> None:
         self.folder, self.cut = folder, 0
 
     def scores(

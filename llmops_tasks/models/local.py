@@ -1,4 +1,4 @@
-"""A model in safetensors that answers prompts in this process: it weighs labels, writes, and tells how well a text was foreseen."""
+"""A model in safetensors that answers prompts in this process: it scores labels, generates text, and measures how well a text is predicted."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks.models import layers, tokens, trunk
+from llmops_tasks.models import frozen_layers, layers, tokens
 
 
 class LocalModel:
     """A model in safetensors, in fp32, in this process."""
 
-    def __init__(self, folder: Path, shared: trunk.Shared | None = None) -> None:
+    def __init__(self, folder: Path, shared: frozen_layers.Shared | None = None) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -37,7 +37,7 @@ class LocalModel:
         first = [ids[0] for ids in tokens.encode(self._tokenizer, answers)]
         asked = self._fitted(prompts, answers, max_length)
         self._try_layers(max(map(len, asked), default=0))
-        hidden = self._trunk(asked)
+        hidden = self._frozen(asked)
         order = sorted(range(len(asked)), key=lambda index: len(asked[index]))
         result: dict[int, list[float]] = {}
         with torch.inference_mode():
@@ -63,13 +63,13 @@ class LocalModel:
         if self._layerwise and longest > self._tried:
             self._layerwise, self._tried = layers.can_cut(self._model, longest), longest
 
-    def _trunk(self, sequences: list[list[int]]) -> list[Any]:
+    def _frozen(self, sequences: list[list[int]]) -> list[Any]:
         """What enters the first layer that is not shared: states (time, width), or the tokens if none is."""
         import torch
 
         if self._shared is None or not self._layerwise:
             return [torch.tensor(sequence) for sequence in sequences]
-        return trunk.activations(model=self._model, shared=self._shared, sequences=sequences)
+        return frozen_layers.activations(model=self._model, shared=self._shared, sequences=sequences)
 
     def _last_logits(self, batch: list[Any]) -> Any:
         """Logits (batch, vocabulary) after each sequence's last token. Padding is on the right, where

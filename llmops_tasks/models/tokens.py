@@ -30,7 +30,7 @@ def encode_with_bos(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> lis
 
 
 def fit(tokenizer: PreTrainedTokenizerBase, prompts: list[str], max_length: int, reserve: int) -> list[list[int]]:
-    """Prompts as tokens, begun with the opening; one that leaves no room for the answer loses its beginning.
+    """Prompts as tokens, begun with the opening; one that leaves no space for the answer is truncated from the left.
 
     The only way from a prompt to tokens: training and answering cut alike, as the question stands at the end.
 
@@ -49,7 +49,7 @@ def longest(tokenizer: PreTrainedTokenizerBase, answers: list[str]) -> int:
     return max(map(len, encode(tokenizer, answers)))
 
 
-def truncate_left(tokens: list[int], room: int, start: list[int]) -> list[int]:
-    """At most `room` tokens: the opening `start`, which these tokens begin with, and their end; one of it at least."""
-    room = max(room, len(start) + 1)
-    return tokens if len(tokens) <= room else [*start, *tokens[len(tokens) - room + len(start) :]]
+def truncate_left(tokens: list[int], space: int, start: list[int]) -> list[int]:
+    """At most `space` tokens: the opening `start`, which these tokens begin with, and their end; one of it at least."""
+    space = max(space, len(start) + 1)
+    return tokens if len(tokens) <= space else [*start, *tokens[len(tokens) - space + len(start) :]]

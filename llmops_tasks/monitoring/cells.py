@@ -1,6 +1,6 @@
-"""What is counted of records: numbers in bins, labels, words; summed by patient and sparse.
+"""Counts for drift: binned numbers, labels, words; summed by group, sparse.
 
-Rows of a table of counts are patients, those of the reference first, then those of the day.
+Rows of a table of counts are groups, those of the reference first, then those of the day.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 
 @dataclass(frozen=True)
 class Both:
-    """Reference and day, one below the other. A patient of both counts as one in each."""
+    """Reference and day, one below the other. A group in both counts once in each."""
 
     frame: pd.DataFrame
-    owners: NDArray[np.int64]  # (rows,): the number of each row's patient
-    days: NDArray[np.bool_]  # (patients,): is it one of the day?
+    owners: NDArray[np.int64]  # (rows,): the number of each row's group
+    days: NDArray[np.bool_]  # (groups,): is it one of the day?
     reference: int  # rows of the reference
 
 
 def together(old: pd.DataFrame, new: pd.DataFrame) -> Both:
-    """Put the two below each other and number their patients."""
+    """Concatenate the two and number their groups."""
     import numpy as np
     import pandas as pd
 
@@ -44,7 +44,7 @@ def together(old: pd.DataFrame, new: pd.DataFrame) -> Both:
 
 
 def numbers(both: Both, name: str) -> Any:
-    """Quantile bins of the reference, and one more cell for missing values: (patients, cells)."""
+    """Quantile bins of the reference, and one more cell for missing values: (groups, cells)."""
     import numpy as np
 
     values = _floats(both.frame[name])
@@ -59,13 +59,13 @@ def _floats(column: pd.Series) -> Any:
         return column.astype(float).to_numpy()
     except (ValueError, TypeError):  # its words name the cell
         raise DataError(
-            f"The watched column '{column.name}' holds what is no number. Give it the type 'number' in data.columns, or "
-            "take it out of monitoring.columns."
+            f"The watched column '{column.name}' holds values that are not numbers. Set its type to 'number' in "
+            "data.columns, or remove it from monitoring.columns."
         ) from None
 
 
 def labels(both: Both, names: list[str]) -> Any:
-    """One cell a label, and one for answers that the release does not know: (patients, cells)."""
+    """One cell a label, and one for answers that the release does not know: (groups, cells)."""
     place = {name: code for code, name in enumerate(names)}
     codes = both.frame["predicted"].map(place).fillna(len(names)).astype(int).to_numpy()
     return _summed(both, both.owners, codes, len(names) + 1)

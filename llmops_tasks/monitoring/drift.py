@@ -2,9 +2,9 @@
 
 Three kinds of signal: watched numbers and their missing share, and the mix of predicted labels, by the population
 stability index; words, by Jensen-Shannon divergence. A signal drifts when its effect is larger than the limit *and* than
-chance: than on days made of the same patients in random order, day and reference together, corrected for the number of
+chance: than on days made of the same groups in random order, day and reference together, corrected for the number of
 signals. Patients are moved whole, as the records of one are alike. So a quiet day stays quiet, and a huge one does not
-alarm over trifles. Of very many patients GROUPS of each side are looked at, drawn by their digest.
+alarm over trifles. Of very many groups, GROUPS of each side are used, drawn by their digest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 ALPHA = 0.01  # family-wise, over all signals of a day
-GROUPS = 20_000  # patients of either side; more would change no verdict and take memory
+GROUPS = 20_000  # groups of either side; more would change no verdict and take memory
 WORDS = 400  # most frequent words of reference and day; the rest share one cell
 # Up to GROUPS groups of a table, drawn by their digest, and all of their rows.
 _DRAWN = """
@@ -41,16 +41,16 @@ select * from (select {columns} from read_parquet($path) {where}) semi join (
 def measure_drift(
     *, usecase: str, day: ArtifactRef, predictions: Partition, champion: dict[str, Any]
 ) -> dict[str, Any]:
-    """Compare a day with the champion's evaluation data.
+    """Measure drift of a scored partition against the champion's test set.
 
     Args:
         usecase: name or YAML path.
         day: from `render_day`.
         predictions: of that day.
-        champion: the release that answered, with the dataset and report of its promotion.
+        champion: the release that scored it, with the dataset and report of its promotion.
 
     Returns:
-        {date, predictions_sha256, verdict, alarm, drifting, signals, n, report}: `verdict` is "alarm", "quiet" or, where the day has too few
+        {date, predictions_sha256, verdict, alarm, drifting, signals, n, report}: `verdict` is "alarm", "quiet" or, with too few
         rows, "insufficient"; `report` refers to `report.json` and `report.html`.
 
     Example:
@@ -73,7 +73,7 @@ def measure_drift(
 
 
 def measure_drift_of_days(*, usecase: str, days: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`measure_drift` for several days: {day, predictions, champion} each.
+    """Measure drift of several partitions: {day, predictions, champion} each.
 
     Example:
         >>> measure_drift_of_days(usecase="triage", days=[{"day": day, "predictions": partition, "champion": champion}])

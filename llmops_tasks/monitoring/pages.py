@@ -1,4 +1,4 @@
-"""A day's drift as a page for people: names and figures only, no words of the notes."""
+"""The drift report of one partition: names and numbers only, no words of the records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import html
 from typing import Any
 
 _STYLE = "body{font:16px system-ui;margin:3em}td,th{padding:.3em 1em;text-align:left}.bad{background:#fdd}.good{background:#efe}"
-_SAID = {"alarm": "alarm", "quiet": "none", "insufficient": "too few records to tell"}
+_SAID = {"alarm": "alarm", "quiet": "none", "insufficient": "too few records"}
 _LEGEND = "<tr><th>signal<th>effect<th>limit<th>p-value<th>verdict"
 
 
@@ -14,11 +14,11 @@ def drift(report: dict[str, Any]) -> str:
     """HTML from a drift report."""
     title = f"Drift on {html.escape(report['date'])}: {_SAID[report['verdict']]}"
     head = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>"
-    text = f"<p>{report['n']} records, against {report['reference_n']} of the champion's evaluation."
+    text = f"<p>{report['n']} records, against {report['reference_n']} of the champion's test set."
     if report["verdict"] == "insufficient":
-        return f"{head}{text} {report['needed']} are needed. The day is judged when more have come."
+        return f"{head}{text} {report['needed']} are needed. The day is judged once more have arrived."
     rows = "".join(map(_row, report["signals"]))
-    rule = "<p>A signal drifts when its effect exceeds its limit and is larger than chance among the same patients."
+    rule = "<p>A signal drifts when its effect exceeds its limit and is larger than expected by chance among the same groups."
     return f"{head}{text}<table>{_LEGEND}{rows}</table>{rule}"
 
 

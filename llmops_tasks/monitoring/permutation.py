@@ -24,8 +24,8 @@ def test(counts: Any, days: NDArray[np.bool_], effect: Callable[..., Any], alpha
     """The effect between the two sides, and the probability of one as large by chance.
 
     Args:
-        counts: (patients, cells), sparse.
-        days: (patients,): those of the day; the others are the reference.
+        counts: (groups, cells), sparse.
+        days: (groups,): those of the day; the others are the reference.
         effect: of two tables of counts, each (samples, cells): one number a sample.
         alpha: what the probability will be held against: ten times as many samples are drawn at most.
     """
@@ -44,12 +44,12 @@ def test(counts: Any, days: NDArray[np.bool_], effect: Callable[..., Any], alpha
     return value, (larger + 1) / (drawn + 1)
 
 
-def _sides(rng: Any, patients: int, chosen: int, samples: int) -> Any:
-    """Random sides (samples, patients): 1 for the `chosen` that are the day."""
+def _sides(rng: Any, groups: int, chosen: int, samples: int) -> Any:
+    """Random sides (samples, groups): 1 for the `chosen` that are the day."""
     import numpy as np
 
-    keys = rng.random((samples, patients), dtype=np.float32)
-    sides = np.zeros((samples, patients), dtype=np.float32)
+    keys = rng.random((samples, groups), dtype=np.float32)
+    sides = np.zeros((samples, groups), dtype=np.float32)
     places = np.argpartition(keys, chosen - 1, axis=1)[:, :chosen]
     np.put_along_axis(sides, places, 1.0, axis=1)
     return sides

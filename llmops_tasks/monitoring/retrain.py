@@ -11,7 +11,7 @@ from llmops_tasks.store.digests import digest
 
 
 def decide_retraining(*, usecase: str, drift: dict[str, Any], history: list[dict[str, Any]]) -> dict[str, Any]:
-    """Decide for one day.
+    """Decide on retraining for one partition.
 
     Args:
         usecase: name or YAML path.
@@ -19,8 +19,8 @@ def decide_retraining(*, usecase: str, drift: dict[str, Any], history: list[dict
         history: earlier decisions, as this function returned them.
 
     Returns:
-        {retrain, date, reasons, alarm, drift_sha256, predictions_sha256, once}. Days are compared with days, never with the clock, so
-        a rerun decides alike.
+        {retrain, date, reasons, alarm, drift_sha256, predictions_sha256, once}. Dates are compared with dates, never with the clock, so
+        a rerun decides the same.
 
     Example:
         >>> decide_retraining(usecase="triage", drift=drift, history=history)
@@ -30,7 +30,7 @@ def decide_retraining(*, usecase: str, drift: dict[str, Any], history: list[dict
     earlier = [past["date"] for past in history if past["retrain"] and past["once"] != once]
     recent = [day for day in earlier if 0 <= _days(day, date) < settings.cooldown_days]
     if drift["verdict"] == "insufficient":
-        retrain, reason = False, "too few records to judge drift; the day is judged when more have come"
+        retrain, reason = False, "too few records to judge drift; the day is judged once more have arrived"
     elif not drift["alarm"]:
         retrain, reason = False, f"no drift: {len(drift['drifting'])} of {settings.min_signals} signals"
     elif recent:
@@ -52,7 +52,7 @@ def decide_retraining(*, usecase: str, drift: dict[str, Any], history: list[dict
 
 
 def decide_for_days(*, usecase: str, drifts: list[dict[str, Any]], history: list[LedgerEntry]) -> list[dict[str, Any]]:
-    """Decide day by day, the earliest first; a yes counts for the cooldown of the days after it.
+    """Decide for several partitions, earliest first; a decision to retrain starts the cooldown of the later ones.
 
     Example:
         >>> decide_for_days(usecase="triage", drifts=[drift], history=history)
@@ -65,7 +65,7 @@ def decide_for_days(*, usecase: str, drifts: list[dict[str, Any]], history: list
 
 
 def first_retraining(*, decisions: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The first decision that says yes, as the event that starts retraining; None if none does.
+    """The first decision to retrain, as the event that starts it; None if there is none.
 
     Example:
         >>> first_retraining(decisions=[decision])

@@ -1,4 +1,4 @@
-"""What stands around the text. The room's verbs, each by its module; all else is private to the room."""
+"""Prompt templates. Public verbs by module; everything else is private to the package."""
 
 from llmops_tasks import lazily
 

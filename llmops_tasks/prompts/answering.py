@@ -17,7 +17,7 @@ from llmops_tasks.store import artifacts
 if TYPE_CHECKING:
     import pandas as pd
 
-BATCH_SIZE = 16  # prompts at once, where nobody says otherwise
+BATCH_SIZE = 16  # prompts at once, by default
 
 
 def asked_as(release: ArtifactRef) -> Interface:
@@ -29,7 +29,7 @@ def asked_as(release: ArtifactRef) -> Interface:
     """
     asked = interface.of_release(release)
     if asked.task.type != "classification":
-        raise InputError("Only classification is served so far. Use a task of type 'classification'.")
+        raise InputError("Only classification can be served so far. Use a task of type 'classification'.")
     return asked
 
 

@@ -53,7 +53,7 @@ def render_text(template: str, row: dict[str, Any], form: str = "none") -> str:
     """What the model reads of one row, with runs of white space folded. Missing values are None.
 
     Raises:
-        ConfigError: if the template fails on it; told by the error's class alone.
+        ConfigError: if the template fails on it; the message names the error's class only.
     """
     return _folded(_rendered("data.text", template, row), form)
 
@@ -82,7 +82,7 @@ def render_prompt(prompt: Prompt, task: Task, text: str) -> str:
 
 
 def register_prompt(*, usecase: str) -> dict[str, Any]:
-    """Put the prompt into MLflow's prompt registry; the same prompt is registered once.
+    """Register the prompt in MLflow's prompt registry; the same prompt only once.
 
     Returns:
         {name, version, sha256}.

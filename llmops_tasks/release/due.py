@@ -1,7 +1,7 @@
-"""What is still to be done, by ledger and store alone: a lost, merged or forgotten event loses no work.
+"""What is due, by ledger and store alone: a lost, merged or forgotten event loses no work.
 
-A candidate waits for a verdict, a verdict for an answer, an answered day for a drift verdict, a dataset for a
-training. Smoke and negative-control runs are judged like any candidate; they never count as a training.
+A candidate waits for a verdict, a verdict for an answer, a scored partition for a drift verdict, a dataset for a
+training. Smoke runs and negative controls are judged like any candidate; they never count as a training.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ def _past(usecase: str) -> _Past:
 
 
 def find_due_candidates(*, usecase: str) -> list[str]:
-    """Versions that wait for a verdict, the newest first.
+    """List versions that wait for a verdict, newest first.
 
-    That is every registered version without one, and every one whose verdict counts no more because another champion
-    serves since: it was approved in vain, or nobody has answered yet.
+    That is every registered version without a verdict, and every one whose verdict is outdated because the champion
+    has changed since, whether it was approved or not answered yet.
 
     Example:
         >>> find_due_candidates(usecase="triage")
@@ -86,7 +86,7 @@ def find_due_candidates(*, usecase: str) -> list[str]:
 
 
 def find_due_questions(*, usecase: str) -> list[dict[str, str]]:
-    """Passed verdicts that nobody has answered and that an approval could still promote: {version, verdict_sha256}.
+    """List passed verdicts without an answer that can still lead to a promotion: {version, verdict_sha256}.
 
     Example:
         >>> find_due_questions(usecase="triage")
@@ -100,7 +100,7 @@ def find_due_questions(*, usecase: str) -> list[dict[str, str]]:
 
 
 def find_candidate(*, usecase: str, version: str) -> dict[str, Any]:
-    """A registered version with the dataset that it was trained on.
+    """Find a registered version, with the dataset that it was trained on.
 
     Returns:
         {version, release, dataset, run_id}.
@@ -122,11 +122,11 @@ def find_candidate(*, usecase: str, version: str) -> dict[str, Any]:
 
 
 def find_question(*, usecase: str, version: str) -> dict[str, Any]:
-    """What an approver is asked about a version.
+    """Find the question that an approver is asked about a version.
 
     Returns:
         {version, verdict, verdict_sha256, passed, champion_version, notice}: `verdict` refers to the artifact with
-        verdict and evidence, `notice` says what an approval means beside newer candidates.
+        verdict and evidence, `notice` explains what an approval means beside newer candidates.
 
     Raises:
         EvidenceError: if the ledger has no verdict about it.
@@ -154,13 +154,13 @@ def find_question(*, usecase: str, version: str) -> dict[str, Any]:
 
 
 def find_answer(*, usecase: str, version: str, verdict_sha256: str, people: int = 1) -> dict[str, Any] | None:
-    """The recorded answer to this very question, or None; that time ran out is no answer.
+    """Find the recorded answer to a question, or None; a timeout is no answer.
 
     Args:
         usecase: name or YAML path.
-        version: that was asked about.
+        version: the candidate.
         verdict_sha256: of the verdict that was shown.
-        people: so many different ones must have approved; a no by one counts.
+        people: number of different approvers required; one rejection is enough.
 
     Example:
         >>> find_answer(usecase="triage", version="3", verdict_sha256=sha256)
@@ -174,7 +174,7 @@ def find_answer(*, usecase: str, version: str, verdict_sha256: str, people: int 
 
 
 def may_be_promoted(*, usecase: str, version: str) -> bool:
-    """Whether the last answer is a yes that still counts: not a no, and no newer candidate took its place.
+    """Whether the last answer is an approval that still counts: not superseded by a newer candidate.
 
     Example:
         >>> may_be_promoted(usecase="triage", version="3")
@@ -188,9 +188,9 @@ def may_be_promoted(*, usecase: str, version: str) -> bool:
 
 
 def find_due_days(*, usecase: str) -> list[dict[str, Any]]:
-    """Answered days without a drift verdict, the earliest first: {day, predictions, champion}.
+    """List scored partitions without a drift verdict, earliest first: {day, predictions, champion}.
 
-    A day to which records were added since is due again. The champion is the version that answered last.
+    A partition is due again when records were added. The champion is the version that scored last.
 
     Example:
         >>> find_due_days(usecase="triage")
@@ -201,7 +201,7 @@ def find_due_days(*, usecase: str) -> list[dict[str, Any]]:
     for date in partitions.dates(name):
         partition = partitions.together(date, partitions.parts(name, date))
         if not partition["parts"][-1]["meta"].get("parents"):
-            log.warning("%s was scored by an earlier version, which did not keep what it read: no drift verdict", date)
+            log.warning("%s was scored by an earlier version, without its input: no drift verdict", date)
         elif partition["sha256"] not in decided:
             day = artifacts.made_from(partition["parts"][-1], "day")
             champion = registry.find_champion(usecase=usecase, version=partition["release_version"])
@@ -210,7 +210,7 @@ def find_due_days(*, usecase: str) -> list[dict[str, Any]]:
 
 
 def find_due_dataset(*, usecase: str) -> ArtifactRef | None:
-    """The newest dataset, if no candidate was trained on it: an older one is left out, as the newest holds its rows too.
+    """Find the newest dataset if no candidate was trained on it. Older ones are skipped: the newest contains their rows.
 
     Example:
         >>> find_due_dataset(usecase="triage")
@@ -229,7 +229,7 @@ def _trained_on(end: Head) -> set[str]:
 
 
 def find_dataset(*, usecase: str, sha256: str | None = None) -> ArtifactRef:
-    """The newest dataset version, or the newest whose digest begins so.
+    """Find the newest dataset version, or the newest with a given SHA-256 prefix.
 
     Raises:
         InputError: if there is none.
@@ -245,14 +245,14 @@ def find_dataset(*, usecase: str, sha256: str | None = None) -> ArtifactRef:
 
 
 def find_due(*, usecase: str, stage: str | None = None, but: str | None = None) -> list[dict[str, Any]]:
-    """Everything that waits, each as the run that would do it: {stage, conf, run_id}.
+    """List all due work, each as the run that would do it: {stage, conf, run_id}.
 
-    The same work has the same `run_id`, so whoever starts it twice starts it once.
+    The same work has the same `run_id`, so it is never started twice.
 
     Args:
         usecase: name or YAML path.
-        stage: only this one's work; None: all.
-        but: a version that somebody is about already.
+        stage: only work of this DAG; by default all.
+        but: a version to leave out, because it is in progress.
 
     Example:
         >>> find_due(usecase="triage")
@@ -287,7 +287,7 @@ def _days(usecase: str) -> list[dict[str, Any]]:
 
 
 def _retrainings(usecase: str) -> list[dict[str, Any]]:
-    """The last decision to retrain, if nothing was trained since. Where no new records had landed it starts one more look."""
+    """The last decision to retrain, if no candidate was registered since; without new records it only reads the source again."""
     end = ledger.newest(usecase)
     decided, trained = end.last(ledger.RETRAINING), end.last("registration")
     if decided is None or (trained is not None and trained["seq"] > decided["seq"]):

@@ -22,7 +22,7 @@ def registered(end: Head, version: str) -> ArtifactRef:
     """
     found = newest(end, "registration", lambda body: body["version"] == version)
     if found is None:
-        raise EvidenceError(f"The ledger knows no version '{version}'. Register the release first.")
+        raise EvidenceError(f"The ledger has no version '{version}'. Register the release first.")
     return cast(ArtifactRef, found["release"])
 
 
@@ -75,7 +75,7 @@ def newest(end: Head, kind: str, about: Any) -> dict[str, Any] | None:
 
 
 def superseded_by(end: Head, version: str) -> str | None:
-    """The newest later version that passed the gate and that nobody rejected, if there is one."""
+    """The newest later version that passed the gate and was not rejected, if there is one."""
     rejected = {body["version"] for body in (e["body"] for e in end.walk("approval")) if body["choice"] == "Reject"}
     verdicts = [entry["body"]["verdict"] for entry in end.walk("gate")]
     passed = {verdict["candidate_version"] for verdict in verdicts if verdict["verdict"] == "pass"} - rejected
@@ -95,14 +95,14 @@ def check(end: Head, rule: Approval, version: str) -> dict[str, Any]:
     release, gate, given = registered(end, version), judged(end, version), answer(end, version)
     verdict = gate["verdict"]
     if release["meta"]["smoke"] or release["meta"]["control"] != "none":
-        raise EvidenceError(f"Version {version} is a smoke or control run and can never be promoted.")
+        raise EvidenceError(f"Version {version} is a smoke run or a negative control and can never be promoted.")
     if verdict["verdict"] != "pass":
         raise EvidenceError(f"The gate said '{verdict['verdict']}' about version {version}; only 'pass' is promoted.")
     if verdict["candidate_sha256"] != release["sha256"]:
-        raise EvidenceError(f"The verdict is about other bytes than version {version}. Run the evaluation again.")
+        raise EvidenceError(f"The verdict is about another release than version {version}. Run the evaluation again.")
     agreed = approvers(end, version, digests.digest(verdict))
     if given is None or given["verdict_sha256"] != digests.digest(verdict) or len(agreed) < rule.people:
-        last = f"the last answer is '{given['choice']}'" if given else "nobody has answered"
+        last = f"the last answer is '{given['choice']}'" if given else "no answer yet"
         raise EvidenceError(
             f"Version {version} has no approval of this evidence by {rule.people} person(s): {last}. Ask an approver."
         )
@@ -115,7 +115,7 @@ def check(end: Head, rule: Approval, version: str) -> dict[str, Any]:
 
 
 def check_champion(end: Head, expected: str | None, since: str = "the verdict") -> None:
-    """Refuse if somebody else was promoted since.
+    """Refuse if another version was promoted since.
 
     Raises:
         ReleaseError: in that case.
@@ -125,15 +125,15 @@ def check_champion(end: Head, expected: str | None, since: str = "the verdict") 
     if serves != expected:
         raise ReleaseError(
             f"Another version was promoted since {since}: {serves} serves, not {expected}. "
-            "Look at what serves now, and do it again: evaluate against it, or roll back from it."
+            "Check what serves now and repeat: evaluate against it, or roll back from it."
         )
 
 
 def check_person(end: Head, rule: Approval, given: dict[str, Any]) -> None:
-    """Refuse the approval of a person who may not give it.
+    """Refuse the approval of a user who may not give it.
 
     Raises:
-        EvidenceError: if that person started the training or approved already, where the policy wants another one.
+        EvidenceError: if that user started the training or approved already, and the policy requires another one.
     """
     person, version = {given["by"], given["by_id"]} - {None}, given["version"]
     if given["choice"] != "Approve":
@@ -168,8 +168,8 @@ def read(kept: dict[str, Any], release: ArtifactRef) -> tuple[Evidence, Artifact
     report = evidence["reports"][0]
     if (report["subject_sha256"], report["dataset_sha256"]) != (release["sha256"], dataset["sha256"]):
         raise EvidenceError(
-            "The first report of the evidence is about other bytes or rows than the verdict. Run the evaluation again."
+            "The first report of the evidence is about another release or dataset than the verdict. Run the evaluation again."
         )
     if digests.evidence_digest(**evidence, run=release["meta"]) != verdict["evidence_sha256"]:
-        raise EvidenceError("The verdict is about other evidence than is kept with it. Run the evaluation again.")
+        raise EvidenceError("The verdict does not match the evidence stored with it. Run the evaluation again.")
     return evidence, dataset

@@ -6,7 +6,7 @@ two writers one wins, the other reads on and tries again. Order is the sequence,
 Each entry names, with their digests, the newest entry of every thread before it (each kind, and a few more), so that
 the head answers "who serves" and "what was decided last" in a fixed number of requests, however long the chain is.
 A decision is written once: first a mark by its name is created, which says from which number on its entry can be
-(`claimed`), then the entry. Whoever comes later, even beside a writer thought dead, looks there before it writes.
+(`claimed`), then the entry. Any later writer, even beside one thought dead, looks there before it writes.
 
 The head alone is verified on the way; `verify_ledger` reads everything, and asks witnesses whether the end is missing.
 """
@@ -29,7 +29,7 @@ KINDS = ("registration", "gate", "approval", "promotion", "rollback", "retrain",
 CHANGE, RETRAINING = "change of champion", "retraining"  # threads beside the kinds
 GENESIS = "0" * 64
 _TRIES = 500
-_RESTORE = "Restore the ledger from its copy."
+_RESTORE = "Restore the ledger from a backup."
 
 
 class Head(NamedTuple):
@@ -100,7 +100,7 @@ def find_entry(*, usecase: str, kind: str, once: str) -> LedgerEntry | None:
 
 
 def read_ledger(*, usecase: str, kind: str | None = None) -> list[LedgerEntry]:
-    """All entries in order, the chain verified.
+    """Read all ledger entries in order, with the chain verified.
 
     Raises:
         IntegrityError: naming the first entry that is damaged, missing or out of order.
@@ -121,13 +121,13 @@ def read_ledger(*, usecase: str, kind: str | None = None) -> list[LedgerEntry]:
 
 
 def verify_ledger(*, usecase: str) -> dict[str, Any]:
-    """Check the whole chain, and hold it against what witnesses outside of it saw (MLflow, predictions).
+    """Verify the whole hash chain, and compare it with its witnesses (MLflow, predictions).
 
     Returns:
-        {entries, head_sha256, witnesses}: how long it is, its head's digest, and how many witnesses were heard.
+        {entries, head_sha256, witnesses}: number of entries, digest of the newest, number of witnesses.
 
     Raises:
-        IntegrityError: naming the first bad entry, or the witness that saw one which is gone.
+        IntegrityError: naming the first bad entry, or the witness of a missing one.
 
     Example:
         >>> verify_ledger(usecase="triage")
@@ -159,7 +159,9 @@ def _read(name: str, seq: int) -> LedgerEntry | None:
 def _linked(name: str, link: LedgerLink) -> LedgerEntry:
     entry = _read(name, link["seq"])
     if entry is None or entry["sha256"] != link["sha256"]:
-        raise IntegrityError(f"Ledger entry {link['seq']} is missing, or another than a later one names. {_RESTORE}")
+        raise IntegrityError(
+            f"Ledger entry {link['seq']} is missing, or differs from what a later entry names. {_RESTORE}"
+        )
     return entry
 
 
@@ -196,7 +198,7 @@ def append(
     """Append an entry, unless one of this kind with the same `once` is there: a retried task adds nothing.
 
     Args:
-        usecase: whose ledger.
+        usecase: name or YAML path.
         kind: one of KINDS.
         once: identifies the decision.
         body: makes the body of the very end of the chain that the entry would follow, and may refuse by raising. As
@@ -249,7 +251,7 @@ def _write(end: Head, kind: str, body: dict[str, Any]) -> LedgerEntry:
 def _end_at(name: str, seq: int) -> Head:
     """The ledger as it ended with this number."""
     if seq and (entry := _read(name, seq)) is None:
-        raise IntegrityError(f"Ledger entry {seq} is gone: a mark says that the ledger went on after it. {_RESTORE}")
+        raise IntegrityError(f"Ledger entry {seq} is gone: a mark shows that the ledger continued after it. {_RESTORE}")
     return Head(name, entry if seq else None)
 
 
@@ -258,9 +260,9 @@ def _mark(name: str, kind: str, once: str) -> str:
 
 
 def _claim(end: Head, kind: str, once: str) -> int:
-    """Mark a decision as about to be written; returns the first number that its entry can have, whoever writes it.
+    """Mark a decision as about to be written; returns the first number that its entry can have.
 
-    Nobody writes an entry without the mark, and the mark is never changed. So a process that was killed in between
+    No entry is written without the mark, and the mark is never changed. So a process that was killed in between
     loses nothing, and its retry, beside it if it lives after all, begins to look where it began to write.
     """
     try:
@@ -281,10 +283,10 @@ def _claimed(name: str, kind: str, once: str) -> int | None:
 
 
 def record_entry(*, usecase: str, kind: str, body: dict[str, Any], once: str) -> LedgerEntry:
-    """Append an entry whose body follows from nothing in the ledger; see `append`.
+    """Append a ledger entry, once.
 
     Args:
-        usecase: whose ledger.
+        usecase: name or YAML path.
         kind: one of KINDS.
         body: what was decided, on what evidence; digests and numbers, no record text.
         once: identifies the decision.

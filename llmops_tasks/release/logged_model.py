@@ -137,7 +137,7 @@ def _requirements() -> list[str]:
 def _installed(name: str) -> str | None:
     try:
         return metadata.version(name)
-    except metadata.PackageNotFoundError:  # whoever shows a ledger again needs no torch
+    except metadata.PackageNotFoundError:  # rebuilding the registry needs no torch
         return None
 
 

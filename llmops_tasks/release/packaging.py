@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def package_release(*, usecase: str, trained: ArtifactRef, base: ArtifactRef, dataset: ArtifactRef) -> ArtifactRef:
-    """Merge, and write the card.
+    """Merge the adapter and package the release with its model card.
 
     Returns:
         A reference of kind "release": safetensors (fp32), tokenizer, `release.json`, `README.md` (model card).

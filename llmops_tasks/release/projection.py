@@ -1,10 +1,10 @@
-"""What MLflow shows of the ledger: a version for every registration, two aliases, and how far the ledger goes.
+"""MLflow's projection of the ledger: a version for every registration, two aliases, and the newest entry.
 
 A version is backed by a LoggedModel (`logged_model`). Those of an earlier layout, with manifest and card alone, stay as
 they are: MLflow gives no number twice. To have them loaded too, remove the registered model and rebuild.
 
-Everything here can be made again from the ledger and the store, so nothing is lost when MLflow is out of reach: the
-next projection mends what is missing. Nothing that decides is read from MLflow.
+Everything here can be made again from the ledger and the store, so nothing is lost when MLflow is unreachable: the
+next projection adds what is missing. No decision is based on MLflow.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def project(usecase: str) -> dict[str, Any] | None:
     """Let MLflow say what the ledger says, if it can be reached; if not, the next projection does.
 
     Returns:
-        {versions, run_ids}: all that MLflow has, and each one's run; None if it is out of reach or refuses.
+        {versions, run_ids}: all that MLflow has, and each one's run; None if it is unreachable or refuses.
     """
     end = ledger.newest(usecase)
     try:
@@ -42,7 +42,9 @@ def project(usecase: str) -> dict[str, Any] | None:
         log.error("%s", exc)
         shown = None
     if shown is None:
-        log.warning("what MLflow shows of '%s' is pending; the ledger holds, the next change mends it", end.name)
+        log.warning(
+            "MLflow's view of '%s' is out of date; the ledger is valid, and the next change synchronises it", end.name
+        )
     return shown
 
 
@@ -51,7 +53,7 @@ def show(api: Any, end: Head) -> dict[str, Any]:
 
     Raises:
         ReleaseError: if MLflow's versions are not those of this ledger.
-        StorageError: if the store is out of reach.
+        StorageError: if the store is unreachable.
     """
     if end.entry is None:
         return {"versions": [], "run_ids": {}}
@@ -105,7 +107,7 @@ def _unknown(end: Head, there: dict[int, Any]) -> Iterator[Any]:
         if tagged:
             raise ReleaseError(
                 f"MLflow's version {entry['body']['version']} of '{end.name}' is release {tagged[:12]}, the ledger's is "
-                f"{entry['body']['release']['sha256'][:12]}: they do not belong together. Set MLFLOW_TRACKING_URI to "
+                f"{entry['body']['release']['sha256'][:12]}: they do not match. Set MLFLOW_TRACKING_URI to "
                 "the server of this store, or remove the registered model and run 'release.rebuild_registry'."
             )
         yield entry
@@ -115,7 +117,7 @@ def _create(api: Any, name: str, body: dict[str, Any]) -> Any:
     run = _run(api, name, body["release"])
     made = api.create_model_version(name, run_id=run.info.run_id, **_backing(api, name, body, run))
     if str(made.version) != body["version"]:
-        api.set_model_version_tag(name, made.version, RELEASE, "")  # nobody's yet: see _unknown
+        api.set_model_version_tag(name, made.version, RELEASE, "")  # not assigned yet: see _unknown
         raise ReleaseError(
             f"MLflow numbered a version of '{name}' {made.version}, the ledger {body['version']}. If two machines "
             "registered at once, do it again; else MLflow's registered model is older than this ledger: remove it, and "
@@ -132,7 +134,7 @@ def _backing(api: Any, name: str, body: dict[str, Any], run: Any) -> dict[str, A
             raise IntegrityError(f"'{release['uri']}' is gone. Restore it, to have a version that can be loaded.")
         card = artifacts.read(release, "README.md").decode()[:LONGEST]
         model, prompt = logged_model.ensure(api, name, body, run, tags | {logged_model.NOTE: card})
-    except IntegrityError as exc:  # the version is shown even so; a store that is out of reach will be back
+    except IntegrityError as exc:  # the version is shown even so; a store that is unreachable will be back
         log.warning("no model for MLflow: %s", exc)
         return {"source": f"{run.info.artifact_uri}/release", "tags": tags}
     found = {"source": f"{logged_model.SCHEME}{model}", "model_id": model, "tags": tags | {PROMPT: prompt}}

@@ -18,8 +18,8 @@ from llmops_tasks.release.ledger import Head
 def promote(*, usecase: str, version: str) -> dict[str, Any]:
     """Make an approved candidate the champion: ledger entry first, then MLflow's aliases.
 
-    Everything that it rests on is read here: registration, verdict and answer from the ledger, the evidence from the
-    store by the digests that stand there.
+    Registration, verdict and answer are read from the ledger, the evidence from the store by the digests recorded
+    there.
 
     Args:
         usecase: name or YAML path.
@@ -71,10 +71,10 @@ def _made(version: str, found: dict[str, Any], evidence: Evidence, dataset: Arti
 
 
 def rollback(*, usecase: str, reason: str, by: str, version: str | None = None) -> dict[str, Any]:
-    """Return to the version that served before the current one, or to a given one that was promoted once.
+    """Return to the previous champion, or to a given version that was promoted before.
 
     Rolling back twice changes nothing: a second call without `version` right after the first is a no-op. MLflow is not
-    needed: where it is out of reach, its alias follows later.
+    required: if it is unreachable, its alias follows later.
 
     Raises:
         ReleaseError: if there is nothing to return to.

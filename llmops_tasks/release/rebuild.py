@@ -1,4 +1,4 @@
-"""MLflow lost: who serves, why, and every version, made again from ledger and store alone."""
+"""Rebuilding MLflow's registry from ledger and store alone."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from llmops_tasks.release.ledger import Head
 
 
 def rebuild_registry(*, usecase: str) -> dict[str, Any]:
-    """Show in MLflow every version, its model, verdict and alias that the ledger knows, under the same numbers.
+    """Rebuild MLflow's registry from ledger and store: versions, models, verdicts and aliases.
 
-    Start it after MLflow's database was lost or replaced by an empty one; where nothing is missing, it changes nothing.
+    Run it after MLflow's database was lost or replaced by an empty one; it changes nothing if nothing is missing.
 
     Returns:
         {champion, why, versions, entries}: the version that serves; its approver, its promotion's evidence and number,
         and the last rollback's reason; every version with its release; how many entries the verified ledger has.
 
     Raises:
-        IntegrityError: if the ledger is damaged: nothing is shown then.
-        ReleaseError: if MLflow has other versions under these numbers, or is out of reach.
+        IntegrityError: if the ledger is damaged; nothing is rebuilt then.
+        ReleaseError: if MLflow has other versions under these numbers, or is unreachable.
 
     Example:
         >>> rebuild_registry(usecase="triage")
@@ -31,7 +31,7 @@ def rebuild_registry(*, usecase: str) -> dict[str, Any]:
     end = ledger.newest(usecase)
     shown = tracking.attempt(f"rebuilding the registry of '{end.name}'", lambda api: _rebuild(api, end))
     if shown is None:
-        raise ReleaseError("MLflow is out of reach, see the log. Check MLFLOW_TRACKING_URI, and run this again.")
+        raise ReleaseError("MLflow is unreachable, see the log. Check MLFLOW_TRACKING_URI, and run this again.")
     change = end.last(ledger.CHANGE)
     registered = {
         entry["body"]["version"]: entry["body"]["release"] for entry in chain if entry["kind"] == "registration"

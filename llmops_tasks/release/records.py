@@ -1,4 +1,4 @@
-"""What stages write into the ledger, each once: verdicts, answers, decisions, choices; and which decisions they read."""
+"""Ledger entries written by stages, each once: verdicts, answers, decisions, choices."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from llmops_tasks.store import artifacts, digests, objects
 
 
 def record_verdict(*, usecase: str, verdict: ArtifactRef) -> LedgerEntry:
-    """Record what the gate said, and where its evidence is; the same verdict on the same evidence once.
+    """Record the gate's verdict and the address of its evidence; the same verdict only once.
 
     Args:
         usecase: name or YAML path.
         verdict: from `apply_gate`; what is recorded is read from the store.
 
     Raises:
-        EvidenceError: if it is about other bytes than were registered under its version.
+        EvidenceError: if it is about another release than the one registered under its version.
 
     Example:
         >>> record_verdict(usecase="triage", verdict=verdict)
@@ -37,14 +37,16 @@ def record_verdict(*, usecase: str, verdict: ArtifactRef) -> LedgerEntry:
     def body(end: Head) -> dict[str, Any]:
         registered = proof.registered(end, version)
         if registered["sha256"] != found["candidate_sha256"]:
-            raise EvidenceError(f"The verdict is about other bytes than version {version}. Run the evaluation again.")
+            raise EvidenceError(
+                f"The verdict is about another release than version {version}. Run the evaluation again."
+            )
         return kept
 
     return ledger.append(usecase=usecase, kind="gate", body=body, once=once)
 
 
 def record_approval(*, usecase: str, version: str, verdict_sha256: str, response: dict[str, Any]) -> dict[str, Any]:
-    """Record a person's answer, or that nobody gave one in time, bound to the verdict that was shown.
+    """Record an approver's answer, or a timeout, bound to the verdict that was shown.
 
     Args:
         usecase: name or YAML path.
@@ -56,7 +58,7 @@ def record_approval(*, usecase: str, version: str, verdict_sha256: str, response
         The entry's body.
 
     Raises:
-        EvidenceError: if the ledger has no such verdict about this version, or that person may not answer.
+        EvidenceError: if the ledger has no such verdict about this version, or the user may not answer.
 
     Example:
         >>> answer = record_approval(usecase="triage", version="3", verdict_sha256=sha256, response=response)
@@ -65,7 +67,7 @@ def record_approval(*, usecase: str, version: str, verdict_sha256: str, response
     timed_out = bool(response.get("timedout"))
     given = {
         "choice": "Timed out" if timed_out else response["chosen_options"][0],
-        "by": user.get("name") or user.get("id") or "nobody: the time to answer ran out",
+        "by": user.get("name") or user.get("id") or "none: timed out",
         "by_id": user.get("id"),
         "at": str(response.get("responded_at")),
         "version": version,
@@ -83,10 +85,10 @@ def record_approval(*, usecase: str, version: str, verdict_sha256: str, response
 
 
 def record_decisions(*, usecase: str, decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Record retraining decisions, yes or no; returns them as they were recorded.
+    """Record retraining decisions, positive or negative; returns them as recorded.
 
-    A yes that another run has come before, for a day within the cooldown, is recorded as a no: of several runs at once
-    one retrains.
+    If another run has decided to retrain within the cooldown, the decision is recorded as negative: of several
+    concurrent runs, one retrains.
 
     Example:
         >>> record_decisions(usecase="triage", decisions=[decision])
@@ -115,7 +117,7 @@ def _days_between(one: str, two: str) -> int:
 
 
 def record_selection(*, usecase: str, decision: Selected) -> LedgerEntry:
-    """Record which base model was chosen; the same choice on the same evidence once.
+    """Record the chosen base model; the same choice on the same evidence only once.
 
     Example:
         >>> record_selection(usecase="triage", decision=decision)
@@ -125,11 +127,11 @@ def record_selection(*, usecase: str, decision: Selected) -> LedgerEntry:
 
 
 def find_retrainings(*, usecase: str, drifts: list[dict[str, Any]]) -> list[LedgerEntry]:
-    """The decisions to retrain that can still hold back one of these days; the rest of the history stays where it is.
+    """Find the earlier decisions to retrain whose cooldown may cover one of these days.
 
     Args:
         usecase: name or YAML path.
-        drifts: of days that are to be decided, each with its `date`.
+        drifts: drift results to decide on, each with its `date`.
 
     Example:
         >>> find_retrainings(usecase="triage", drifts=[drift])

@@ -1,4 +1,4 @@
-"""Which releases there are and which one serves, by the ledger; shown in MLflow.
+"""Registered releases and the champion, by the ledger; projected to MLflow.
 
 The ledger's last promotion or rollback says who is champion; MLflow's versions and aliases are its projection and are
 made again whenever they differ. Doing twice what was done changes nothing, and nothing here needs MLflow.
@@ -22,21 +22,21 @@ log = logging.getLogger(__name__)
 
 
 def register_release(*, usecase: str, release: ArtifactRef, started_by: str | None = None) -> dict[str, Any]:
-    """Give a release its version: the next number in the ledger, and a version of the model named like the use case.
+    """Register a release: the next version number in the ledger, and a version of the use case's MLflow model.
 
     In MLflow the version has the alias `challenger`, and `mlflow.pyfunc.load_model` opens it; the weights stay in the
-    store. What a killed process did not get to there, the retry does.
+    store. A retry completes what a killed process left undone.
 
     Args:
         usecase: name or YAML path.
         release: from `package_release`; its stamps are read from the store.
-        started_by: who started the training; None: a schedule or an event.
+        started_by: the user who started the training; None: a schedule or an event.
 
     Returns:
-        {version, release, run_id}; the same release keeps its version. `run_id` is None while MLflow is out of reach.
+        {version, release, run_id}; the same release keeps its version. `run_id` is None while MLflow is unreachable.
 
     Raises:
-        IntegrityError: if the release is damaged; it gets no number then.
+        IntegrityError: if the release is damaged; it is not registered then.
 
     Example:
         >>> candidate = register_release(usecase="triage", release=release)
@@ -55,7 +55,7 @@ def register_release(*, usecase: str, release: ArtifactRef, started_by: str | No
 
 
 def annotate_version(*, usecase: str, candidate: dict[str, Any], verdict: ArtifactRef) -> dict[str, str | None]:
-    """Write the figures with their intervals, and the verdict, to the candidate's MLflow run, model and version.
+    """Write metrics with their intervals, and the verdict, to the candidate's MLflow run, model and version.
 
     Args:
         usecase: name or YAML path.
@@ -83,20 +83,20 @@ def annotate_version(*, usecase: str, candidate: dict[str, Any], verdict: Artifa
 
 
 def find_champion(*, usecase: str, version: str | None = None, as_of: str | None = None) -> dict[str, Any]:
-    """Who serves now, resolved once; or what was promoted under a number; or who served at a time.
+    """Find the champion: now, at a given time, or as promoted under a version number.
 
     Args:
         usecase: name or YAML path.
-        version: that was promoted.
-        as_of: ISO 8601 with an offset; who served then, by the times of the ledger's entries.
+        version: a promoted version, in place of the champion.
+        as_of: ISO 8601 with a UTC offset: the champion at that time, by the ledger's timestamps.
 
     Returns:
-        {version, release, dataset, report, seq, head}; version is None before the first promotion. `head` is where the
-        ledger ended: who keeps it is a witness of that.
+        {version, release, dataset, report, seq, head}; version is None before the first promotion. `head` is the
+        newest ledger entry; keeping it makes the result a witness.
 
     Raises:
         ReleaseError: if that version was never promoted.
-        InputError: if the time has no offset, or lies in the future.
+        InputError: if the time has no UTC offset, or is in the future.
 
     Example:
         >>> champion = find_champion(usecase="triage")
@@ -115,7 +115,7 @@ def _moment(as_of: str) -> datetime.datetime:
     except ValueError:
         moment = datetime.datetime.max
     if moment.tzinfo is None or moment > datetime.datetime.now(datetime.UTC):
-        raise InputError(f"'{as_of:.40}' is no time in the past with an offset. Allowed: 2026-03-30T06:00:00+02:00.")
+        raise InputError(f"'{as_of:.40}' is not a past time with a UTC offset. Allowed: 2026-03-30T06:00:00+02:00.")
     return moment
 
 
@@ -150,11 +150,11 @@ def once_of(version: str) -> str:
 
 
 def find_starting_point(*, usecase: str, base: ArtifactRef) -> ArtifactRef:
-    """The weights that training starts from, as `finetune.start` says: the base model, or a champion's release.
+    """Find the weights that training starts from, by `finetune.start`: the base model, or a champion's release.
 
     Args:
         usecase: name or YAML path.
-        base: the use case's base model; also where there is no champion yet.
+        base: the use case's base model; also used while there is no champion.
 
     Raises:
         ModelError: if the champion is an ensemble, which is not one set of weights.

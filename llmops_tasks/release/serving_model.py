@@ -2,7 +2,7 @@
 
 MLflow copies this file into the model and runs it (models from code), so there is no pickle. The weights stay in the
 store: the model's own settings say which release it is, by address and digest, and the use case's YAML of today has no
-say. Whoever loads it needs `llmops_tasks` on the path, and a way to the store. Nothing else imports this module.
+say. Loading it needs `llmops_tasks` on the path, and a way to the store. Nothing else imports this module.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Who, outside of the ledger, saw how far it went: MLflow's registered model, and the days that were answered.
+"""Witnesses outside the ledger that remember how far it went: MLflow's registered model, and scored partitions.
 
-A hash chain does not notice when its end is cut off. These keep the number and the digest of an entry that was there.
+A hash chain does not notice when its end is cut off; witnesses keep number and digest of an entry.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from llmops_tasks.store.attempts import MANIFEST
 
 log = logging.getLogger(__name__)
 TAGS = {"seq": "ledger_seq", "sha256": "ledger_sha256"}  # of MLflow's registered model
-META = "ledger_head"  # in the meta of an answered day
+META = "ledger_head"  # in the meta of a scored partition
 
 
 class Witness(NamedTuple):
-    """What was seen by whom."""
+    """An observation of the ledger."""
 
     who: str
     seq: int
@@ -28,12 +28,12 @@ class Witness(NamedTuple):
 
 
 def heard(name: str) -> list[Witness]:
-    """Everybody who can be asked, about the ledger of a use case."""
+    """All witnesses of a use case's ledger."""
     return [*_registered_model(name), *_answered_days(name)]
 
 
 def tell(api: Any, name: str, head: LedgerLink) -> None:
-    """Let MLflow's registered model remember how far the ledger goes."""
+    """Store the ledger's newest entry on MLflow's registered model."""
     for part, tag in TAGS.items():
         api.set_registered_model_tag(name, tag, str(head[part]))  # type: ignore[literal-required]
 
@@ -48,12 +48,12 @@ def check(chain: list[LedgerEntry], seen: list[Witness]) -> None:
         if witness.seq > len(chain):
             raise IntegrityError(
                 f"The ledger ends at entry {len(chain)}, but {witness.who} saw entry {witness.seq} "
-                f"({witness.sha256[:12]}). Its end was removed: restore the ledger from its copy."
+                f"({witness.sha256[:12]}). Its end was removed: restore the ledger from a backup."
             )
         if witness.seq and chain[witness.seq - 1]["sha256"] != witness.sha256:
             raise IntegrityError(
                 f"Ledger entry {witness.seq} is {chain[witness.seq - 1]['sha256'][:12]}, but {witness.who} saw "
-                f"{witness.sha256[:12]}. It was replaced: restore the ledger from its copy."
+                f"{witness.sha256[:12]}. It was replaced: restore the ledger from a backup."
             )
 
 
@@ -72,7 +72,7 @@ def _tags(api: Any, name: str) -> dict[str, str]:
 
 
 def _answered_days(name: str) -> list[Witness]:
-    """A day, or a part of one, that says in its manifest where the ledger ended when it was answered."""
+    """A part of a scored partition, whose manifest names the newest ledger entry of that time."""
     folder = f"{objects.store_uri()}/{name}/predictions"
     found: list[Witness] = []
     for uri in sorted({*objects.find(f"{folder}/*/{MANIFEST}"), *objects.find(f"{folder}/*/*/{MANIFEST}")}):

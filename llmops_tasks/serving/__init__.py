@@ -1,9 +1,9 @@
-"""The release at work. The room's verbs, each by its module; all else is private to the room."""
+"""Batch inference with a release. Public verbs by module; everything else is private to the package."""
 
 from llmops_tasks import lazily
 
 VERBS = {
     "predict_batch": "batch",  # one day's records through the champion
-    "answered": "batch",  # what was answered of a day, part by part
+    "find_predictions": "batch",  # a scored partition, part by part
 }
 __getattr__ = lazily(__name__, VERBS)

@@ -1,7 +1,7 @@
 """Batch inference: one day's records through one release, as parts of a partition, each written once.
 
-A record that was answered keeps its answer for ever: who asks what was said in March gets what was said in March. Records
-that arrive late are answered beside it, in a further part, by whoever serves then. The release alone says how it is asked.
+A record that was scored keeps its prediction forever. Records that arrive late are scored in a further part of the
+partition, by the champion of that time. The prompt interface is that of the release.
 """
 
 from __future__ import annotations
@@ -30,52 +30,56 @@ _ATTEMPTS = 20
 def predict_batch(
     *, usecase: str, day: ArtifactRef, champion: dict[str, Any], requested: str | None = None
 ) -> Partition:
-    """Answer those records of a day that were not answered yet.
+    """Score the records of a day that were not scored yet.
 
     Args:
         usecase: name or YAML path.
         day: from `render_day`, for this champion.
         champion: from `find_champion`, resolved once for the whole run.
-        requested: the version somebody asked for by number, if any.
+        requested: the version requested by number, if any.
 
     Returns:
         All parts of `<store>/<usecase>/predictions/date=YYYY-MM-DD/part-NNNN/`, each with `predictions.parquet`:
         record_id, label, score, one `p_<label>` each, read_sha256 (of the text), release_version, release_sha256.
 
     Raises:
-        EvidenceError: if nothing was promoted yet, or the day was rendered for a release that reads another text.
-        ConflictError: if records were answered by another version than requested, or other runs keep answering.
+        EvidenceError: if nothing was promoted yet, or the day was rendered for a release with another text template.
+        ConflictError: if records were scored by another version than requested, or other runs keep scoring.
 
     Example:
         >>> partition = predict_batch(usecase="triage", day=day, champion=champion)
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     if champion["version"] is None:
-        raise EvidenceError("No version was promoted yet, so nobody may answer. Train, evaluate and approve one first.")
+        raise EvidenceError(
+            "No version was promoted yet, so records cannot be scored. Train, evaluate and approve one first."
+        )
     asked = answering.asked_as(champion["release"])
     _check(asked, day)
     for _ in range(_ATTEMPTS):
-        parts = answered(usecase=usecase, date=day["meta"]["date"])
+        parts = find_predictions(usecase=usecase, date=day["meta"]["date"])
         _check_version(parts, requested)
         rows, changed = _unanswered(day, parts)
         if rows.empty and parts:
-            log.info("%s: every record was answered: skipped", day["meta"]["date"])
+            log.info("%s: every record is scored already: skipped", day["meta"]["date"])
             return partitions.together(day["meta"]["date"], parts, changed=changed)
         made = _answer(case, asked, name, day, champion, rows, len(parts) + 1)
         if made is not None:
             return partitions.together(day["meta"]["date"], [*parts, made], added=made["rows"], changed=changed)
-    raise ConflictError(f"Other runs keep answering {day['meta']['date']} of '{name}'. Let one run at a time answer.")
+    raise ConflictError(
+        f"Other runs keep scoring {day['meta']['date']} of '{name}'. Score a day with one run at a time."
+    )
 
 
-def answered(*, usecase: str, date: str) -> list[ArtifactRef]:
-    """What was answered of a day, part by part; together one table.
+def find_predictions(*, usecase: str, date: str) -> list[ArtifactRef]:
+    """Find a scored partition, part by part; together they are one table.
 
     Args:
         usecase: name or YAML path.
         date: YYYY-MM-DD.
 
     Example:
-        >>> answered(usecase="triage", date="2026-03-02")
+        >>> find_predictions(usecase="triage", date="2026-03-02")
     """
     return partitions.parts(config.usecase_name(usecase), config.checked_date(date))
 
@@ -83,17 +87,17 @@ def answered(*, usecase: str, date: str) -> list[ArtifactRef]:
 def _check(asked: Interface, day: ArtifactRef) -> None:
     if day["meta"]["text_sha256"] != asked.text_digest():
         raise EvidenceError(
-            f"{day['meta']['date']} was rendered for a release that reads another text. Render it again, for this one."
+            f"{day['meta']['date']} was rendered for a release with another text template. Render it again for this one."
         )
 
 
 def _check_version(parts: list[ArtifactRef], requested: str | None) -> None:
-    """What was answered is kept, also if somebody asks for another version's answers."""
+    """Existing predictions are kept, even if another version is requested."""
     versions = sorted({part["meta"]["release_version"] for part in parts})
     if requested is not None and versions and versions != [requested]:
         raise ConflictError(
-            f"{parts[0]['meta']['date']} was answered by version {', '.join(versions)} and is kept; version {requested} "
-            "may not replace it."
+            f"{parts[0]['meta']['date']} was scored by version {', '.join(versions)}; version {requested} "
+            "must not replace its predictions."
         )
 
 
@@ -114,7 +118,7 @@ def _unanswered(day: ArtifactRef, parts: list[ArtifactRef]) -> tuple[pd.DataFram
             both = given.join(read, how="inner")
             changed += int((both["read_sha256"] != both["text"]).sum())
     if changed:
-        log.warning("%s: %d answered records came again with another text: their answers are kept", day["meta"]["date"], changed)  # fmt: skip
+        log.warning("%s: %d scored records arrived again with another text: their predictions are kept", day["meta"]["date"], changed)  # fmt: skip
     return frame[~frame["record_id"].isin(known)], changed
 
 
@@ -142,7 +146,7 @@ def _answer(
     try:
         return artifacts.publish(usecase=usecase, kind="predictions", inputs=inputs, build=build, at=at)
     except ConflictError:
-        log.info("another run answered records of %s first: reading again", day["meta"]["date"])
+        log.info("another run scored records of %s first: reading again", day["meta"]["date"])
         return None
 
 

@@ -2,7 +2,7 @@
 
 `publish` makes an artifact once and returns its reference; `fetch` gives a verified local copy.
 On a file system the whole folder appears by one rename; on S3 the files are uploaded under a name of their own, and
-the manifest, which names it, is written last by a conditional PUT. What this module does not do: update or delete.
+the manifest, which names it, is written last by a conditional PUT. Artifacts are never updated or deleted.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def made_from(ref: ArtifactRef, kind: str) -> ArtifactRef:
     found = at(named["uri"]) if named else None
     if named is None or found is None or found["sha256"] != named["sha256"]:
         raise IntegrityError(
-            f"'{ref['uri']}' was made from a '{kind}' that is not in the store. Restore it from its copy."
+            f"'{ref['uri']}' was made from a '{kind}' that is not in the store. Restore it from a backup."
         )
     return found
 
@@ -70,7 +70,7 @@ def _formed(uri: str, found: Any) -> dict[str, Any]:
     """A manifest with all that is asked of one."""
     parts = {"files": dict, "meta": dict} | dict.fromkeys(("uri", "kind", "key", "sha256"), str) | {"rows": int}
     if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in parts.items()):
-        raise IntegrityError(f"'{uri}/{MANIFEST}' is no manifest. Restore it, or make the artifact again.")
+        raise IntegrityError(f"'{uri}/{MANIFEST}' is not a manifest. Restore it, or make the artifact again.")
     return found
 
 
@@ -129,7 +129,7 @@ def publish(
 
 
 def _built(build: Callable[[Path], dict[str, Any]], folder: Path, uri: str) -> dict[str, Any]:
-    """A full disk is no fault of what is built, and may pass: it is told as what it is."""
+    """A full disk is not the build's fault and may pass, so it is a StorageError."""
     try:
         return build(folder)
     except OSError as exc:
@@ -172,7 +172,7 @@ def _names(folder: Path, uri: str) -> list[str]:
     for path in paths:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise IntegrityError(
-                f"'{uri}' has '{path.relative_to(folder)}', which is neither file nor folder. Allowed: these two."
+                f"'{uri}' has '{path.relative_to(folder)}', which is neither a file nor a folder. Only these can be published."
             )
     return [str(path.relative_to(folder)) for path in paths if path.is_file()]
 
@@ -197,7 +197,7 @@ def _publish_files(folder: Path, manifest: dict[str, Any]) -> None:
             path.chmod(0o700 if path.is_dir() else 0o600)
             fsync_path(path)  # fsync works alike on files and folders
         if target.exists() and not (target / MANIFEST).exists():
-            shutil.rmtree(target)  # no manifest: not an artifact, nobody believes it
+            shutil.rmtree(target)  # no manifest: not an artifact
         staged.rename(target)
         fsync_path(target.parent)
     except OSError as exc:
@@ -205,7 +205,7 @@ def _publish_files(folder: Path, manifest: dict[str, Any]) -> None:
         if exc.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return  # another worker published first; the caller compares keys
         raise StorageError(
-            f"Cannot publish '{manifest['uri']}': {exc.strerror}. Free space or mend permissions."
+            f"Cannot publish '{manifest['uri']}': {exc.strerror}. Free space or fix the permissions."
         ) from exc
 
 
@@ -236,7 +236,9 @@ def fetch_whole(ref: ArtifactRef) -> tuple[Path, dict[str, Any]]:
     """`fetch`, and the manifest, which lies beside the files on a file system only."""
     folder, manifest = fetch_at(ref["uri"])
     if manifest["sha256"] != ref["sha256"]:
-        raise IntegrityError(f"'{ref['uri']}' is {manifest['sha256'][:12]}, not {ref['sha256'][:12]} as referred to.")
+        raise IntegrityError(
+            f"'{ref['uri']}' is {manifest['sha256'][:12]}, not {ref['sha256'][:12]} as its reference says."
+        )
     return folder, manifest
 
 
@@ -251,7 +253,7 @@ def fetch_at(uri: str) -> tuple[Path, dict[str, Any]]:
         return cache.local_copy(manifest["sha256"], pieces), manifest
     folder = local_path(uri)
     if extra := sorted({*_names(folder, uri)} - {*manifest["files"], MANIFEST}):
-        raise IntegrityError(f"'{uri}' has {extra[:3]}, which its manifest does not name. Remove what is not ours.")
+        raise IntegrityError(f"'{uri}' has {extra[:3]}, which its manifest does not name. Remove it.")
     for name, entry in manifest["files"].items():
         if not (folder / name).is_file() or file_digest(folder / name) != entry["sha256"]:
             raise IntegrityError(f"'{uri}/{name}' is damaged or absent. Restore it, or make the artifact again.")

@@ -1,4 +1,4 @@
-"""Local copies of what lies in S3: checked once, repaired when damaged, and dropped when room is short.
+"""Local copies of what lies in S3: checked once, repaired when damaged, and dropped when space is short.
 
 An entry is `<home>/cache/<digest>/` with `files/`, `verified.json` (what each file looked like when its SHA-256 was
 found right) and `lock`. A file that looks as it did is not read again. One that does not is checked, and downloaded
@@ -54,7 +54,7 @@ def local_copy(name: str, pieces: dict[str, Piece]) -> Path:
     private_folder(folder)  # also where there is no file
     absent = [path for path, piece in pieces.items() if not _is_right(folder / path, piece, known.get(path))]
     if absent:
-        _make_room(entry, sum(pieces[path].bytes for path in absent))
+        _make_space(entry, sum(pieces[path].bytes for path in absent))
     for path in absent:
         download_file(pieces[path].uri, folder / path, pieces[path].sha256)
     _note(entry, {path: _look(folder / path) for path in pieces}, known)
@@ -62,7 +62,7 @@ def local_copy(name: str, pieces: dict[str, Piece]) -> Path:
 
 
 def _look(path: Path) -> Look | None:
-    """What tells a file that was touched from one that was not."""
+    """What identifies an unchanged file."""
     try:
         found = path.lstat()
     except OSError:
@@ -100,7 +100,7 @@ def _note(entry: Path, looks: dict[str, Look | None], known: dict[str, Look]) ->
         temporary.write_bytes(canonical(looks))
         temporary.rename(entry / _MARK)
     except OSError as exc:
-        raise StorageError(f"Cannot write below '{entry}': {exc.strerror}. Free space or mend permissions.") from exc
+        raise StorageError(f"Cannot write below '{entry}': {exc.strerror}. Free space or fix the permissions.") from exc
 
 
 # ---------------------------------------------------------------- whose it is, and how much there is
@@ -117,7 +117,7 @@ def _hold(entry: Path) -> None:
         except FileNotFoundError:
             continue  # it was dropped between the two
         except OSError as exc:
-            raise StorageError(f"Cannot write below '{entry}': {exc.strerror}. Mend permissions.") from exc
+            raise StorageError(f"Cannot write below '{entry}': {exc.strerror}. Fix the permissions.") from exc
         fcntl.flock(lock, fcntl.LOCK_SH)
         if _is_lock(entry, lock):
             _held[entry] = lock
@@ -141,7 +141,7 @@ def _limit() -> float:
         raise InputError(f"LLMOPS_CACHE_GIB is '{given:.20}'. Allowed: a number of GiB, for example 50.") from exc
 
 
-def _make_room(keep: Path, need: int) -> None:
+def _make_space(keep: Path, need: int) -> None:
     """Drop what was not used for longest, until so many bytes more are within the limit; never what a process holds."""
     sizes = {entry: _size(entry) for entry in keep.parent.iterdir() if entry.is_dir()}
     over = sum(sizes.values()) + need - _limit()

@@ -1,4 +1,4 @@
-"""SHA-256 over values, files and sources: by these, what is made is told apart and found again."""
+"""SHA-256 over values, files and sources: they identify and address results."""
 
 from __future__ import annotations
 

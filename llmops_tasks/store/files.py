@@ -1,7 +1,6 @@
 """Folders and files of this machine: whole or absent, and for their owner only.
 
-Written under a name beside their own, made durable, then linked or renamed. What this module does not do: know an
-address or a scheme.
+Written under a name beside their own, made durable, then linked or renamed. Addresses and schemes are not known here.
 """
 
 from __future__ import annotations
@@ -101,5 +100,5 @@ def fsync_path(path: Path) -> None:
 
 
 def full(path: Path, exc: OSError) -> StorageError:
-    """What a failed write is told as."""
-    return StorageError(f"Cannot write 'file://{path}': {exc.strerror}. Free space or mend permissions.")
+    """The error for a failed write."""
+    return StorageError(f"Cannot write 'file://{path}': {exc.strerror}. Free space or fix the permissions.")

@@ -35,7 +35,7 @@ def last(folder: str) -> int:
 
 def numbers(folder: str) -> list[int]:
     """All numbers, in order."""
-    last(folder)  # refuses what is none of ours
+    last(folder)  # refuses what is not a journal entry
     names = (uri.removeprefix(f"{folder}/") for uri in objects.find(f"{folder}/*/*.json"))
     return sorted(_number(folder, name) for name in names)
 
@@ -79,7 +79,7 @@ def _number(folder: str, name: str) -> int:
     found = _NAME.fullmatch(name)
     if not found or address("", int(found[2])) != f"/{name}":
         raise IntegrityError(
-            f"'{folder}/{name}' is none of ours: expected are <block>/<number>.json. If it is from before this layout, "
-            "move the folder away and begin anew; else restore the folder from its copy."
+            f"'{folder}/{name}' is not a journal entry: expected are <block>/<number>.json. If it is from before this layout, "
+            "move the folder away and start over; else restore the folder from a backup."
         )
     return int(found[2])

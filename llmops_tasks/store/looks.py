@@ -1,4 +1,4 @@
-"""What was there when a source was last read: a digest of its files' names and marks, kept in order.
+"""The files present when a source was last read: a digest of their names and fingerprints, in order.
 
 <store>/<usecase>/landed/...   {files}, the last one last
 """
@@ -9,7 +9,7 @@ from llmops_tasks.store import digests, journal, objects
 
 
 def remember(usecase: str, marks: dict[str, str]) -> None:
-    """Keep which files were there when they were read.
+    """Record the files present at a read.
 
     Args:
         usecase: whose source it is.

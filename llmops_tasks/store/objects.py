@@ -1,8 +1,8 @@
 """Bytes at `file://` and `s3://` addresses: read, list, publish once.
 
 Publishing is all or nothing: on a file system by a name beside its own (see `files`), on S3 by a conditional `PUT`
-(`If-None-Match: *`), the manifest last. Readers believe only manifests. How S3 is spoken to stands in `s3`.
-What this module does not do: overwrite anything but marks (`replace`), or follow any other scheme.
+(`If-None-Match: *`), the manifest last. Readers believe only manifests. S3 requests are in `s3`.
+Nothing is overwritten but marks (`replace`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def store_uri() -> str:
 
 
 def is_s3(uri: str) -> bool:
-    """Tell the scheme; anything but file:// and s3:// is refused."""
+    """Return whether it is S3; anything but file:// and s3:// is refused."""
     scheme = urlsplit(uri).scheme
     if scheme not in ("file", "s3"):
         raise InputError(f"Address '{uri}' has the scheme '{scheme}'. Allowed: file:///path and s3://bucket/key.")
@@ -177,7 +177,7 @@ def parsed(uri: str, data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError as exc:
-        raise IntegrityError(f"'{uri}' is not valid JSON: it was damaged or is not ours.") from exc
+        raise IntegrityError(f"'{uri}' is not valid JSON: it was damaged, or was not written by this program.") from exc
 
 
 def create(uri: str, data: bytes) -> None:
@@ -201,7 +201,7 @@ def replace(uri: str, data: bytes) -> None:
 
 
 def upload_file(path: Path, uri: str) -> None:
-    """Upload a file of any size to an S3 address nobody believes yet (no manifest names it)."""
+    """Upload a file of any size to an S3 address that no manifest names yet."""
     s3.upload(*_bucket_key(uri), path)
 
 
@@ -243,7 +243,7 @@ def remove(uri: str) -> None:
 
 
 def remove_folder(uri: str) -> None:
-    """Remove working state (checkpoints). The manifest goes first, so that nobody believes the rest."""
+    """Remove working state (checkpoints). The manifest goes first, so that the rest is invalid."""
     if not is_s3(uri):
         path = local_path(uri)
         (path / "_manifest.json").unlink(missing_ok=True)

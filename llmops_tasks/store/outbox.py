@@ -1,7 +1,7 @@
-"""What could not be told to somebody who was out of reach: kept on this machine, in order, and told later.
+"""Messages for an unreachable service: stored on this machine, in order, and delivered later.
 
-One JSON file each under `<home>/<name>/`, numbered. Told by one process at a time, the oldest first, and removed when
-told; a process killed in between tells it twice.
+One JSON file each under `<home>/<name>/`, numbered. Delivered by one process at a time, oldest first, and removed
+afterwards; a process killed in between delivers twice.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def keep(name: str, message: dict[str, Any]) -> None:
     """Keep a message behind all that wait."""
     try:
         journal.push(_folder(name), json.dumps(message).encode())  # NaN included: a loss may be one
-    except StorageError as exc:  # who has nowhere to write has a worse problem, and will be told of it elsewhere
-        log.error("nothing is kept of what could not be told: %s", exc)
+    except StorageError as exc:  # a full disk is reported elsewhere
+        log.error("cannot store what MLflow did not receive: %s", exc)
 
 
 def is_empty(name: str) -> bool:
@@ -32,7 +32,7 @@ def is_empty(name: str) -> bool:
 
 
 def tell(name: str, do: Callable[[dict[str, Any]], bool]) -> bool:
-    """Tell what waits, the oldest first, until `do` says False; returns whether nothing waits any more."""
+    """Deliver what waits, oldest first, until `do` returns False; returns whether nothing waits any more."""
     files.private_folder(files.home() / "locks")
     with (files.home() / "locks" / name).open("a") as lock:
         try:

@@ -1,4 +1,4 @@
-"""What was answered of each day: the parts of a partition, which together are one table, each written once.
+"""Scored partitions, one per day: parts that together are one table, each written once.
 
 `<store>/<usecase>/predictions/date=YYYY-MM-DD/part-NNNN/`
 """
@@ -33,7 +33,7 @@ def _parts(pattern: str) -> list[ArtifactRef]:
 
 
 def dates(usecase: str) -> list[str]:
-    """All days of which something was answered, in order."""
+    """All days with a scored partition, in order."""
     found = objects.find(f"{_root(usecase)}/date=*/part-*/{artifacts.MANIFEST}")
     return sorted({match[1] for uri in found if (match := _DATE.search(uri))})
 
@@ -44,8 +44,8 @@ def together(date: str, found: list[ArtifactRef], *, added: int = 0, changed: in
     Args:
         date: YYYY-MM-DD.
         found: its parts, at least one.
-        added: records that this run answered.
-        changed: records answered before that came again with another text.
+        added: records that this run scored.
+        changed: records scored before that arrived again with another text.
     """
     return {
         "date": date,

@@ -1,7 +1,7 @@
-"""What can be made again is kept as long as it is used: marks say when that was last.
+"""Retention of reproducible artifacts: dropped some time after their last use, which marks record.
 
-For working state alone (frozen layers' output): evidence is never dropped. What decides is a clock, as nothing follows
-from what is dropped but the time to make it again.
+For working state only (the activation cache); evidence is never dropped. Dropping costs only the time to compute
+it again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def drop_unused(*, usecase: str, kind: str, days: float, needed: Iterable[str] =
         usecase: whose artifacts.
         kind: which of them.
         days: since the last `mark_used`, or since it was made.
-        needed: addresses that the work at hand is about to use: marked first, so that nobody drops them.
+        needed: addresses that the work at hand is about to use: marked first, so that they are not dropped.
     """
     for uri in needed:
         _mark(uri)

@@ -1,4 +1,4 @@
-"""S3, as `objects` speaks to it: every request may fail and is asked again.
+"""S3 requests with retries.
 
 A request that the server was too busy for, or that got lost, is repeated with exponential backoff and full
 jitter, a bounded number of times, each noted in the log. Objects are read in ranges, so that a lost
@@ -132,7 +132,7 @@ def written(bucket: str, prefix: str) -> dict[str, float]:
 
 
 def _items(bucket: str, prefix: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """What a listing tells of each object, page by page; with a limit, of one page of so many."""
+    """A listing's objects, page by page; with a limit, of one page of so many."""
     more: dict[str, Any] = {"MaxKeys": limit or PAGE}
     while True:
         request = partial(_client().list_objects_v2, Bucket=bucket, Prefix=prefix, **more)
@@ -233,7 +233,7 @@ def create(bucket: str, key: str, data: bytes) -> None:
 
 
 def upload(bucket: str, key: str, path: Path) -> None:
-    """Upload a file of any size. Of a large one boto tries every part again by itself: nobody else then tries the whole."""
+    """Upload a file of any size. Of a large one boto retries every part itself, so the whole is not retried."""
     parted = path.stat().st_size >= _PARTED
     client = _client(ATTEMPTS if parted else 1)
     _again(f"s3://{bucket}/{key}", lambda: client.upload_file(str(path), bucket, key), 1 if parted else ATTEMPTS)

@@ -1,4 +1,4 @@
-"""Private folders for work in progress, and what is held by whom: a killed process's leftovers are removed, never a living one's."""
+"""Private folders for work in progress, with locks: a killed process's leftovers are removed, never a living one's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def scratch() -> Iterator[Path]:
             (folder := outer / "work").mkdir(mode=0o700)
         except OSError as exc:
             raise StorageError(
-                f"Cannot write below '{home()}': {exc.strerror}. Free space or mend permissions."
+                f"Cannot write below '{home()}': {exc.strerror}. Free space or fix the permissions."
             ) from exc
         yield folder
 
@@ -49,7 +49,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def sweep(folders: Iterable[Path]) -> None:
-    """Remove what is a day old and held by nobody."""
+    """Remove unlocked folders that are a day old."""
     for folder in folders:
         with suppress(OSError):  # in use, or another sweeper was quicker
             if time.time() - folder.stat().st_mtime > STALE:

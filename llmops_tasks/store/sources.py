@@ -1,7 +1,7 @@
-"""Which sources a result follows from: a module, all that it imports of the rooms, and the templates that they name.
+"""The source files that a result depends on: a module, what it imports from the packages, and the templates they name.
 
-Found by reading imports (also those within functions, and names of the form "llmops_tasks.room.module:name"), so that
-no list can be forgotten. Left out is what decides no content: errors, contracts, config (its values have digests of
+Found by reading imports (also those within functions, and names of the form "llmops_tasks.package.module:name"), so that
+no list must be maintained. Excluded is what does not affect content: errors, contracts, config (its values have digests of
 their own), store, tracking and process; and imports for types only.
 """
 
@@ -43,7 +43,7 @@ def sources(*modules: str) -> list[Path]:
 
 @lru_cache(maxsize=512)
 def _used(path: Path, _modified: int) -> list[Path]:
-    """What one source uses: modules of the rooms, and other files in its folder that it names."""
+    """What one source uses: modules of the packages, and other files in its folder that it names."""
     nodes = list(_walk(ast.parse(path.read_text(encoding="utf-8"))))
     imported = [module for node in nodes for module in _modules(node)]
     others = {other.name: other for other in path.parent.rglob("*") if other.is_file() and ".py" not in other.suffix}

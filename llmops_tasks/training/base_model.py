@@ -1,4 +1,4 @@
-"""The model that training starts from: found, checked, and kept once as safetensors in fp32.
+"""The base model: located, verified, and stored once as safetensors in fp32.
 
 Sources: `package://` (a GGUF file inside an installed Python package, or its parts in several), `file://` and
 `s3://` (a folder in Hugging Face layout), `hf://org/name@revision` (downloads; production only, never in demo and tests).
@@ -49,7 +49,7 @@ _KEEP = (
 
 
 def fetch_base_model(*, usecase: str, candidate: str = CURRENT) -> ArtifactRef:
-    """Bring the use case's base model, or a candidate for its place, into the store, once for all use cases.
+    """Fetch the use case's base model, or a candidate, into the store; once for all use cases.
 
     Args:
         usecase: name or YAML path.
@@ -60,7 +60,7 @@ def fetch_base_model(*, usecase: str, candidate: str = CURRENT) -> ArtifactRef:
         languages that a GGUF file names.
 
     Raises:
-        ModelError: if there is no model at the address, or it is of a kind that is not allowed.
+        ModelError: if there is no model at the address, or its format is not allowed.
         IntegrityError: if the file's SHA-256 is not the one in the use case.
 
     Example:
@@ -111,7 +111,7 @@ def package_parts(package: str, name: str) -> list[Path]:
     if not found:
         return [package_file(package, name)]
     if ".." in Path(name).parts or not all(path.is_file() for path in found):
-        raise ModelError(f"No parts of '{name}' in the {len(found)} packages '{package}_part<n>'. Mend the address.")
+        raise ModelError(f"No parts of '{name}' in the {len(found)} packages '{package}_part<n>'. Fix the address.")
     return found
 
 
@@ -161,7 +161,7 @@ def _convert(pieces: list[Path], out: Path) -> dict[str, Any]:
 
 
 def _said(gguf: Path) -> dict[str, Any]:
-    """What the file tells about its model: licence (an SPDX identifier or another name) and languages (ISO 639)."""
+    """The file's metadata: licence (an SPDX identifier or another name) and languages (ISO 639)."""
     from gguf import GGUFReader
 
     fields = GGUFReader(gguf).fields
@@ -198,7 +198,7 @@ def _folder(uri: str) -> Path:
 
 
 def _from_s3(uri: str) -> ArtifactRef:
-    """Bring a model from S3, once for each state of its folder: names, sizes and ETags tell whether it has changed.
+    """Bring a model from S3, once for each state of its folder: names, sizes and ETags show whether it has changed.
 
     Raises:
         StorageError: if it changes while it is read.
@@ -262,9 +262,9 @@ def _weights(names: set[str], folder: Path, uri: str) -> list[str]:
     try:
         shards = sorted(set(json.loads((folder / _INDEX).read_bytes())["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as exc:
-        raise ModelError(f"'{uri}' has a {_INDEX} that names no shards. Get the model again.") from exc
+        raise ModelError(f"'{uri}' has a {_INDEX} that names no shards. Download the model again.") from exc
     if wrong := [name for name in shards if name not in names or not _is_weights(name)]:
-        raise ModelError(f"'{uri}' has an index that names {wrong[:3]}, which are not there. Get the model again.")
+        raise ModelError(f"'{uri}' has an index that names {wrong[:3]}, which are not there. Download the model again.")
     return shards
 
 
@@ -277,7 +277,7 @@ def _check_folder(folder: Path, uri: str) -> None:
     try:
         settings = json.loads(settings_file.read_text(encoding="utf-8"))
     except ValueError as exc:
-        raise ModelError(f"'{uri}' has a config.json that is not valid JSON. Get the model again.") from exc
+        raise ModelError(f"'{uri}' has a config.json that is not valid JSON. Download the model again.") from exc
     if bad := [name for name in _FORBIDDEN if name in settings]:
         raise ModelError(
             f"'{uri}' has {bad} in its config.json, through which it could run code. Remove them, or choose another model."

@@ -24,7 +24,7 @@ KEEP = 2
 _META = "meta.json"
 _NAMED = ("fits", "began")  # what is asked before a checkpoint is fetched, and stands in its manifest too
 _FOLDER = re.compile(r"step-\d{6}")
-ABANDONED_DAYS = 30  # after so long without a new checkpoint nobody goes on with a run
+ABANDONED_DAYS = 30  # a run without a new checkpoint for so long is abandoned
 
 
 def folder_of(usecase: str, run: str) -> str:
@@ -81,7 +81,7 @@ def resume(
         try:
             folder, _ = artifacts.fetch_at(uri)
         except IntegrityError as exc:
-            log.warning("checkpoint passed over: %s", exc)
+            log.warning("checkpoint ignored: %s", exc)
             if artifacts.is_damaged(uri):  # in the store itself, not on its way here
                 objects.remove_folder(uri)  # or it would stand in the way of the one to come
             continue
@@ -130,7 +130,7 @@ def _restore(path: Path, trained: dict[str, torch.Tensor], optimizer: Any) -> No
 
 
 def clear(*, usecase: str, run: str) -> None:
-    """Drop the checkpoints of a finished run, and those of runs that nobody goes on with."""
+    """Drop the checkpoints of a finished run, and those of abandoned runs."""
     for uri in _found(folder_of(usecase, run)):
         objects.remove_folder(uri)
     written: dict[str, float] = {}

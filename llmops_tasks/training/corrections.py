@@ -1,4 +1,4 @@
-"""Pairs to learn a preference from: what people said against what the model had answered, where the two differ."""
+"""Preference pairs: reviewed labels against predictions, where the two differ."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ HELD_OUT = 0.25  # of the pairs
 
 
 def collect_corrections(*, usecase: str, dataset: ArtifactRef, start: ArtifactRef) -> ArtifactRef:
-    """Pairs from answered days.
+    """Collect preference pairs from scored partitions and reviewed records.
 
     Args:
         usecase: name or YAML path; a classification.
         dataset: from `build_dataset`; its train split has the reviewed labels.
-        start: the champion's release, which is asked as it always was.
+        start: the champion's release, with its own prompt.
 
     Returns:
         A reference of kind "pairs": `pairs.parquet` with record_id, group, prompt, chosen, rejected, split.
 
     Raises:
-        DataError: if the dataset's text is not what the champion reads, or there are fewer corrections than `finetune.preferences.min_pairs`.
+        DataError: if the dataset was rendered with another template than the champion's, or there are fewer corrections than
+            `finetune.preferences.min_pairs`.
 
     Example:
         >>> pairs = collect_corrections(usecase="triage", dataset=dataset, start=champion["release"])
@@ -43,8 +44,8 @@ def collect_corrections(*, usecase: str, dataset: ArtifactRef, start: ArtifactRe
     asked = interface.of_start(case, start)
     if dataset["meta"].get("text_sha256") != asked.text_digest():
         raise DataError(
-            "The dataset's text is made by another template than the champion reads, so its corrections would teach "
-            "other prompts. Train on records first: set finetune.preferences aside for one run."
+            "The dataset was rendered with another template than the champion's, so its corrections would train on "
+            "other prompts. Train on records first: remove finetune.preferences for one run."
         )
     parts = objects.find(f"{objects.store_uri()}/{name}/predictions/date=*/part-*/{artifacts.MANIFEST}")
     answered = [ref for part in parts if (ref := artifacts.at(part.rsplit("/", 1)[0])) is not None]
@@ -67,7 +68,7 @@ def preferences_of(case: UseCase) -> Preferences:
         InputError: if the use case has none.
     """
     if case.finetune.preferences is None:
-        raise InputError("The use case has no 'finetune.preferences'. Add it, to learn from corrections.")
+        raise InputError("The use case has no 'finetune.preferences'. Add it to train on corrections.")
     return case.finetune.preferences
 
 
@@ -86,8 +87,8 @@ def _pair(
     wrong = both[(both["label"] != both["label_given"]) & both["label_given"].isin(known)] if given else both
     if len(wrong) < wanted.min_pairs:
         raise DataError(
-            f"{len(wrong)} corrected answers among {len(both)} reviewed ones; finetune.preferences.min_pairs asks for "
-            f"{wanted.min_pairs}. Wait for more reviewed records, or lower it."
+            f"{len(wrong)} corrected answers among {len(both)} reviewed ones; finetune.preferences.min_pairs requires "
+            f"{wanted.min_pairs}. Wait for more reviewed records, or lower the limit."
         )
     _told(asked, wrong).to_parquet(out / "pairs.parquet", index=False)
     return {"rows": len(wrong), "reviewed": len(both), "parents": [artifacts.parent(dataset)]}

@@ -29,12 +29,12 @@ def encode(interface: Interface, tokenizer: PreTrainedTokenizerBase, rows: list[
     """Tokenise rows with the columns `text` and `completion`, as the model will be asked when it serves.
 
     Raises:
-        TrainingError: if a completion is empty, so that nothing could be learnt from it.
+        TrainingError: if a completion is empty, so that it cannot be trained on.
     """
     prompts = [interface.render_prompt(row["text"]) for row in rows]
     answers = tokens.encode(tokenizer, [row["completion"] for row in rows])
     if not all(answers):
-        raise TrainingError("A completion has no tokens: nothing could be learnt from it. Check the labels' texts.")
+        raise TrainingError("A completion has no tokens and cannot be trained on. Check the labels' texts.")
     if interface.answers:
         asked = tokens.fit(tokenizer, prompts, interface.max_length, tokens.longest(tokenizer, interface.answers))
         return [example(prompt, answer) for prompt, answer in zip(asked, answers, strict=True)]
@@ -83,13 +83,15 @@ def label_tokens(task: Task, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The first token of every label's text, in the order of the scale; they are what is scored.
 
     Raises:
-        ModelError: if two labels begin with the same token, so that one forward pass cannot tell them apart.
+        ModelError: if two labels begin with the same token, so that one forward pass cannot distinguish them.
     """
     first = [found[0] for found in tokens.encode(tokenizer, [label.text for label in task.labels])]
     for index, token in enumerate(first):
         if token in first[:index]:
             names = [label.name for label, other in zip(task.labels, first, strict=True) if other == token]
-            raise ModelError(f"The texts of the labels {names} begin with the same token. Give them other first words.")
+            raise ModelError(
+                f"The texts of the labels {names} begin with the same token. Give them different first words."
+            )
     return first
 
 

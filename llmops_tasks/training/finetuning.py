@@ -21,7 +21,6 @@ from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
 from llmops_tasks.training import (
     checkpoints,
-    curriculum,
     groups,
     loop,
     preflight,
@@ -29,12 +28,13 @@ from llmops_tasks.training import (
     processes,
     seen,
     trainable,
+    training_plan,
 )
-from llmops_tasks.training.curriculum import Sources
 from llmops_tasks.training.prepared import Prepared, check_options, prepare_run, with_settings
 from llmops_tasks.training.progress import Progress
 from llmops_tasks.training.stopwatch import Stopwatch
 from llmops_tasks.training.trainable import State
+from llmops_tasks.training.training_plan import Sources
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +49,15 @@ def finetune(
     settings: dict[str, Any] | None = None,
     others: dict[str, ArtifactRef] | None = None,
 ) -> ArtifactRef:
-    """Train on the dataset's train split.
+    """Fine-tune on the dataset's train split.
 
     Args:
         usecase: name or YAML path.
         dataset: from `build_dataset`.
-        start: weights to start from: from `fetch_base_model`, or a release, as `find_starting_point` says.
-        control: "shuffled_labels" trains on labels that mean nothing, to show that the gate notices.
+        start: weights to start from: from `fetch_base_model` or `find_starting_point`.
+        control: "shuffled_labels" trains a negative control, which the gate must refuse.
         max_steps: a smoke run; its result is marked and can never be promoted.
-        settings: in place of those of the use case's `finetune`, as a search found them.
+        settings: override the use case's `finetune`, as found by a search.
         others: datasets of the use cases in `mix` and `domain`, from `find_mixed_datasets`; by default the newest.
 
     Returns:
@@ -65,20 +65,20 @@ def finetune(
         `meta` has the figures, estimated and actual cost.
 
     Raises:
-        DataError: if the dataset's text is not what the use case's template makes today, no record is held out, or the
-            release that is started from does not say what it has learnt from.
-        TrainingError: if loss or gradient are out of bounds, or nothing can be learnt from the data.
-        BudgetError: if it would cost more than `finetune.budget` allows.
+        DataError: if the dataset was rendered with another template, no record is held out, or the release that training
+            starts from does not record what it was trained on.
+        TrainingError: if loss or gradient are out of bounds, or the data cannot be trained on.
+        BudgetError: if the estimate exceeds `finetune.budget`.
 
     Example:
         >>> adapter = finetune(usecase="triage", dataset=dataset, start=base)
     """
     check_options(control, max_steps)
     case, name = with_settings(config.load(usecase), settings), config.usecase_name(usecase)
-    curriculum.check_rendered(case, dataset)
+    training_plan.check_rendered(case, dataset)
     for carried in (groups, seen):
         carried.check(start)
-    found = curriculum.sources(case, name, dataset, start, others)
+    found = training_plan.sources(case, name, dataset, start, others)
     inputs = {
         **found.digests(),
         "start": start["sha256"],
@@ -119,12 +119,12 @@ class Job:
         return str(begun.get("began") or digests.digest({"job": self.key, "code": self.code}))
 
     def progress(self, member: int, mlflow_run: str, ready: Prepared) -> Progress:
-        """Where a member tells how far it is."""
+        """The progress of a member."""
         return Progress(
             usecase=self.name,
             run=self.run(member),
             mlflow_run=mlflow_run,
-            total=len(ready.taught.plan),
+            total=len(ready.plan.batches),
             checkpoint_every=self.case.finetune.checkpoint_every,
             fits=ready.fits(),
             code=self.code,
@@ -189,7 +189,7 @@ def _train_member(job: Job, member: int, out: Path, run_id: str) -> dict[str, An
     ready = prepare_run(case, job.name, job.sources, job.start, job.control, job.max_steps)
     progress = job.progress(member, run_id, ready)
     expected = _preflight(job, member, progress, ready)
-    figures = _teach(progress, ready)
+    figures = _train_steps(progress, ready)
     _save(job, ready.state, out)
     return {**figures, **expected}
 
@@ -197,31 +197,31 @@ def _train_member(job: Job, member: int, out: Path, run_id: str) -> dict[str, An
 def _preflight(job: Job, member: int, progress: Progress, ready: Prepared) -> dict[str, float]:
     """Estimate before the first step; what was begun goes on, whatever it costs."""
     if member or checkpoints.newest(usecase=job.name, run=progress.run, fits=progress.fits):
-        return preflight.estimate(ready.state, ready.settings, ready.taught, job.name).figures("estimated")
-    return preflight.admit(ready.state, ready.settings, ready.taught, job.name).figures("estimated")
+        return preflight.estimate(ready.state, ready.settings, ready.plan, job.name).figures("estimated")
+    return preflight.admit(ready.state, ready.settings, ready.plan, job.name).figures("estimated")
 
 
-def _teach(progress: Progress, ready: Prepared) -> dict[str, Any]:
+def _train_steps(progress: Progress, ready: Prepared) -> dict[str, Any]:
     state = ready.state
-    state.meter = Stopwatch()  # of the trunk's pass and the steps, as estimated
-    lesson = ready.lesson()
+    state.meter = Stopwatch()  # of the frozen layers' pass and the steps, as estimated
+    training_set = ready.training_set()
     done = progress.resume(state)
-    loop.run(state, ready.settings, lesson, done, partial(progress.after_step, state))
+    loop.run(state, ready.settings, training_set, done, partial(progress.after_step, state))
     spent = state.meter.spent()
     loss = ready.held_out_loss()
     log.info("held-out loss %.4f after %d steps", loss, progress.total)
     recent = state.losses[-10:]
     return {
-        "rows": ready.taught.counts.get("own", len(ready.taught.examples)),
+        "rows": ready.plan.counts.get("own", len(ready.plan.examples)),
         "steps": progress.total,
-        "records_seen": sum(map(len, ready.taught.plan)),
-        "taught": ready.taught.counts,
+        "records_seen": sum(map(len, ready.plan.batches)),
+        "taught": ready.plan.counts,
         "train_loss": sum(recent) / len(recent),
         "held_out_loss": loss,
         "resumed_after": done,
         "code_changed_after": trainable.code_changes(state),
         "lora": state.lora,
-        **preflight.cost(sum(map(len, ready.taught.plan)), spent),
+        **preflight.cost(sum(map(len, ready.plan.batches)), spent),
     }
 
 

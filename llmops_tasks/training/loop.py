@@ -1,7 +1,7 @@
-"""Steps of training: gradients in parts, stops that stop, resume to the same bytes.
+"""Training steps: gradient accumulation, stop conditions, bit-exact resume.
 
 Loss falls on the answers only, and the vocabulary head is computed only there. Dropout masks and the order of
-records follow from seed and step, so a resumed run goes on as if nothing had happened, bit for bit on a CPU.
+records follow from seed and step, so a resumed run continues bit for bit on a CPU.
 """
 
 from __future__ import annotations
@@ -31,23 +31,27 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Records, what the trunk made of them, and in which batches they are taken."""
+class TrainingSet:
+    """Records, their cached activations, and the batches in which they are used."""
 
     examples: list[Example]
     hidden: list[torch.Tensor] | None
-    plan: list[list[int]]  # one batch a step
+    batches: list[list[int]]  # one per step
 
 
 def run(
-    state: State, settings: Finetune, lesson: Lesson, done: int, after_step: Callable[[int, float, float], None]
+    state: State,
+    settings: Finetune,
+    training_set: TrainingSet,
+    done: int,
+    after_step: Callable[[int, float, float], None],
 ) -> None:
     """Make the steps from `done` on; `after_step` gets the number of steps made, tokens/s and seconds left."""
-    started, tokens, total = time.monotonic(), 0, len(lesson.plan)
+    started, tokens, total = time.monotonic(), 0, len(training_set.batches)
     for number in range(done, total):
-        batch = lesson.plan[number]
-        examples = [lesson.examples[index] for index in batch]
-        state.losses.append(step(state, settings, number, total, examples, pick(lesson.hidden, batch)))
+        batch = training_set.batches[number]
+        examples = [training_set.examples[index] for index in batch]
+        state.losses.append(step(state, settings, number, total, examples, pick(training_set.hidden, batch)))
         tokens += sum(len(example.tokens) for example in examples)
         seconds = time.monotonic() - started
         after_step(number + 1, tokens / seconds, (total - number - 1) * seconds / (number + 1 - done))
@@ -90,10 +94,10 @@ def stop_if_ill(loss: float, length: float, number: int, settings: Finetune) -> 
     """Raise TrainingError where loss or gradient's length are out of bounds at a step (counted from 0)."""
     found = f"Loss is {loss:.4g} and the gradient's length {length:.4g} at step {number + 1}"
     if not math.isfinite(loss) or not math.isfinite(length):
-        raise TrainingError(f"{found}: stopped, nothing is registered. Lower the learning rate.")
+        raise TrainingError(f"{found}: training stopped, nothing is registered. Lower the learning rate.")
     if length > settings.max_gradient:
         raise TrainingError(
-            f"{found}, at most {settings.max_gradient:g} is allowed: stopped, nothing is registered. "
+            f"{found}, at most {settings.max_gradient:g} is allowed: training stopped, nothing is registered. "
             "Lower the learning rate, or raise max_gradient."
         )
 
@@ -160,7 +164,7 @@ def answer_logits(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (answers, vocabulary) and targets (answers,) at the positions that carry loss.
 
-    Without the trunk's output in `hidden` the records go through all layers. A model that is run whole is given one
+    Without the frozen layers' output in `hidden` the records go through all layers. A model that is run whole is given one
     record a row: what packs records together is a mask that only single layers are known to heed.
     """
     import torch

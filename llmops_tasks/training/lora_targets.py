@@ -1,7 +1,7 @@
 """Which linear layers get LoRA matrices: those that the use case names, or all of them, in the top layers.
 
 Architectures name them differently (q_proj, qkv_proj, c_attn) and fuse what others keep apart, so a list that fits one
-model may match half of another. What matches nothing is refused, what got matrices is told. What this does not do:
+model may match half of another. Names that match nothing are refused, adapted layers are logged. What this does not do:
 reach weights that are no linear layers, such as fused experts.
 """
 
@@ -108,7 +108,7 @@ def adapted(model: Any) -> dict[str, int]:
 
 
 def check(folder: Path, settings: Finetune) -> None:
-    """Refuse a model for what its settings alone tell; no weight is read.
+    """Refuse a model by its settings alone; no weights are read.
 
     Raises:
         ModelError: as `chosen`.

@@ -1,7 +1,7 @@
-"""Learning from people's corrections: direct preference optimisation (DPO), by trl.
+"""Preference tuning on corrections: direct preference optimisation (DPO), by trl.
 
-Where the champion's answer was corrected, the corrected one is preferred to the given one. Training goes on from the
-champion; how often the model prefers what people prefer is measured before and after, on pairs that are held out.
+Where the champion's prediction was corrected, the corrected label is preferred. Training continues from the
+champion; the preference rate is measured before and after, on held-out pairs.
 trl computes the loss and makes the steps; order, schedule and checkpoints are ours, so that a run which was interrupted
 goes on to the same bytes.
 Source: Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is Secretly a Reward Model".
@@ -36,10 +36,10 @@ from llmops_tasks.training import (
     trainable,
 )
 from llmops_tasks.training.corrections import preferences_of
-from llmops_tasks.training.curriculum import Curriculum
 from llmops_tasks.training.examples import Example, Pair, pair
 from llmops_tasks.training.progress import Progress
 from llmops_tasks.training.stopwatch import Stopwatch
+from llmops_tasks.training.training_plan import TrainingPlan
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +47,13 @@ log = logging.getLogger(__name__)
 def tune_preferences(
     *, usecase: str, pairs: ArtifactRef, start: ArtifactRef, control: str = "none", max_steps: int | None = None
 ) -> ArtifactRef:
-    """Tune on pairs, with LoRA over the weights that training starts from.
+    """Tune on preference pairs (DPO), with LoRA over the starting weights.
 
     Args:
         usecase: name or YAML path, with `finetune.preferences`.
-        pairs: from `collect_corrections`, or made otherwise in that shape.
+        pairs: from `collect_corrections`, or other pairs of that schema.
         start: the champion's release.
-        control: "shuffled_labels" prefers either answer of a pair by chance, to show that the gate notices.
+        control: "shuffled_labels" trains a negative control on random preferences, which the gate must refuse.
         max_steps: a smoke run; its result is marked and can never be promoted.
 
     Returns:
@@ -62,7 +62,7 @@ def tune_preferences(
 
     Raises:
         TrainingError: if loss or gradient are out of bounds.
-        BudgetError: if it would cost more than `finetune.budget` allows.
+        BudgetError: if the estimate exceeds `finetune.budget`.
 
     Example:
         >>> adapter = tune_preferences(usecase="triage", pairs=pairs, start=champion["release"])
@@ -112,7 +112,7 @@ class Job:
         return str(begun.get("began") or digests.digest({"job": self.key, "code": self.code}))
 
     def progress(self, mlflow_run: str, steps: int, fits: str) -> Progress:
-        """Where it tells how far it is."""
+        """Its progress."""
         every = self.case.finetune.checkpoint_every
         return Progress(self.name, self.key, mlflow_run, steps, every, fits, self.code, self.began())
 
@@ -162,9 +162,7 @@ def _read(job: Job, tokenizer: Any) -> tuple[list[Pair], list[Pair]]:
         [pair(tokenizer, row, of_start(job.case, job.start).max_length) for row in part] for part in parts
     )
     if not train or not held_out:
-        raise DataError(
-            f"{len(train)} pairs to learn from and {len(held_out)} held out: both are needed. Wait for more."
-        )
+        raise DataError(f"{len(train)} pairs to train on and {len(held_out)} held out: both are needed. Wait for more.")
     if job.control == "shuffled_labels":
         rng = random.Random(job.case.finetune.seed)  # noqa: S311  (reproducible, not secret)
         train = [Pair(one.prompt, *rng.sample([one.chosen, one.rejected], 2)) for one in train]
@@ -184,19 +182,19 @@ def _learn(
 ) -> dict[str, float]:
     settings, expected = _settings(job.case), {}
     state.meter = Stopwatch()
-    told, taught = _records(settings, batches)
-    progress = job.progress(run_id, len(batches), trainable.fits(state, taught.digest()))
+    told, plan = _records(settings, batches)
+    progress = job.progress(run_id, len(batches), trainable.fits(state, plan.digest()))
     begun = checkpoints.newest(usecase=job.name, run=job.key, fits=progress.fits)
 
     def probed(seconds: float) -> None:
-        found = preflight.needs(state, told, taught, seconds)
+        found = preflight.needs(state, told, plan, seconds)
         expected.update(found.figures("estimated"))
         if not begun:  # else it goes on, whatever it costs
             _check(found, settings, progress)
 
     probed(0)  # memory and disk are known before the first step, time after a few
-    lesson = preferences_trl.Lesson(batches, progress, probed)
-    done = preferences_trl.run(state, settings, preferences_of(job.case), lesson, tokenizer)
+    pair_plan = preferences_trl.PairPlan(batches, progress, probed)
+    done = preferences_trl.run(state, settings, preferences_of(job.case), pair_plan, tokenizer)
     cost = preflight.cost(sum(map(len, batches)), state.meter.spent())
     return {**expected, **cost, "resumed_after": done}
 
@@ -209,7 +207,7 @@ def _check(found: preflight.Estimate, settings: Finetune, progress: Progress) ->
         raise
 
 
-def _records(settings: Finetune, batches: list[list[Pair]]) -> tuple[Finetune, Curriculum]:
+def _records(settings: Finetune, batches: list[list[Pair]]) -> tuple[Finetune, TrainingPlan]:
     """The same as training on records: both answers of a pair are one."""
     records: list[Example] = []
     plan: list[list[int]] = []
@@ -217,7 +215,7 @@ def _records(settings: Finetune, batches: list[list[Pair]]) -> tuple[Finetune, C
         both = [record for one in batch for record in one.examples()]
         plan.append(list(range(len(records), len(records) + len(both))))
         records += both
-    return settings.model_copy(update={"batch_size": 2 * settings.batch_size}), Curriculum(records, plan, {})
+    return settings.model_copy(update={"batch_size": 2 * settings.batch_size}), TrainingPlan(records, plan, {})
 
 
 def preferred(state: trainable.State, settings: Finetune, pairs: list[Pair]) -> float:

@@ -1,4 +1,4 @@
-"""trl's `DPOTrainer`, told what to take in which order, and watched at every step.
+"""trl's `DPOTrainer`, with our order of records, and callbacks at every step.
 
 It gets tokens, not texts: it would put a token of its own after every answer, cut long prompts at the wrong end, and
 quote them in warnings. It writes no checkpoints: those of `checkpoints` are verified before they are resumed from.
@@ -32,8 +32,8 @@ def batch_size(settings: Finetune) -> int:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Pairs in the batches in which they are taken, and who is told how it goes."""
+class PairPlan:
+    """Pairs in their batches, and the run's progress."""
 
     batches: list[list[Pair]]
     progress: Progress
@@ -44,7 +44,7 @@ class Lesson:
         return [sum(len(record.tokens) for pair in batch for record in pair.examples()) for batch in self.batches]
 
 
-def run(state: State, settings: Finetune, wanted: Preferences, lesson: Lesson, tokenizer: Any) -> int:
+def run(state: State, settings: Finetune, wanted: Preferences, pair_plan: PairPlan, tokenizer: Any) -> int:
     """Make the steps that are left.
 
     Returns:
@@ -56,12 +56,12 @@ def run(state: State, settings: Finetune, wanted: Preferences, lesson: Lesson, t
     from torch.optim.lr_scheduler import LambdaLR
 
     with artifacts.scratch() as folder:
-        trainer = _trainer(state, _arguments(state, settings, wanted, str(folder)), lesson.batches, tokenizer)
-        done = lesson.progress.resume(state)  # only now: the trainer compares with the model as it was given
-        total, pairs = len(lesson.batches), trainer.train_dataset
+        trainer = _trainer(state, _arguments(state, settings, wanted, str(folder)), pair_plan.batches, tokenizer)
+        done = pair_plan.progress.resume(state)  # only now: the trainer compares with the model as it was given
+        total, pairs = len(pair_plan.batches), trainer.train_dataset
         trainer.train_dataset = pairs.select(range(done * batch_size(settings), len(pairs)))
         trainer.lr_scheduler = LambdaLR(state.optimizer, lambda made: schedule(done + made, total, settings.warmup))
-        trainer.add_callback(_watch(state, settings, lesson, done))
+        trainer.add_callback(_watch(state, settings, pair_plan, done))
         if done < total:
             _train(trainer, settings)
     return done
@@ -131,11 +131,11 @@ def _trainer(state: State, arguments: Any, batches: list[list[Pair]], tokenizer:
     return trainer
 
 
-def _watch(state: State, settings: Finetune, lesson: Lesson, done: int) -> Any:
-    """Called by the trainer after every step: stops what is ill, tells, keeps a checkpoint."""
+def _watch(state: State, settings: Finetune, pair_plan: PairPlan, done: int) -> Any:
+    """Called by the trainer after every step: checks the loss, reports, writes checkpoints."""
     from transformers import TrainerCallback
 
-    tokens, times = lesson.tokens(), [time.monotonic()]  # of the beginning, and when each step was made
+    tokens, times = pair_plan.tokens(), [time.monotonic()]  # of the beginning, and when each step was made
     total = len(tokens)
 
     class Watch(TrainerCallback):  # type: ignore[misc]
@@ -150,8 +150,8 @@ def _watch(state: State, settings: Finetune, lesson: Lesson, done: int) -> Any:
             if trainer.global_step == min(PROBES, total - done):
                 later = tokens[min(done + 1, made - 1) : made]  # the first step is slower than all others
                 speed = sum(later) / (times[-1] - times[-1 - len(later)])
-                lesson.probed(seconds + (sum(tokens[:done]) + sum(tokens[made:])) / speed)
+                pair_plan.probed(seconds + (sum(tokens[:done]) + sum(tokens[made:])) / speed)
             left = (total - made) * seconds / trainer.global_step
-            lesson.progress.after_step(state, made, sum(tokens[done:made]) / seconds, left)
+            pair_plan.progress.after_step(state, made, sum(tokens[done:made]) / seconds, left)
 
     return Watch()

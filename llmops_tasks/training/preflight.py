@@ -1,6 +1,6 @@
-"""What a run will need, before it is begun: memory and disk from the model's settings, time from a probe.
+"""Estimate of a run before it starts: memory and disk from the model's settings, time from a probe.
 
-The probe makes real steps on three batches of the run's own, then puts weights and optimizer back.
+The probe makes steps on three of the run's batches, then restores weights and optimizer.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 from llmops_tasks.config import Finetune
 from llmops_tasks.config.training import Budget
 from llmops_tasks.errors import BudgetError
-from llmops_tasks.models import layers, trunk
+from llmops_tasks.models import frozen_layers, layers
 from llmops_tasks.models.loading import device
 from llmops_tasks.training import checkpoints, loop, processes
 from llmops_tasks.training.batches import assemble
-from llmops_tasks.training.curriculum import Curriculum
 from llmops_tasks.training.trainable import State
+from llmops_tasks.training.training_plan import TrainingPlan
 
 log = logging.getLogger(__name__)
 PROBES = 3  # batches
@@ -39,7 +39,7 @@ class Estimate:
     memory_mib: float
     disk_mib: float
     price: float
-    trunk_seconds: float = 0.0  # of `seconds`: what only the first member of an ensemble takes
+    frozen_seconds: float = 0.0  # of `seconds`: what only the first member of an ensemble takes
 
     def __str__(self) -> str:
         time = f"{self.seconds:.0f} s, " * (self.seconds > 0)
@@ -50,61 +50,61 @@ class Estimate:
         return {f"{prefix}.{name}": float(value) for name, value in asdict(self).items()}
 
 
-def admit(state: State, settings: Finetune, taught: Curriculum, usecase: str) -> Estimate:
+def admit(state: State, settings: Finetune, plan: TrainingPlan, usecase: str) -> Estimate:
     """`estimate` for a run that may be begun: memory and disk are looked at before the first step of the probe.
 
     Raises:
-        BudgetError: if it would cost more than `finetune.budget` allows.
+        BudgetError: if the estimate exceeds `finetune.budget`.
     """
-    check(needs(state, settings, taught, 0.0, _once(state, taught, usecase)), settings.budget, settings.members)
-    found = estimate(state, settings, taught, usecase)
+    check(needs(state, settings, plan, 0.0, _once(state, plan, usecase)), settings.budget, settings.members)
+    found = estimate(state, settings, plan, usecase)
     check(found, settings.budget, settings.members)
     return found
 
 
-def estimate(state: State, settings: Finetune, taught: Curriculum, usecase: str) -> Estimate:
+def estimate(state: State, settings: Finetune, plan: TrainingPlan, usecase: str) -> Estimate:
     """Measure steps on three batches and add up.
 
     Args:
         state: as prepared; it is the same afterwards.
         settings: of the run.
-        taught: what the run will learn.
-        usecase: whose store may hold the trunk's output already.
+        plan: the run's records and batches.
+        usecase: whose store may hold the frozen layers' output already.
     """
-    once = _once(state, taught, usecase)
-    trunk_speed, step_speed = _probe(state, settings, taught)
-    trunk_seconds = once / trunk_speed
-    return needs(state, settings, taught, trunk_seconds + _tokens(taught) / step_speed, once, trunk_seconds)
+    once = _once(state, plan, usecase)
+    frozen_speed, step_speed = _probe(state, settings, plan)
+    frozen_seconds = once / frozen_speed
+    return needs(state, settings, plan, frozen_seconds + _tokens(plan) / step_speed, once, frozen_seconds)
 
 
 def needs(
-    state: State, settings: Finetune, taught: Curriculum, seconds: float, once: int = 0, trunk_seconds: float = 0.0
+    state: State, settings: Finetune, plan: TrainingPlan, seconds: float, once: int = 0, frozen_seconds: float = 0.0
 ) -> Estimate:
-    """What a run of so many seconds needs, `trunk_seconds` of them for the trunk's pass over `once` tokens."""
+    """What a run of so many seconds needs, `frozen_seconds` of them for the frozen layers' pass over `once` tokens."""
     found = Estimate(
-        steps=len(taught.plan),
-        tokens=_tokens(taught),
+        steps=len(plan.batches),
+        tokens=_tokens(plan),
         seconds=round(seconds, 3),
-        memory_mib=round(_memory(state, settings, taught)),
+        memory_mib=round(_memory(state, settings, plan)),
         disk_mib=round(_disk(state, once)),
         price=round(seconds / 3600 * settings.budget.price_per_hour * settings.processes, 4),
-        trunk_seconds=round(trunk_seconds, 3),
+        frozen_seconds=round(frozen_seconds, 3),
     )
     log.info("expected: %s", found)
     return found
 
 
-def _tokens(taught: Curriculum) -> int:
-    return sum(len(taught.examples[index].tokens) for batch in taught.plan for index in batch)
+def _tokens(plan: TrainingPlan) -> int:
+    return sum(len(plan.examples[index].tokens) for batch in plan.batches for index in batch)
 
 
 def check(found: Estimate, budget: Budget, members: int = 1) -> None:
-    """Refuse what would cost more than it may: all members of an ensemble together, of which one runs the trunk.
+    """Refuse what would cost more than it may: all members of an ensemble together, of which one runs the frozen layers.
 
     Raises:
         BudgetError: with the numbers.
     """
-    seconds = found.trunk_seconds + members * (found.seconds - found.trunk_seconds)
+    seconds = found.frozen_seconds + members * (found.seconds - found.frozen_seconds)
     asked = {
         "minutes": (seconds / 60, budget.minutes),
         "memory_gib": (found.memory_mib / 1024, budget.memory_gib),
@@ -116,7 +116,7 @@ def check(found: Estimate, budget: Budget, members: int = 1) -> None:
     ]
     if over:
         raise BudgetError(
-            f"The run would need more than finetune.budget allows: {', '.join(over)}. Nothing was started. "
+            f"The run would exceed finetune.budget: {', '.join(over)}. Nothing was started. "
             "Train less (epochs, top_layers, rows), or raise the budget."
         )
 
@@ -142,29 +142,29 @@ def cost(records: int, spent: dict[str, float]) -> dict[str, float]:
 # ---------------------------------------------------------------- the probe
 
 
-def _probe(state: State, settings: Finetune, taught: Curriculum) -> tuple[float, float]:
-    """Tokens per second of the trunk and of a step; every batch comes twice, as kernels are made at the first."""
-    chosen, before = _typical(taught), {name: value.detach().clone() for name, value in state.trained.items()}
-    trunk_seconds = step_seconds = 0.0
+def _probe(state: State, settings: Finetune, plan: TrainingPlan) -> tuple[float, float]:
+    """Tokens per second of the frozen layers and of a step; every batch comes twice, as kernels are made at the first."""
+    chosen, before = _typical(plan), {name: value.detach().clone() for name, value in state.trained.items()}
+    frozen_seconds = step_seconds = 0.0
     for number, batch in enumerate(batch for batch in chosen for _ in range(2)):
-        examples = [taught.examples[index] for index in batch]
+        examples = [plan.examples[index] for index in batch]
         started = time.perf_counter()
         hidden = _hidden(state, examples)
         between = time.perf_counter()
-        loop.step(state, settings, number, max(2, len(taught.plan)), examples, hidden)
+        loop.step(state, settings, number, max(2, len(plan.batches)), examples, hidden)
         if number % 2:
-            trunk_seconds += between - started
+            frozen_seconds += between - started
             step_seconds += time.perf_counter() - between
     _put_back(state, before)
-    tokens = sum(len(taught.examples[index].tokens) for batch in chosen for index in batch)
-    return tokens / max(trunk_seconds, 1e-9), tokens / step_seconds
+    tokens = sum(len(plan.examples[index].tokens) for batch in chosen for index in batch)
+    return tokens / max(frozen_seconds, 1e-9), tokens / step_seconds
 
 
-def _typical(taught: Curriculum) -> list[list[int]]:
+def _typical(plan: TrainingPlan) -> list[list[int]]:
     """Batches from the first, second and third part of all, in order of size: short, middling and long ones."""
-    size = {at: sum(len(taught.examples[index].tokens) for index in batch) for at, batch in enumerate(taught.plan)}
+    size = {at: sum(len(plan.examples[index].tokens) for index in batch) for at, batch in enumerate(plan.batches)}
     order = sorted(size, key=size.__getitem__)
-    return [taught.plan[order[(2 * part + 1) * len(order) // (2 * PROBES)]] for part in range(PROBES)]
+    return [plan.batches[order[(2 * part + 1) * len(order) // (2 * PROBES)]] for part in range(PROBES)]
 
 
 def _hidden(state: State, examples: list[Any]) -> list[Any] | None:
@@ -192,17 +192,17 @@ def _put_back(state: State, before: dict[str, Any]) -> None:
 # ---------------------------------------------------------------- memory and disk
 
 
-def _memory(state: State, settings: Finetune, taught: Curriculum) -> Any:
+def _memory(state: State, settings: Finetune, plan: TrainingPlan) -> Any:
     """MiB at the peak: weights, what AdamW keeps, and what the largest part of a batch keeps for its backward pass."""
     model = state.base.config.get_text_config()
     weights = sum(value.numel() * value.element_size() for value in state.model.parameters())
     weights *= 1.5 if state.bf16 else 1  # their copies in bf16
     trained = sum(value.numel() for value in state.trained.values()) * 4 * 4  # gradient, two moments, the probe's copy
     rows = max(1, settings.batch_size // settings.accumulate // settings.processes)
-    longest = max(len(example.tokens) for example in taught.examples)
+    longest = max(len(example.tokens) for example in plan.examples)
     kept_layers = 1 if settings.recompute else model.num_hidden_layers - state.cut
     kept = rows * longest * kept_layers * (KEPT_PER_LAYER * model.hidden_size + 5 * _inner_width(model)) * 4
-    answers = max(sum(label >= 0 for label in example.labels) for example in taught.examples)
+    answers = max(sum(label >= 0 for label in example.labels) for example in plan.examples)
     logits = 4 * rows * answers * model.vocab_size * 4
     return PROCESS_MIB + (weights + trained + kept + logits) / MIB
 
@@ -215,7 +215,7 @@ def _inner_width(model: Any) -> int:
 
 
 def _disk(state: State, once: int) -> Any:
-    """MiB that are written: the trunk's output, the checkpoints that are kept and one being written, the result."""
+    """MiB that are written: the frozen layers' output, the checkpoints that are kept and one being written, the result."""
     trained = sum(value.numel() for value in state.trained.values()) * 4
     checkpoint = 3 * trained  # with AdamW's two moments
     return (
@@ -223,9 +223,9 @@ def _disk(state: State, once: int) -> Any:
     ) / MIB
 
 
-def _once(state: State, taught: Curriculum, usecase: str) -> int:
-    """Tokens that the trunk must still be run over."""
+def _once(state: State, plan: TrainingPlan, usecase: str) -> int:
+    """Tokens that the frozen layers must still be run over."""
     if state.cut == 0:
         return 0
-    sequences = [example.tokens for example in taught.examples]
-    return trunk.missing(model=state.base, shared=trunk.Shared(usecase, state.cut), sequences=sequences)
+    sequences = [example.tokens for example in plan.examples]
+    return frozen_layers.missing(model=state.base, shared=frozen_layers.Shared(usecase, state.cut), sequences=sequences)

@@ -1,4 +1,4 @@
-"""A run made ready for its first step: the model, what it will be taught, and what it is measured on."""
+"""A run ready for its first step: model, training records, held-out records."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydantic import ValidationError
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import CONTROLS, ArtifactRef
 from llmops_tasks.errors import DataError, InputError
-from llmops_tasks.models import loading, precision, trunk
+from llmops_tasks.models import frozen_layers, loading, precision
 from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.store import artifacts
-from llmops_tasks.training import curriculum, loop, processes, trainable
-from llmops_tasks.training.curriculum import Curriculum, Sources
+from llmops_tasks.training import loop, processes, trainable, training_plan
 from llmops_tasks.training.examples import Example, encode, label_tokens
-from llmops_tasks.training.loop import Lesson
+from llmops_tasks.training.loop import TrainingSet
 from llmops_tasks.training.trainable import State
+from llmops_tasks.training.training_plan import Sources, TrainingPlan
 
 _NO_MATTER = {"budget", "resources", "checkpoint_every"}  # settings that the result does not follow from
 
@@ -32,7 +32,7 @@ def check_options(control: str, max_steps: int | None) -> None:
     if control not in CONTROLS:
         raise InputError(f"control='{control:.40}' is unknown. Allowed: {list(CONTROLS)}.")
     if max_steps is not None and max_steps < 1:
-        raise InputError(f"max_steps={max_steps} trains nothing. Allowed: 1 or more, or none for all steps.")
+        raise InputError(f"max_steps={max_steps} trains nothing. Allowed: 1 or more, or omit it for all steps.")
 
 
 def digested(settings: Finetune) -> dict[str, Any]:
@@ -67,29 +67,29 @@ class Prepared:
     usecase: str
     settings: Finetune
     state: State
-    taught: Curriculum
+    plan: TrainingPlan
     held_out: list[Example]
 
     def fits(self) -> str:
         """What a checkpoint must be of, to be gone on from."""
-        return trainable.fits(self.state, self.taught.digest())
+        return trainable.fits(self.state, self.plan.digest())
 
-    def lesson(self) -> Lesson:
-        """What is taught, after the trunk has been run over what it was not run over yet."""
-        return Lesson(self.taught.examples, self._hidden(self.taught.examples), self.taught.plan)
+    def training_set(self) -> TrainingSet:
+        """Records, activations and batches; runs the frozen layers over records that are not cached yet."""
+        return TrainingSet(self.plan.examples, self._hidden(self.plan.examples), self.plan.batches)
 
     def held_out_loss(self) -> float:
         """Mean loss per answer token (nats)."""
         return loop.mean_loss(self.state, self.settings, self.held_out, self._hidden(self.held_out))
 
     def _hidden(self, records: list[Example]) -> Any:
-        """What enters the trained layers; None where there is no frozen trunk."""
+        """What enters the trained layers; None without frozen layers."""
         if self.state.cut == 0:
             return None
         compute = partial(
-            trunk.activations,
+            frozen_layers.activations,
             model=self.state.base,
-            shared=trunk.Shared(self.usecase, self.state.cut),
+            shared=frozen_layers.Shared(self.usecase, self.state.cut),
             sequences=[example.tokens for example in records],
             after_shard=processes.sign_of_life,
         )
@@ -107,7 +107,7 @@ def prepare_run(
     """Load the model, encode the records, put in what is trained.
 
     Raises:
-        ModelError: if the labels cannot be told apart, before anything is spent.
+        ModelError: if two labels begin with the same token, before any cost arises.
     """
     import torch
 
@@ -117,10 +117,10 @@ def prepare_run(
     model, tokenizer = loading.load_model(artifacts.fetch(start), settings.method)
     if case.task.type == "classification":
         label_tokens(case.task, tokenizer)
-    taught = curriculum.curriculum(case, tokenizer, sources, control)
-    taught = Curriculum(taught.examples, taught.plan[:max_steps], taught.counts)
-    held_out = encode(of_usecase(case), tokenizer, curriculum.rows(sources.own, "validation"))
+    plan = training_plan.build_plan(case, tokenizer, sources, control)
+    plan = TrainingPlan(plan.examples, plan.batches[:max_steps], plan.counts)
+    held_out = encode(of_usecase(case), tokenizer, training_plan.rows(sources.own, "validation"))
     if not held_out:
-        raise DataError("No record is held out for validation: nobody could tell what was learnt. Add records.")
-    longest = max(len(example.tokens) for example in [*taught.examples, *held_out])
-    return Prepared(usecase, settings, trainable.prepare(model, settings, longest), taught, held_out)
+        raise DataError("No record is held out for validation, so there would be no held-out loss. Add records.")
+    longest = max(len(example.tokens) for example in [*plan.examples, *held_out])
+    return Prepared(usecase, settings, trainable.prepare(model, settings, longest), plan, held_out)

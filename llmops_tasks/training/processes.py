@@ -129,7 +129,7 @@ def _error_of(messages: list[Any]) -> errors.LLMOpsError:
         if isinstance(found, type) and issubclass(found, errors.LLMOpsError):
             return found(text)
     return errors.LLMOpsError(
-        f"One of the training processes was lost ({len(messages)} failed). See the log above; a rerun goes on from the "
+        f"One of the training processes was lost ({len(messages)} failed). See the log above; a rerun continues from the "
         "newest checkpoint."
     )
 

@@ -1,4 +1,4 @@
-"""How far a run is: told in the log and in MLflow, kept in checkpoints, gone on from the newest whole one."""
+"""Progress of a run: reported in the log and in MLflow, kept in checkpoints, resumed from the newest complete one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOG_EVERY = 10  # steps
 
 @dataclass(frozen=True)
 class Progress:
-    """Of one member of a run. With several processes the first one tells and keeps for all."""
+    """Progress of one member of a run. With several processes the first one reports and writes for all."""
 
     usecase: str
     run: str  # what identifies its checkpoints
@@ -40,10 +40,10 @@ class Progress:
         return int(done)
 
     def _note_code(self, state: State, done: int) -> None:
-        """Other code than made the steps before goes on with them: a deployment costs no step, and is told."""
+        """Newer code continues from earlier steps: a deployment costs no step, and is recorded."""
         if not state.code or state.code[-1][1] != self.code:
             if state.code:
-                log.warning("the code has changed since step %d: going on, and the result says so", done)
+                log.warning("the code has changed since step %d: continuing; the result records it", done)
             state.code = [*state.code, (done, self.code)]
 
     def after_step(self, state: State, made: int, speed: float, left: float) -> None:

@@ -1,8 +1,8 @@
-"""A search for settings: Optuna proposes, each trial is one task, the smallest held-out loss wins.
+"""Hyperparameter search: Optuna proposes, each trial is one task, the smallest held-out loss wins.
 
 All trials share one journal file, so they may run at the same time, on one machine or on several that share a file
 system, and a search that was interrupted goes on where it was. A trial is cut short when it is worse than the
-median of the others after the same share of its steps. All trials share the trunk's output: none pays for it twice.
+median of the others after the same share of its steps. All trials share the activation cache.
 Source: Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework".
 """
 
@@ -21,9 +21,9 @@ from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import InputError, TrainingError
 from llmops_tasks.store import artifacts, digests, files
 from llmops_tasks.store.sources import code_digest
-from llmops_tasks.training import curriculum, loop, preflight, prepared, processes
-from llmops_tasks.training.curriculum import Sources
+from llmops_tasks.training import loop, preflight, prepared, processes, training_plan
 from llmops_tasks.training.prepared import Prepared, prepare_run, with_settings
+from llmops_tasks.training.training_plan import Sources
 
 if TYPE_CHECKING:
     import optuna
@@ -37,7 +37,7 @@ LOOKS = 4  # at the held-out loss of a trial
 
 
 def plan_trials(*, usecase: str, max_steps: int | None = None) -> list[int]:
-    """The numbers of the trials: one mapped task each; none without a `search`, two at most in a smoke run.
+    """List the numbers of the trials: none without a `search`, at most two in a smoke run.
 
     Example:
         >>> plan_trials(usecase="triage")
@@ -55,14 +55,14 @@ def run_trial(
     max_steps: int | None = None,
     others: dict[str, ArtifactRef] | None = None,
 ) -> dict[str, Any]:
-    """Train with settings that were not tried yet, on the train split, and look at the held-out loss.
+    """Run one trial of the search: train on the train split, measure the held-out loss.
 
     Args:
         usecase: name or YAML path, with a `search`.
         dataset: from `build_dataset`.
         start: weights to start from.
-        number: of the trial; one that is finished is not made again.
-        max_steps: a smoke run; it has a study of its own.
+        number: of the trial; a finished one is not run again.
+        max_steps: a smoke run, with a study of its own.
         others: as for `finetune`.
 
     Returns:
@@ -75,7 +75,7 @@ def run_trial(
 
     case, name = config.load(usecase), config.usecase_name(usecase)
     search = _search(case)
-    sources = curriculum.sources(case, name, dataset, start, others)
+    sources = training_plan.sources(case, name, dataset, start, others)
     study = _study(case, name, sources, start, max_steps, number)
     known = next((t for t in study.trials if t.user_attrs.get("number") == number and t.state.is_finished()), None)
     if known is not None:
@@ -108,21 +108,21 @@ def choose_trial(
     max_steps: int | None = None,
     others: dict[str, ArtifactRef] | None = None,
 ) -> dict[str, Any]:
-    """The settings that won, and why: a table of all trials and how much each setting mattered.
+    """Choose the best trial's settings; report all trials and the importance of each setting.
 
     Args:
         usecase: name or YAML path.
-        dataset: that was searched on.
-        start: that was started from.
-        tried: what `trial` returned.
+        dataset: the trials' dataset.
+        start: the trials' starting weights.
+        tried: from `run_trial`.
         max_steps: as given to the trials.
         others: likewise.
 
     Returns:
-        {settings, loss, report}; settings are {} where nothing was searched.
+        {settings, loss, report}; settings are {} without a search.
 
     Raises:
-        TrainingError: if no trial came to an end.
+        TrainingError: if no trial finished.
 
     Example:
         >>> choose_trial(usecase="triage", dataset=dataset, start=base, tried=[trial])
@@ -133,11 +133,9 @@ def choose_trial(
     tried = [{name: result[name] for name in _TOLD} for result in tried]  # Airflow's list is a lazy one, with costs
     done = [result for result in tried if result["state"] == "complete"]
     if not done:
-        raise TrainingError(
-            f"None of {len(tried)} trials came to an end. Give search.minutes more, or a smaller space."
-        )
+        raise TrainingError(f"None of {len(tried)} trials finished. Raise search.minutes, or narrow the space.")
     winner = min(done, key=lambda result: (result["loss"], result["number"]))
-    study = _study(case, name, curriculum.sources(case, name, dataset, start, others), start, max_steps)
+    study = _study(case, name, training_plan.sources(case, name, dataset, start, others), start, max_steps)
     inputs = {"study": study.study_name, "tried": tried}
     report = artifacts.publish(usecase=name, kind="search", inputs=inputs, build=partial(_write, study, tried, winner))
     log.info("trial %d won with a held-out loss of %.4f: %s", winner["number"], winner["loss"], winner["settings"])
@@ -146,7 +144,7 @@ def choose_trial(
 
 def _search(case: UseCase) -> Search:
     if case.search is None:
-        raise InputError("The use case has no 'search'. Add one, with the space to look through.")
+        raise InputError("The use case has no 'search'. Add one, with the space to search.")
     return case.search
 
 
@@ -205,12 +203,12 @@ def _suggest(tried: optuna.Trial, name: str, found: Range) -> None:
 
 
 def _train(prepare: Callable[[], Prepared], tried: optuna.Trial, run_id: str) -> float | None:
-    """Four times on the way, at the end too, the held-out loss is looked at, told and the pruner is asked."""
+    """Four times during a trial, including its end, the held-out loss is measured and reported to the pruner."""
     import optuna
 
     ready = prepare()
-    preflight.admit(ready.state, ready.settings, ready.taught, ready.usecase)
-    total = len(ready.taught.plan)
+    preflight.admit(ready.state, ready.settings, ready.plan, ready.usecase)
+    total = len(ready.plan.batches)
     looks, losses = {-(-total * look // LOOKS): look for look in range(1, LOOKS + 1)}, [float("inf")]
 
     def after_step(made: int, speed: float, left: float) -> None:
@@ -223,7 +221,7 @@ def _train(prepare: Callable[[], Prepared], tried: optuna.Trial, run_id: str) ->
             _ask(tried, loss, looks[made])
 
     try:
-        loop.run(ready.state, ready.settings, ready.lesson(), 0, after_step)
+        loop.run(ready.state, ready.settings, ready.training_set(), 0, after_step)
     except optuna.TrialPruned:
         return None
     return losses[-1]
@@ -256,13 +254,13 @@ def _write(study: optuna.Study, tried: list[dict[str, Any]], winner: dict[str, A
         values = " | ".join(str(result["settings"].get(name, "")) for name in names)
         lines.append(f"| {result['number']} | {result['state']} | {loss} | {values} |")
     weights = _importance(study)
-    lines += ["", "How much of the differences each setting explains (fANOVA): " + (", ".join(f"{name} {share:.0%}" for name, share in weights.items()) or "too few trials to say") + "."]  # fmt: skip
+    lines += ["", "Share of the variance that each setting explains (fANOVA): " + (", ".join(f"{name} {share:.0%}" for name, share in weights.items()) or "too few trials") + "."]  # fmt: skip
     (out / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return {"rows": len(tried), "winner": winner, "importance": weights}
 
 
 def _importance(study: optuna.Study) -> dict[str, float]:
-    """Empty where trials are too few or too alike to tell."""
+    """Empty if there are too few trials, or no differences."""
     import optuna
 
     try:

@@ -1,7 +1,7 @@
-"""Which records of its use case a model has learnt from: digests of text and answer, carried into the release.
+"""The records of its use case that a model was trained on: digests of text and label, carried into the release.
 
-By content, not by id: a record whose label was corrected is new to a model that has learnt the old one, and one that is
-corrected back is new again, as of a text the answers learnt last count. A release has those of the weights that it
+By content, not by id: a record whose label was corrected is new to a model trained on the old one, and one that is
+corrected back is new again, as the latest label of a text counts. A release has those of the weights that it
 started from, too, so tuning on preferences forgets none and adds none.
 """
 
@@ -23,15 +23,15 @@ def digest_of(text: str, completion: str) -> str:
 
 
 def write(out: Path, start: ArtifactRef, datasets: list[ArtifactRef]) -> None:
-    """Write the digests of all records learnt from.
+    """Write the digests of all training records.
 
     Args:
         out: the folder of what was trained.
         start: the weights that training started from.
-        datasets: whose train splits were learnt from.
+        datasets: whose train splits were used.
 
     Raises:
-        DataError: if the release that was started from does not say what it has learnt from.
+        DataError: if the release that training started from does not list its training records.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -45,7 +45,7 @@ def write(out: Path, start: ArtifactRef, datasets: list[ArtifactRef]) -> None:
 
 
 def check(start: ArtifactRef) -> None:
-    """Refuse, before anything is spent, a release that does not say which records it has learnt from.
+    """Refuse, before any cost arises, a release that does not list its training records.
 
     Raises:
         DataError: if so.
@@ -55,7 +55,7 @@ def check(start: ArtifactRef) -> None:
 
 
 def of_release(release: ArtifactRef) -> set[str]:
-    """The digests of all records that a release has learnt from.
+    """The digests of all records that a release was trained on.
 
     Raises:
         DataError: if it does not say.
@@ -69,8 +69,8 @@ def _file(release: ArtifactRef) -> Path:
     path = artifacts.fetch(release) / TRAINING_RECORDS
     if not path.is_file():
         raise DataError(
-            "The release that training starts from does not say which records it has learnt from, so nobody can tell what "
-            "is new to it, nor to what would be made of it. Set finetune.start to 'base' until a newer release is promoted."
+            "The release that training starts from does not record which records it was trained on, so new records cannot "
+            "be identified. Set finetune.start to 'base' until a newer release is promoted."
         )
     return path
 

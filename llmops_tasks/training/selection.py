@@ -1,8 +1,8 @@
-"""What a candidate for the base model is worth, before anything is trained: measured on the use case's own records.
+"""Measurement of candidate base models on the use case's records, before any training.
 
 All candidates get the same records and the same examples. None was trained on them, so records of the train split
 are as new to them as any; those of the test split stay untouched for the gate. A candidate whose licence the policy
-does not let in is not opened.
+does not allow is not opened.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def list_base_models(*, usecase: str) -> list[str]:
-    """Whose licence the policy lets in, the use case's own base model (`current`) first.
+    """List candidate base models whose licence the policy allows, the current one first.
 
     Example:
         >>> list_base_models(usecase="triage")
@@ -45,12 +45,12 @@ def list_base_models(*, usecase: str) -> list[str]:
 
 
 def draw_sample(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
-    """Draw the records that all candidates answer, and the examples that they are shown. Drawn once for a dataset.
+    """Draw the records and few-shot examples for measuring candidates, once per dataset.
 
-    Of the validation split first, then of train; none made up, none of a group that an example is of.
+    From the validation split first, then from train; no synthetic records, and no group that an example belongs to.
 
     Raises:
-        EvidenceError: if too few are left to say anything.
+        EvidenceError: if too few records are left.
 
     Example:
         >>> sample = draw_sample(usecase="triage", dataset=dataset)
@@ -68,7 +68,7 @@ def draw_sample(*, usecase: str, dataset: ArtifactRef) -> ArtifactRef:
 def measure_base_model(*, usecase: str, sample: ArtifactRef, candidate: str = selection.CURRENT) -> Measurement:
     """Measure one candidate: quality with and without examples, bits per character, size, memory, speed.
 
-    Memory is the peak of this very process: run it in one of its own.
+    Memory is the peak of the current process, so run it in a process of its own.
 
     Args:
         usecase: name or YAML path.
@@ -76,7 +76,7 @@ def measure_base_model(*, usecase: str, sample: ArtifactRef, candidate: str = se
         candidate: `current`, or a name in `selection.candidates`.
 
     Raises:
-        ModelError: if the policy refuses its licence; nothing of it was opened then.
+        ModelError: if the policy refuses its licence; the model is not opened then.
 
     Example:
         >>> measurement = measure_base_model(usecase="triage", sample=sample)
@@ -110,7 +110,7 @@ def measure_base_model(*, usecase: str, sample: ArtifactRef, candidate: str = se
 
 
 def report_selection(*, usecase: str, decision: Selected) -> ArtifactRef:
-    """The decision as a page in Markdown, and in the log.
+    """Publish the decision as a Markdown page, and log it.
 
     Example:
         >>> report_selection(usecase="triage", decision=decision)

@@ -153,7 +153,7 @@ def _density(case: UseCase, columns: Columns) -> Interval:
         parts=bits, wholes=characters, groups=groups, resamples=rule.bootstrap, confidence=rule.confidence
     )
     if found is None:
-        raise EvidenceError("All records of the sample are of one group: nothing can be said. Prepare more data.")
+        raise EvidenceError("All records of the sample are of one group, so there is no interval. Prepare more data.")
     return found
 
 

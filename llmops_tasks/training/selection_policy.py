@@ -1,6 +1,6 @@
-"""Which candidate becomes the base model: measurements and a policy in, a ranking with reasons out. Pure.
+"""The choice of a base model: measurements and a policy in, a ranking with reasons out. Pure.
 
-A licence that the policy does not let in is refused by name. Of those that keep within the limits, the best in the
+A licence that the policy does not allow is refused by name. Of those that keep within the limits, the best in the
 policy's measure comes first; the current base model stays unless the best one is better beyond both intervals.
 """
 
@@ -27,7 +27,7 @@ def refusal(rule: Licences, licence: str) -> str | None:
         return None
     if licence in rule.refused:
         return f"licence '{licence}' is refused: {rule.refused[licence]}"
-    return f"licence '{licence}' is refused: the policy does not know it. Allowed: {rule.allowed}"
+    return f"licence '{licence}' is refused: the policy does not list it. Allowed: {rule.allowed}"
 
 
 def choose_base_model(*, usecase: str, measurements: list[Measurement]) -> Selected:
@@ -35,7 +35,7 @@ def choose_base_model(*, usecase: str, measurements: list[Measurement]) -> Selec
 
     Args:
         usecase: name or YAML path.
-        measurements: from `selection.measure`, one of every candidate whose licence is let in.
+        measurements: from `measure_base_model`, one for each candidate whose licence is allowed.
 
     Raises:
         EvidenceError: if one is missing, or they were not made on the same records.
@@ -96,7 +96,7 @@ def _judged(policy: Policy, name: str, choice: BaseModelChoice, found: Measureme
     refused = refusal(policy.licences, choice.licence)
     inside = found["licence_in_files"] if found else None
     if inside and inside.lower() != choice.licence.lower():
-        refused = f"its files name the licence '{inside}', the use case '{choice.licence}'. Mend the use case"
+        refused = f"its files name the licence '{inside}', the use case '{choice.licence}'. Fix the use case"
     figures = found["figures"] if found and not refused else None
     reasons = [refused] if refused else [*_too_much(policy, figures)] if figures else []
     verdict = "refused" if refused else "unfit" if reasons else "fits"
@@ -125,7 +125,7 @@ def _too_much(policy: Policy, figures: ModelFigures) -> Iterator[str]:
             yield f"{what}: {value:.0f} MiB, at most {most:g} are allowed"
     speed, least = figures["tokens_per_second"], policy.min_tokens_per_second
     if least is not None and speed < least:
-        yield f"speed: {speed:.0f} tokens/s, at least {least:g} are asked"
+        yield f"speed: {speed:.0f} tokens/s, at least {least:g} are required"
 
 
 def _figure(row: Ranked, measure: Measure) -> Interval | None:
@@ -141,7 +141,7 @@ def _worth(row: Ranked, measure: Measure) -> float:
 
 
 def _chosen(fits: list[Ranked], measure: Measure, name: str) -> tuple[str | None, str]:
-    """The best one; the current one where the sample does not tell the two apart."""
+    """The best one; the current one if the sample does not distinguish the two."""
     if not fits:
         return None, "no candidate fits the policy"
     best, current = fits[0], next((row for row in fits if row["candidate"] == CURRENT), None)
@@ -151,7 +151,7 @@ def _chosen(fits: list[Ranked], measure: Measure, name: str) -> tuple[str | None
     theirs = _figure(current, measure)
     if _apart(_figure(best, measure), theirs):
         return best["candidate"], f"{ahead}, beyond that of the current model, {shown(theirs)}"
-    return CURRENT, f"{ahead}, but the sample does not tell it from the current model, {shown(theirs)}"
+    return CURRENT, f"{ahead}, but the sample does not distinguish it from the current model, {shown(theirs)}"
 
 
 def _apart(one: Interval | None, two: Interval | None) -> bool:
@@ -185,12 +185,12 @@ def table(*, decision: Selected) -> str:
         "candidate", "verdict", *(words(measure, decision["metric"]) for measure in MEASURES), "parameters (million)",
         "disk (MiB)", "memory (MiB)", "tokens/s", "context (tokens)", "languages", "licence",
     )  # fmt: skip
-    lines = [f"**{decision['chosen'] or 'nobody'}**: {'; '.join(decision['reasons'])} ({decision['n']} records).", ""]
+    lines = [f"**{decision['chosen'] or 'none'}**: {'; '.join(decision['reasons'])} ({decision['n']} records).", ""]
     lines += [_line(head), _line(["---"] * len(head)), *(_line(_cells(row)) for row in decision["ranking"])]
     reasons = [(row["candidate"], reason.rstrip(".")) for row in decision["ranking"] for reason in row["reasons"]]
     lines += ["", *(f"- {candidate}: {reason}." for candidate, reason in reasons)]
     if decision["write"]:
-        lines += ["", "To start from it, write into the use case:", "```yaml", decision["write"].rstrip(), "```"]
+        lines += ["", "To use it, set in the use case:", "```yaml", decision["write"].rstrip(), "```"]
     lines += ["", f"Policy `{decision['policy_sha256'][:12]}`, evidence `{decision['evidence_sha256'][:12]}`."]
     return "\n".join(lines) + "\n"
 

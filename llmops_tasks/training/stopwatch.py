@@ -1,4 +1,4 @@
-"""What a run has taken so far, over all its attempts."""
+"""Time used by a run so far, over all its attempts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _processor_seconds() -> float:
 
 @dataclass
 class Stopwatch:
-    """Begins to count when it is made. Steps that were lost with a killed process are not in what it was told before."""
+    """Starts counting when created. Steps lost with a killed process are not counted."""
 
     seconds: float = 0.0  # by the clock, of earlier attempts
     cpu_seconds: float = 0.0  # of this process, in earlier attempts

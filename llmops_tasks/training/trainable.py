@@ -1,4 +1,4 @@
-"""What is trained, and in which precision: LoRA matrices over a frozen base (in fp32 or 4 bits), or all weights."""
+"""The trained parameters and their precision: LoRA matrices over a frozen base (in fp32 or 4 bits), or all weights."""
 
 from __future__ import annotations
 
@@ -72,11 +72,9 @@ def prepare(model: Any, settings: Finetune, longest: int) -> State:
     )
 
 
-def fits(state: State, taught: str) -> str:
-    """What makes a checkpoint fit: digest of what is taught, in which steps, and of the shapes that are trained."""
-    return digests.digest(
-        {"taught": taught, "trained": {name: list(part.shape) for name, part in state.trained.items()}}
-    )
+def fits(state: State, plan: str) -> str:
+    """What makes a checkpoint fit: digest of the training plan and of the shapes that are trained."""
+    return digests.digest({"taught": plan, "trained": {name: list(part.shape) for name, part in state.trained.items()}})
 
 
 def code_changes(state: State) -> list[int]:

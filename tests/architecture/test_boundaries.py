@@ -14,18 +14,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "llmops_tasks"
-ROOMS = ("data", "training", "evaluation", "release", "serving", "monitoring")
+PACKAGES = ("data", "training", "evaluation", "release", "serving", "monitoring")
 # Left to right; a module may import its own column and those before it.
 COLUMNS = [
     ("errors", "contracts"),
     ("store", "config"),
     ("tracking", "process", "metrics", "models"),
     ("prompts",),
-    ROOMS,
+    PACKAGES,
     ("chain", "verbs", "child", "doctor"),
     ("cli", "__main__"),
 ]
-# What one loose file is by nature; everything else has a room.
+# What one loose file is by nature; everything else has a package.
 LOOSE = {"errors", "contracts", "metrics", "tracking", "process", "chain", "verbs", "child", "__main__", "__init__"}
 HEAVY = (
     "torch", "transformers", "datasets", "peft", "mlflow", "great_expectations", "pandas", "numpy", "pyarrow",
@@ -67,7 +67,7 @@ def _imports(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: _module(path))
-def test_imports_go_left_to_right_and_rooms_do_not_know_each_other(path: Path) -> None:
+def test_imports_go_left_to_right_and_packages_do_not_import_each_other(path: Path) -> None:
     me = _module(path)
     if me == "llmops_tasks":
         assert not [name for name in _imports(path) if name.startswith("llmops_tasks")]
@@ -76,8 +76,10 @@ def test_imports_go_left_to_right_and_rooms_do_not_know_each_other(path: Path) -
         if not name.startswith("llmops_tasks."):
             continue
         assert _place(name) <= _place(me), f"{me} imports {name}, which stands to its right"
-        room, other = me.split(".")[1], name.split(".")[1]
-        assert room not in ROOMS or other not in ROOMS or room == other, f"{me} imports {name}: rooms do not meet"
+        package, other = me.split(".")[1], name.split(".")[1]
+        assert package not in PACKAGES or other not in PACKAGES or package == other, (
+            f"{me} imports {name}: packages do not meet"
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: _module(path))
@@ -85,12 +87,12 @@ def test_airflow_is_not_known_here(path: Path) -> None:
     assert not [name for name in _imports(path) if name.split(".")[0] == "airflow"]
 
 
-def test_only_what_is_one_file_by_nature_lies_beside_the_rooms() -> None:
+def test_only_what_is_one_file_by_nature_lies_beside_the_packages() -> None:
     assert {path.stem for path in PACKAGE.glob("*.py")} == LOOSE
 
 
-def _verbs(room: str) -> set[str]:
-    return set(importlib.import_module(f"llmops_tasks.{room}").VERBS)
+def _verbs(package: str) -> set[str]:
+    return set(importlib.import_module(f"llmops_tasks.{package}").VERBS)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +105,13 @@ def _verbs(room: str) -> set[str]:
     ],
     ids=lambda path: path.name,
 )
-def test_tasks_use_the_rooms_verbs_alone(path: Path) -> None:
-    """Whatever else a room holds is private to it."""
+def test_tasks_use_the_packages_verbs_alone(path: Path) -> None:
+    """Whatever else a package holds is private to it."""
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("llmops_tasks."):
-            _, room, *inside = str(node.module).split(".")
-            if room in (*ROOMS, "prompts"):
-                assert not inside and {alias.name for alias in node.names} <= _verbs(room), ast.unparse(node)
+            _, package, *inside = str(node.module).split(".")
+            if package in (*PACKAGES, "prompts"):
+                assert not inside and {alias.name for alias in node.names} <= _verbs(package), ast.unparse(node)
 
 
 def test_config_knows_no_circle() -> None:

@@ -1,4 +1,4 @@
-"""Where the tests of a module are found: in a file of its name, in the room of its name."""
+"""Where the tests of a module are found: in a file of its name, in the package of its name."""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ def test_a_typo_leaves_the_last_valid_form_in_charge_and_says_so(folder: Callabl
     (error,) = bag.import_errors.values()
     assert "Did you mean 'epochs'" in error
     for dag in bag.dags.values():
-        assert "last valid form" in dag.doc_md and "configuration error" in dag.tags
+        assert "last valid configuration" in dag.doc_md and "configuration error" in dag.tags
     folder("triage")
     healed = load()
     assert healed.import_errors == {} and all("configuration error" not in dag.tags for dag in healed.dags.values())

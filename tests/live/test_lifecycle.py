@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from llmops_tasks.release import ledger, registry
-from llmops_tasks.serving import answered
+from llmops_tasks.serving import find_predictions
 from llmops_tasks.store import artifacts, objects
 from tests.live.conftest import STAGES
 from tests.support import offline
@@ -116,7 +116,7 @@ def test_a_control_run_is_refused_by_the_gate_and_nobody_is_asked(world: World, 
     states = world.finished("tiny.evaluate", world.started_by_asset("tiny.evaluate", 1))
     assert (states["gate"], states["open_questions"], states["ask"]) == ("success", "skipped", "skipped")
     verdict = ledger.read_ledger(usecase="tiny", kind="gate")[-1]["body"]["verdict"]
-    assert verdict["verdict"] == "fail" and any("a control run" in reason for reason in verdict["reasons"])
+    assert verdict["verdict"] == "fail" and any("a negative control" in reason for reason in verdict["reasons"])
     assert registry.find_champion(usecase="tiny")["version"] == "1"
 
 
@@ -137,11 +137,11 @@ def test_two_days_are_answered_and_the_drifting_one_starts_a_retraining(world: W
 
 
 def test_answering_a_day_again_changes_nothing(world: World) -> None:
-    before, chain = answered(usecase="tiny", date=DAYS[0]), ledger.verify_ledger(usecase="tiny")
+    before, chain = find_predictions(usecase="tiny", date=DAYS[0]), ledger.verify_ledger(usecase="tiny")
     assert [part["rows"] for part in before] == [60]
     run = world.api.trigger("tiny.batch_inference", {"date": DAYS[0]})
     assert world.finished("tiny.batch_inference", run)["announce_predictions"] == "skipped"
-    assert answered(usecase="tiny", date=DAYS[0]) == before
+    assert find_predictions(usecase="tiny", date=DAYS[0]) == before
     assert ledger.verify_ledger(usecase="tiny") == chain
 
 

@@ -108,7 +108,7 @@ def test_an_approval_that_is_cleared_finds_its_answer_and_asks_nobody(world: Wor
     assert world.finished("tiny.promote", run)["approve"] == "success"
     assert ledger.read_ledger(usecase="tiny", kind="approval") == before
     tries = next(task["try_number"] for task in world.api.tasks("tiny.promote", run) if task["task_id"] == "approve")
-    assert "as the ledger says" in world.api.log("tiny.promote", run, "approve", tries)
+    assert "as recorded in the ledger" in world.api.log("tiny.promote", run, "approve", tries)
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_that_nobody_answered_in_time_is_recorded_as_that(world: World, edited: 
     )  # fmt: skip
     assert world.finished("tiny.promote", run)["promote"] == "skipped"
     body = ledger.read_ledger(usecase="tiny", kind="approval")[-1]["body"]
-    assert (body["version"], body["choice"], body["by"]) == (version, "Timed out", "nobody: the time to answer ran out")
+    assert (body["version"], body["choice"], body["by"]) == (version, "Timed out", "none: timed out")
 
 
 def test_a_typo_stops_nothing_and_stands_where_it_is_looked_for(world: World, edited: Any) -> None:
@@ -147,7 +147,7 @@ def test_a_typo_stops_nothing_and_stands_where_it_is_looked_for(world: World, ed
     assert world.finished("tiny.batch_inference", run)["predict_batch"] == "success"
     world.wait(lambda: any("epocs" in error for error in _stack_traces(world)), 150, "the import error")
     dag = world.wait(
-        lambda: (d := world.api.call("GET", "/dags/tiny.train/details")) and "last valid form" in (d["doc_md"] or "") and d,
+        lambda: (d := world.api.call("GET", "/dags/tiny.train/details")) and "last valid configuration" in (d["doc_md"] or "") and d,
         150, "the note at the use case's own DAGs",
     )  # fmt: skip
     assert "epocs" in dag["doc_md"] and not dag["is_stale"]

@@ -70,5 +70,5 @@ def test_new_records_alone_fail_on_forgetting_and_a_replay_passes(tmp_path: Path
         found[replay] = _check(usecase, grown, _release(usecase, grown, champion["release"]), champion)
     assert found[0.0]["verdict"] == "fail", found
     assert found[0.5]["verdict"] == "pass", found
-    assert found[0.0]["n"] == found[0.5]["n"] == 80  # the champion's own exam, not the new records
+    assert found[0.0]["n"] == found[0.5]["n"] == 80  # the champion's own test_records, not the new records
     assert (found[0.5]["observed"] or 0) > (found[0.0]["observed"] or 0) + 0.2

@@ -125,7 +125,7 @@ def test_the_rate_of_independent_records_is_that_of_clopper_and_pearson(hits: in
     ("truth", "predicted", "kappa"),
     [([2] * 9, [2] * 9, None), ([0, 4] * 9, [4, 0] * 9, -1.0), ([0, 4] * 9, [0, 4] * 9, 1.0)],
 )
-def test_kappa_at_its_ends_and_where_nothing_can_be_told(
+def test_kappa_at_its_ends_and_where_nothing_can_be_said(
     truth: list[int], predicted: list[int], kappa: float | None
 ) -> None:
     """T22: of one class nothing can be told, and that is said."""

@@ -180,7 +180,7 @@ def test_a_run_that_fails_tells_no_secret_no_identifier_and_no_note(
 
 
 @pytest.mark.parametrize("place", ["error", "log", "output", "file"])
-def test_the_search_finds_what_is_told(silent: Check, home: Path, place: str) -> None:
+def test_the_search_finds_what_is_planted(silent: Check, home: Path, place: str) -> None:
     def tell() -> None:
         if place == "log":
             logging.getLogger("llmops_tasks").debug("%s", planted.NOTE)
@@ -195,7 +195,7 @@ def test_the_search_finds_what_is_told(silent: Check, home: Path, place: str) ->
         silent(tell)
 
 
-def test_mlflow_out_of_reach_is_told_and_kept_without_its_password(
+def test_mlflow_unreachable_is_reported_and_kept_without_its_password(
     silent: Check, home: Path, given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A training, and then a registration, with an address that holds credentials; what waits for MLflow holds none."""
@@ -207,7 +207,7 @@ def test_mlflow_out_of_reach_is_told_and_kept_without_its_password(
     assert b"llmops" in kept and planted.found(kept) == []
 
 
-def test_a_store_that_refuses_is_told_without_its_keys(
+def test_a_store_that_refuses_is_reported_without_its_keys(
     silent: Check, given: Given, closed_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, secret in planted.SECRETS.items():

@@ -15,7 +15,7 @@ from llmops_tasks import tracking
 pytestmark = pytest.mark.usefixtures("mlflow")
 
 
-def test_a_run_keeps_what_it_is_told(tmp_path: Path) -> None:
+def test_a_run_keeps_what_it_is_given(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "card.md").write_text("card")
     with tracking.run(usecase="demo", name="work", key="k1") as run:
@@ -69,7 +69,7 @@ def test_initializing_twice_is_harmless() -> None:
     assert tracking.initialize() == tracking.initialize()
 
 
-# ---------------------------------------------------------------- out of reach
+# ---------------------------------------------------------------- unreachable
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ class Outage:
         def reached() -> Any:
             self.calls += 1
             if self.down:
-                raise ConnectionError("out of reach")
+                raise ConnectionError("unreachable")
             return Shaky()
 
         monkeypatch.setattr(tracking, "client", reached)
@@ -219,7 +219,7 @@ def test_an_address_with_credentials_is_not_logged(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     _work()
-    assert "out of reach" in caplog.text and "secret" not in caplog.text
+    assert "unreachable" in caplog.text and "secret" not in caplog.text
     tracking._resting.clear()
 
 

@@ -22,11 +22,11 @@ def test_every_verb_of_the_tables_is_a_function_with_named_arguments(name: str) 
     assert inspect.getdoc(verb)
 
 
-@pytest.mark.parametrize("room", verbs.ROOMS)
-def test_a_rooms_table_names_functions_where_they_are(room: str) -> None:
-    package = import_module(f"llmops_tasks.{room}")
+@pytest.mark.parametrize("name", verbs.PACKAGES)
+def test_a_packages_table_names_functions_where_they_are(name: str) -> None:
+    package = import_module(f"llmops_tasks.{name}")
     for verb, module in package.VERBS.items():
-        assert getattr(package, verb) is getattr(import_module(f"llmops_tasks.{room}.{module}"), verb)
+        assert getattr(package, verb) is getattr(import_module(f"llmops_tasks.{name}.{module}"), verb)
     with pytest.raises(AttributeError, match="has no verb 'nothing'"):
         _ = package.nothing
 
@@ -53,7 +53,7 @@ def test_a_groups_purpose_is_one_sentence(group: str) -> None:
     assert said[0].isupper() and said.count(".") == 1 and said.endswith(".") and "\n" not in said
 
 
-def test_a_verb_is_found_without_the_other_rooms() -> None:
+def test_a_verb_is_found_without_the_other_packages() -> None:
     code = (
         "import sys; from llmops_tasks import verbs; verbs.resolve('data.ingest')\n"
         "assert 'llmops_tasks.data.ingestion' in sys.modules\n"

@@ -67,7 +67,7 @@ def test_a_verbs_help_has_its_options_and_its_example(say: Any, command: str) ->
 def test_help_says_what_comes_back_and_how_it_fails(say: Any) -> None:
     _, text, _ = say("data", "ingest", "--help")
     assert 'A reference of kind "records"' in text.partition("Result:")[2]
-    assert "SourceError (5)   if nothing is there" in text.partition("Errors:")[2]
+    assert "SourceError (5)   if no file matches" in text.partition("Errors:")[2]
 
 
 def test_the_list_has_every_verb_with_a_line(say: Any) -> None:
@@ -183,7 +183,7 @@ def test_an_interruption_is_no_traceback(say: Any, monkeypatch: pytest.MonkeyPat
     assert (code, text) == (130, "") and "Interrupted" in complaint
 
 
-def test_the_life_cycle_begins_and_ends_where_it_is_told(say: Any, tiny_usecase: str) -> None:
+def test_the_life_cycle_begins_and_ends_where_it_is_asked_to(say: Any, tiny_usecase: str) -> None:
     code, text, log = say("chain", tiny_usecase, "--until", "data", "--json")
     assert code == 0
     assert set(json.loads(text)) == {"control", "data"} and json.loads(text)["data"]["kind"] == "anonymized"
@@ -201,7 +201,7 @@ def test_one_command_feeds_the_next(say: Any, tiny_usecase: str, tmp_path: Path)
 
 
 def _finding(status: str) -> doctor.Finding:
-    return {"check": "disk", "status": status, "found": "0 GiB", "mend": "Free some."}  # type: ignore[typeddict-item]
+    return {"check": "disk", "status": status, "found": "0 GiB", "fix": "Free some."}  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize(("status", "code"), [("problem", 1), ("warning", 0), ("not checked", 0), ("ok", 0)])
@@ -209,7 +209,7 @@ def test_the_doctor_ends_with_one_if_there_is_a_problem(
     say: Any, monkeypatch: pytest.MonkeyPatch, status: str, code: int
 ) -> None:
     monkeypatch.setattr(doctor, "examine", lambda usecase: [_finding(status)])
-    assert say("doctor") == (code, f"check\tstatus\tfound\tmend\ndisk\t{status}\t0 GiB\tFree some.\n", "")
+    assert say("doctor") == (code, f"check\tstatus\tfound\tfix\ndisk\t{status}\t0 GiB\tFree some.\n", "")
     found, text, _ = say("doctor", "--json")
     assert (found, json.loads(text)) == (code, {"problems": code, "findings": [_finding(status)]})
 

@@ -61,6 +61,18 @@ def test_what_is_not_there_is_empty() -> None:
     assert docstrings.parsed(lambda: None).text == ""
 
 
+def test_a_single_item_of_several_lines_is_whole() -> None:
+    def verb() -> None:
+        """Do it.
+
+        Raises:
+            DataError: if the first reason
+                or the second applies.
+        """
+
+    assert docstrings.parsed(verb).raises == {"DataError": "if the first reason or the second applies."}
+
+
 @pytest.mark.parametrize(
     ("example", "typed"),
     [

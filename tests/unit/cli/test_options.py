@@ -65,9 +65,9 @@ def test_the_use_case_is_the_first_word_or_named(words: tuple[str, ...]) -> None
         (("a", *NEEDED[2:]), "Missing option '--version'"),
         (("a", *NEEDED, "--note", "3"), "Did you mean"),
         (("a", *NEEDED, "--notes", "three"), "'three' is not a valid integer"),
-        (("a", "--version", "3", "--release", "{secret"), "is no JSON"),
+        (("a", "--version", "3", "--release", "{secret"), "is not JSON"),
         (("a", "--version", "3", "--release", "@no/such.json"), "cannot read 'no/such.json': No such file"),
-        (("a", "--version", "3", "--release", "-"), "is no JSON"),
+        (("a", "--version", "3", "--release", "-"), "is not JSON"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_what_to_do(words: tuple[str, ...], message: str) -> None:

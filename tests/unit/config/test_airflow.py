@@ -31,7 +31,7 @@ def test_what_is_misspelled_or_out_of_range_is_refused(given: object) -> None:
         Airflow.model_validate(given)
 
 
-def test_nobody_is_told_of_anything_by_default() -> None:
+def test_nothing_is_notified_by_default() -> None:
     rule = Notify()
     assert (rule.email, rule.webhook_connection) == ([], None)
     assert set(rule.events) == {"failure", "approval_waiting", "approval_expiring", "candidate_refused", "drift_alarm"}

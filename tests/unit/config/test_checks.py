@@ -31,7 +31,7 @@ def test_problems_between_columns_are_reported_at_once(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 3
     assert "data.text: 'nurse_level' is a leakage column" in str(caught.value)
     assert "data.text: no column 'notes'. Did you mean 'note'?" in str(caught.value)
-    assert "monitoring.columns: 'heartrate' is no number column. Did you mean 'heart_rate'?" in str(caught.value)
+    assert "monitoring.columns: 'heartrate' is not a number column. Did you mean 'heart_rate'?" in str(caught.value)
 
 
 MISTAKES: Mistakes = [
@@ -51,7 +51,7 @@ MISTAKES: Mistakes = [
     ("no label", {"data/columns/triage_level/role": "ignore"}, "exactly one column needs the role 'label'"),
     ("time as text", {"data/columns/arrival_time/type": "string"}, "a column with the role 'time' is a timestamp"),
     ("a cap on words", {"data/columns/sex/cap": 3}, "data.columns.sex: min, max and cap are for numbers"),
-    ("encoding", {"data/source/encoding": "utf-99"}, "data.source.encoding: 'utf-99' is no known encoding"),
+    ("encoding", {"data/source/encoding": "utf-99"}, "data.source.encoding: 'utf-99' is not a known encoding"),
     ("unknown section", {"finetuning": {}}, "finetuning: unknown key. Did you mean 'finetune'?"),
 ]
 

@@ -65,7 +65,7 @@ def test_the_same_form_has_the_same_name_and_an_earlier_one_that_returns_is_the_
     assert _epochs(config.bind(usecase="ward")) == 3
 
 
-def test_a_mistake_leaves_the_last_valid_form_in_charge_and_is_told(write: Callable[..., Path]) -> None:
+def test_a_mistake_leaves_the_last_valid_form_in_charge_and_is_reported(write: Callable[..., Path]) -> None:
     write(3)
     config.keep("ward")
     write("many")
@@ -100,7 +100,7 @@ def test_a_use_case_that_is_gone_is_known_until_it_is_retired(write: Callable[..
     path = write(3)
     config.keep("ward")
     assert config.removed() == []
-    with pytest.raises(InputError, match="'ward' has a file"):
+    with pytest.raises(InputError, match="'ward' still has a file"):
         config.retire(usecase="ward")
     path.unlink()
     assert config.removed() == ["ward"]
@@ -115,13 +115,13 @@ def test_a_use_case_that_is_gone_is_known_until_it_is_retired(write: Callable[..
 @pytest.mark.parametrize("name", ["ward@", "ward@xyz", f"ward@{'0' * 31}", f"../x@{'0' * 32}", f"Ward@{'0' * 32}"])
 def test_what_names_no_form_is_refused(write: Callable[..., Path], name: str) -> None:
     write(3)
-    with pytest.raises(InputError, match="names no form of a use case"):
+    with pytest.raises(InputError, match="is not a stored configuration of a use case"):
         config.load(name)
 
 
 def test_a_form_that_nobody_kept_and_one_that_was_changed_are_refused(write: Callable[..., Path]) -> None:
     write(3)
-    with pytest.raises(InputError, match="No form '0000"):
+    with pytest.raises(InputError, match="No configuration '0000"):
         config.load(f"ward@{'0' * 32}")
     bound = config.bind(usecase="ward")
     (form,) = objects.find(f"{objects.store_uri()}/_configurations/ward/forms/*.json")

@@ -14,7 +14,7 @@ from tests.support.edited import Mistakes, check_mistake, write
 
 MISTAKES: Mistakes = [
     ("digest", {"base_model/sha256": "abc"}, "base_model.sha256: string should match pattern"),
-    ("candidates alike", {"selection/candidates/0/name": "current"}, "selection: candidates need names that differ"),
+    ("candidates alike", {"selection/candidates/0/name": "current"}, "selection: candidates need unique names"),
     (
         "unknown in a candidate",
         {"selection/candidates/0/license": "x"},

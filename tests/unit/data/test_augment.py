@@ -44,7 +44,7 @@ ALL = Augment(noise=1.5, paraphrase=WORDS, minority=0.8)
 @pytest.mark.parametrize(
     "rule", [Augment(), Augment(noise=0.5), Augment(paraphrase=WORDS), Augment(minority=1.0), ALL], ids=str
 )
-def test_originals_are_kept_and_first_and_made_up_rows_are_marked(rule: Augment) -> None:
+def test_originals_are_kept_and_first_and_synthetic_rows_are_marked(rule: Augment) -> None:
     rows = _rows()
     result = augmented(rows, rule)
     assert [{**row, "augmented": ""} for row in rows] == result[: len(rows)]

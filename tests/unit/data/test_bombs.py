@@ -50,7 +50,7 @@ def test_a_link_out_of_the_landing_area_is_refused(tmp_path: Path, mode: str, pa
     small.csv(outside, [small.row(1)], "secret.csv")
     (tmp_path / "area" / "in" / "rows.csv").symlink_to(outside / "secret.csv")
     usecase = small.usecase(tmp_path, {"uri": f"file://{tmp_path}/area/{pattern}", "incremental": mode})
-    with pytest.raises(SourceError, match=r"rows\.csv' is a link out of"):
+    with pytest.raises(SourceError, match=r"rows\.csv' is a link that leads out of"):
         ingest(usecase=usecase)
 
 
@@ -62,7 +62,7 @@ def test_a_linked_folder_within_is_refused_and_a_linked_landing_area_is_not(tmp_
     assert ingest(usecase=usecase)["rows"] == 1
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "day").symlink_to(tmp_path / "outside")
-    with pytest.raises(SourceError, match="is a link out of"):
+    with pytest.raises(SourceError, match="is a link that leads out of"):
         ingest(usecase=small.usecase(tmp_path, {"uri": f"file://{tmp_path}/in/*/*.csv"}))
 
 
@@ -77,7 +77,7 @@ def test_a_link_that_stays_within_is_a_file_like_others(tmp_path: Path) -> None:
     "uri", ["file:///landing/../etc/*.csv", "file:///landing/%2e%2e/etc/x.csv", "s3://b/in/../x/*"]
 )
 def test_an_address_that_leads_upwards_is_a_mistake_in_the_use_case(tmp_path: Path, uri: str) -> None:
-    with pytest.raises(ConfigError, match=r"data.source.uri: .* leads upwards by '\.\.'"):
+    with pytest.raises(ConfigError, match=r"data.source.uri: .* contains '\.\.'"):
         config.load(small.usecase(tmp_path, {"uri": uri}))
 
 

@@ -58,7 +58,7 @@ def test_neither_do_the_keys_of_records_and_of_parquet(tmp_path: Path) -> None:
         assert "lacks the columns" in told and not [cell for cell in CELLS if cell in told]
 
 
-def test_a_name_that_is_nearly_right_is_told_by_its_place(tmp_path: Path) -> None:
+def test_a_name_that_is_nearly_right_is_reported_by_its_position(tmp_path: Path) -> None:
     content = "\n".join([small.HEADER.replace("note", "notes"), PATIENT]).encode()
     told = _message(tmp_path, content)
     assert "lacks the columns ['note']" in told and "Column 6 is spelled almost like 'note'" in told
@@ -90,7 +90,7 @@ def test_columns_without_a_name_are_no_names_that_stand_twice(tmp_path: Path) ->
 
 
 def test_names_in_the_use_case_stand_there_once(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data.source.header: \['note'\] stand there more than once"):
+    with pytest.raises(ConfigError, match=r"data.source.header: \['note'\] are given more than once"):
         config.load(small.usecase(tmp_path, {"uri": "file:///x", "header": [*NAMES, "note"]}))
 
 
@@ -104,7 +104,7 @@ def test_a_key_that_stands_twice_costs_its_record(tmp_path: Path, format: str, r
     ref = _ingest(tmp_path, content.encode(), format, records=records)
     folder = artifacts.fetch(ref)
     assert [row["visit"] for row in tables.rows(folder / "records.parquet")] == ["V2"]
-    assert [row["reason"] for row in tables.rows(folder / "rejected.parquet")] == ["a key that stands twice"]
+    assert [row["reason"] for row in tables.rows(folder / "rejected.parquet")] == ["a repeated key"]
 
 
 def test_a_parquet_column_that_stands_twice_is_refused(tmp_path: Path) -> None:

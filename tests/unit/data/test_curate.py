@@ -35,7 +35,7 @@ def test_bands_do_not_depend_on_the_other_texts() -> None:
     assert list(curate.bands(texts))[3] == next(iter(curate.bands([texts[3]])))
 
 
-def test_languages_are_told_apart() -> None:
+def test_languages_are_distinguished() -> None:
     language = curate.language_of()
     assert language("the patient has been short of breath since this morning") == "en"
     assert language("der Patient klagt seit heute Morgen über starke Atemnot") == "de"

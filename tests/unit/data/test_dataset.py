@@ -196,7 +196,7 @@ def test_the_evaluation_set_has_a_digest_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_key")
-def test_made_up_records_are_marked_and_only_trained_on(tmp_path: Path) -> None:
+def test_synthetic_records_are_marked_and_only_trained_on(tmp_path: Path) -> None:
     usecase, records = _dataset(tmp_path, [small.row(n, level="2" if n == 1 else "1") for n in range(20)])
     plain = _frame(build_dataset(usecase=usecase, records=records))
     usecase, records = _dataset(

@@ -31,13 +31,13 @@ def test_it_counts_rows_labels_and_what_was_dropped_and_why(tmp_path: Path) -> N
     assert "- 10 records, 2026-01-01 to 2026-02-01" in text
     assert "| train | 5 | 4 | 1 |\n| validation | 2 | 0 | 2 |\n| test | 3 | 3 | 0 |" in text
     assert "- dropped: 2 data.text fails: KeyError; texts with more than one label: 1" in text
-    assert "too short" not in text and "- evaluation set: 3 records, abcdef012345" in text
+    assert "too short" not in text and "- test set: 3 records, abcdef012345" in text
 
 
 def test_it_names_what_each_column_is_for(tmp_path: Path) -> None:
     text = _card(tmp_path)
     assert "read by the model: age, note" in text and "masked and dropped: phone" in text
-    assert "refused as input: nurse" in text and "languages" not in text
+    assert "not allowed as input: nurse" in text and "languages" not in text
 
 
 def test_it_counts_languages_where_some_are_expected(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def _no_file_larger_than(limit: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("limit", [0, 100, 1000])
 @pytest.mark.parametrize("verb", ["ingest", "validate", "anonymize", "build_dataset", "render_day"])
-def test_a_full_disk_is_told_as_one_by_every_verb_and_nothing_is_left(
+def test_a_full_disk_is_reported_as_one_by_every_verb_and_nothing_is_left(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, verb: str, limit: int
 ) -> None:
     last = Case(tmp_path, monkeypatch).prepared(verb)
@@ -187,7 +187,7 @@ def test_a_full_disk_is_told_as_one_by_every_verb_and_nothing_is_left(
 
 
 @pytest.mark.parametrize("verb", ["validate", "anonymize", "build_dataset"])
-def test_damaged_records_are_told_without_their_words(
+def test_damaged_records_are_reported_without_their_words(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, verb: str
 ) -> None:
     case = Case(tmp_path, monkeypatch)

@@ -137,14 +137,14 @@ def test_a_hand_written_expectation_prints_no_name_and_no_diagnosis(tmp_path: Pa
     rows = [small.row(n, note="zebrafishitis", patient="Zeldaquux") for n in range(9)]
     more = [{"type": kind, "column": column, "value_set": ["x"]} for column in ("note", "patient")]
     usecase = small.usecase(tmp_path, {"uri": small.csv(tmp_path, rows)}, expectations=more)
-    with pytest.raises(DataError, match="do not hold") as caught:
+    with pytest.raises(DataError, match="of the use case failed") as caught:
         validate(usecase=usecase, records=ingest(usecase=usecase))
     pages = objects.find(f"{objects.store_uri()}/small/validated/*/data_docs/index.html")
     assert len(pages) == 1
     assert not _leaks(objects.read_bytes(pages[0]).decode() + repr(caught.value))
 
 
-def test_an_expectation_that_cannot_run_is_told_without_what_it_said(tmp_path: Path) -> None:
+def test_an_expectation_that_cannot_run_is_reported_without_what_it_said(tmp_path: Path) -> None:
     more = [{"type": "expect_column_mean_to_be_between", "column": "note", "min_value": 1}]
     usecase = small.usecase(
         tmp_path, {"uri": small.csv(tmp_path, [small.row(1, note="zebrafishitis")])}, expectations=more

@@ -57,21 +57,21 @@ def test_a_record_leads_forward_to_every_dataset(versions: tuple[str, ArtifactRe
     assert lineage.find_record(usecase=usecase, record="' or 1=1 --") == []
 
 
-def test_the_difference_is_told_in_words(versions: tuple[str, ArtifactRef, ArtifactRef]) -> None:
+def test_the_difference_is_reported_in_words(versions: tuple[str, ArtifactRef, ArtifactRef]) -> None:
     usecase, older, newer = versions
     found = lineage.compare_datasets(usecase=usecase, before=older["sha256"][:10], after=newer["sha256"][:10])
     assert found["counts"] | {"moved to another split": 0} == {
-        "added": 12, "removed": 0, "with another text": 1, "with another label": 0, "moved to another split": 0,
+        "added": 12, "removed": 0, "with a changed text": 1, "with a changed label": 0, "moved to another split": 0,
     }  # fmt: skip
-    assert "12 records added" in found["words"] and "1 records with another text" in found["words"]
-    assert any(line.startswith("'calm' went from 0.0% to") for line in found["words"])
-    assert "the evaluation set is another one: figures of the two are not comparable" in found["words"]
+    assert "12 records added" in found["words"] and "1 records with a changed text" in found["words"]
+    assert any(line.startswith("'calm' changed from 0.0% to") for line in found["words"])
+    assert "the test set is a different one: metrics of the two versions are not comparable" in found["words"]
 
 
 def test_nothing_changes_between_a_version_and_itself(versions: tuple[str, ArtifactRef, ArtifactRef]) -> None:
     usecase, older, _ = versions
     same = lineage.compare_datasets(usecase=usecase, before=older["sha256"], after=older["sha256"])
-    assert same["words"] == ["the evaluation set is the same"]
+    assert same["words"] == ["the test set is the same"]
 
 
 @pytest.mark.parametrize("prefix", ["0000000000", ""])

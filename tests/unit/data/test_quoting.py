@@ -18,9 +18,9 @@ from llmops_tasks.errors import SourceError
 from llmops_tasks.store import artifacts, digests
 from tests.support import small
 
-OPEN = "a quote that is not closed, or letters after a closing quote"
-ROWS_WITHIN = "a quote that is not closed: its cell would hold other rows"
-STRAY = "a quote out of place after one that was not closed"
+OPEN = "an unclosed quote, or characters after a closing quote"
+ROWS_WITHIN = "an unclosed quote: its cell would contain other rows"
+STRAY = "a misplaced quote after an unclosed one"
 
 
 def _ingest(tmp_path: Path, content: str, **source: Any) -> ArtifactRef:
@@ -111,7 +111,7 @@ def test_the_row_is_known_by_the_digest_of_its_line(tmp_path: Path) -> None:
 
 
 def test_one_in_the_header_is_an_error_without_its_words(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"The header of '.*' has a quote that is not closed") as caught:
+    with pytest.raises(SourceError, match=r"The header of '.*' has an unclosed quote") as caught:
         _ingest(tmp_path, _csv(*_rows()).replace("note", '"zebrafish', 1))
     assert "zebrafish" not in repr(caught.value)
 

@@ -28,7 +28,7 @@ def test_renamed_added_and_lost_columns_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         schema.check(usecase="small", data=_data(tmp_path), found=["visit", "heartrate", "note", "ward"], labelled=True)
     lines = str(caught.value).splitlines()
-    assert lines[1:4] == ["~ 'heart_rate' is now 'heartrate'?", "- 'patient' has gone", "+ 'ward' is new"]
+    assert lines[1:4] == ["~ 'heart_rate' is now 'heartrate'?", "- 'patient' was removed", "+ 'ward' is new"]
     assert "role: ignore" in lines[4]
 
 

@@ -76,7 +76,7 @@ def test_the_use_case_reads_the_files_fields() -> None:
     assert (case.data.split.by, case.data.split.order) == ("record", "digest")
 
 
-def test_an_answer_is_learnt_up_to_its_end(written: Path) -> None:
+def test_an_answer_is_trained_on_up_to_its_end(written: Path) -> None:
     """The longest question and answer fit into the training length, and the prompt ends with a line break."""
     from transformers import AutoTokenizer
 

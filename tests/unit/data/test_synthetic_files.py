@@ -1,4 +1,4 @@
-"""What all generators of invented data do alike: where they write, what they plant, and the truth beside it."""
+"""Common parts of the synthetic data generators: where they write, what they plant, and the truth beside it."""
 
 from __future__ import annotations
 

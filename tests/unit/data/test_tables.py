@@ -92,7 +92,7 @@ def test_a_spill_folder_without_space_is_a_full_disk() -> None:
     assert caught.value.errno == errno.ENOSPC
 
 
-def test_one_that_is_told_of_between_two_batches_is_too() -> None:
+def test_one_that_is_noticed_between_two_batches_is_too() -> None:
     """Arrow hands DuckDB's words on as an OSError without a number."""
     with pytest.raises(OSError) as caught, tables.database():
         raise OSError("Out of Memory Error: ... This limit was set by the 'max_temp_directory_size' setting.")
@@ -110,6 +110,6 @@ def test_a_disk_that_fills_while_the_database_spills_is_a_full_disk() -> None:
     assert caught.value.errno == errno.EFBIG
 
 
-def test_another_failure_of_the_database_is_told_as_what_it_is(tmp_path: Path) -> None:
+def test_another_failure_of_the_database_is_reported_as_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(duckdb.IOException, match="No files found"), tables.database() as db:
         tables.view(db, tmp_path / "absent.parquet", "absent")

@@ -30,7 +30,7 @@ FAULTS: list[tuple[dict[str, str], str]] = [
     ({"seen": ""}, "seen: missing"),
     ({"patient": ""}, "patient: missing"),
     ({"note": SECRET * 300}, "note: longer than 2000 characters"),
-    ({"sex": SECRET}, "sex: unknown word"),
+    ({"sex": SECRET}, "sex: unknown value"),
     ({"visit": "V0"}, "visit: duplicate"),
     ({"visit": "V0"}, "visit: duplicate"),
 ]
@@ -190,7 +190,7 @@ def test_a_hand_written_expectation_that_holds_is_on_the_page(tmp_path: Path) ->
 def test_one_that_does_not_hold_stops_it_and_keeps_the_page(tmp_path: Path) -> None:
     usecase, records = _validate(tmp_path, [_row(n) for n in range(9)], expectations=[MEAN | {"max_value": 39}])
     with pytest.raises(
-        DataError, match=r"do not hold: \['expect_column_mean_to_be_between \(age\)'\]. See '.*/data_docs'"
+        DataError, match=r"of the use case failed: \['expect_column_mean_to_be_between \(age\)'\]. See '.*/data_docs'"
     ):
         validate(usecase=usecase, records=records)
     assert len(objects.find(f"{objects.store_uri()}/small/validated/*/data_docs/index.html")) == 1
@@ -225,7 +225,7 @@ def test_of_many_rows_a_sample_is_shown_and_all_are_judged(tmp_path: Path, monke
     assert {row["row"] for row in _quarantine(ref)} == {24, 25}
 
 
-def test_a_column_of_another_type_is_told_as_such(tmp_path: Path) -> None:
+def test_a_column_of_another_type_is_reported_as_such(tmp_path: Path) -> None:
     usecase, records = _validate(tmp_path, [_row(n, age="forty") for n in range(9)])
     with pytest.raises(DataError, match="~ age: number in the use case, text in the source"):
         validate(usecase=usecase, records=records)

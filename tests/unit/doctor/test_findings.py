@@ -29,11 +29,11 @@ def test_a_package_has_a_version_or_none() -> None:
     assert findings.version("no-such-package") == ""
 
 
-def test_what_is_well_needs_no_mending_and_all_else_does() -> None:
-    assert findings.ok("a", "b") == {"check": "a", "status": "ok", "found": "b", "mend": ""}
+def test_what_is_well_needs_no_fix_and_all_else_does() -> None:
+    assert findings.ok("a", "b") == {"check": "a", "status": "ok", "found": "b", "fix": ""}
     for make, status in (
         (findings.warning, "warning"),
         (findings.problem, "problem"),
         (findings.unknown, "not checked"),
     ):
-        assert make("a", "b", "c") == {"check": "a", "status": status, "found": "b", "mend": "c"}
+        assert make("a", "b", "c") == {"check": "a", "status": status, "found": "b", "fix": "c"}

@@ -74,7 +74,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def test_a_taken_port_is_a_warning_and_a_free_one_none(taken: int) -> None:
     airflow, mlflow = machine.ports()
     assert (airflow["check"], airflow["status"]) == (f"port {taken}", "warning")
-    assert "LLMOPS_PORT" in airflow["mend"]
+    assert "LLMOPS_PORT" in airflow["fix"]
     assert (mlflow["status"], mlflow["found"]) == ("ok", "free")
 
 

@@ -60,4 +60,4 @@ def test_without_either_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(packages, "REQUIREMENTS", Path("/no/such/file"))
     monkeypatch.setattr(packages.metadata, "requires", missing)
     (found,) = packages.packages()
-    assert found["status"] == "not checked" and "make install" in found["mend"]
+    assert found["status"] == "not checked" and "make install" in found["fix"]

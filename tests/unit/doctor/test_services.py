@@ -1,4 +1,4 @@
-"""Store, MLflow and Airflow: what is out of reach or wrong is named, with what to do, and no secret is told."""
+"""Store, MLflow and Airflow: what is unreachable or wrong is named, with what to do, and no secret is told."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def test_a_store_that_cannot_be_written_is_a_problem(home: Path, monkeypatch: py
     home.mkdir()
     (home / "store").write_text("a file where a folder must be")
     found = _store()
-    assert found["status"] == "problem" and "LLMOPS_STORE" in found["mend"]
+    assert found["status"] == "problem" and "LLMOPS_STORE" in found["fix"]
 
 
 def test_an_address_of_another_kind_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_STORE", "ftp://host/store")
     found = _store()
-    assert found["status"] == "problem" and "LLMOPS_STORE" in found["mend"]
+    assert found["status"] == "problem" and "LLMOPS_STORE" in found["fix"]
 
 
 def test_a_bucket_that_is_not_there_is_a_problem(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_STORE", "s3://no-such-bucket/store")
     found = _store()
-    assert found["status"] == "problem" and "AWS_*" in found["mend"]
+    assert found["status"] == "problem" and "AWS_*" in found["fix"]
 
 
-def test_an_s3_that_is_out_of_reach_is_a_problem_asked_once(
+def test_an_s3_that_is_unreachable_is_a_problem_asked_once(
     closed_endpoint: str, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
@@ -107,14 +107,14 @@ def test_a_damaged_database_is_a_problem(home: Path) -> None:
     assert _mlflow()["status"] == "problem"
 
 
-def test_a_server_that_is_out_of_reach_is_a_problem_told_without_its_password(
+def test_a_server_that_is_unreachable_is_a_problem_reported_without_its_password(
     closed_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "PAUSE", 0.0)
     monkeypatch.setattr(tracking, "_resting", {})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", closed_endpoint.replace("://", "://me:s3cret@"))
     found = _mlflow()
-    assert found["status"] == "problem" and "MLFLOW_TRACKING_URI" in found["mend"]
+    assert found["status"] == "problem" and "MLFLOW_TRACKING_URI" in found["fix"]
     assert "127.0.0.1" in found["found"] and "s3cret" not in str(found)
 
 
@@ -214,7 +214,7 @@ def test_a_stranger_at_its_address_is_a_problem(
         assert _airflow() == [("airflow", "problem")]
 
 
-def test_an_address_with_a_password_is_told_without_it(server: _Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_with_a_password_is_shown_without_it(server: _Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", _address(server).replace("://", "://me:s3cret@"))
     healthy, _ = services.airflow()
     assert healthy["status"] == "ok" and "s3cret" not in str(healthy)
@@ -239,7 +239,7 @@ def test_a_missing_pool_is_a_problem_with_the_command_that_makes_it(
     _sign_in(monkeypatch, "right")
     server.pools.clear()
     *_, pool = services.airflow()
-    assert pool["status"] == "problem" and "airflow pools set compute 1" in pool["mend"]
+    assert pool["status"] == "problem" and "airflow pools set compute 1" in pool["fix"]
 
 
 def test_without_credentials_the_pool_is_not_checked(server: _Airflow) -> None:
@@ -247,7 +247,7 @@ def test_without_credentials_the_pool_is_not_checked(server: _Airflow) -> None:
     assert server.asked == []
 
 
-def test_a_wrong_password_is_said_and_not_told(server: _Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_password_is_said_and_not_shown(server: _Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
     _sign_in(monkeypatch, "wr0ng")
     *_, pool = services.airflow()
     assert (pool["status"], pool["found"]) == ("not checked", "Airflow answers 401")

@@ -37,12 +37,12 @@ def test_a_key_that_others_may_read_is_a_problem(home: Path, mode: int, status: 
     file.chmod(mode)
     found = _key()
     assert found["status"] == status and "s3cret" not in str(found)
-    assert (found["mend"] == f"Run: chmod 600 {file}") == (status == "problem")
+    assert (found["fix"] == f"Run: chmod 600 {file}") == (status == "problem")
 
 
 def test_a_shared_store_wants_a_shared_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
-    assert _key()["status"] == "problem" and "LLMOPS_PSEUDONYM_KEY" in _key()["mend"]
+    assert _key()["status"] == "problem" and "LLMOPS_PSEUDONYM_KEY" in _key()["fix"]
     (file := home / "keys" / "pseudonym.key").parent.mkdir(parents=True)
     file.write_text("s3cret")
     file.chmod(0o600)
@@ -86,7 +86,7 @@ def test_a_missing_key_is_named(postgres: None, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv(name, "")
     found = _keys()
     assert (found["status"], found["found"]) == ("problem", f"not set: {name}")
-    assert "make init" in found["mend"]
+    assert "make init" in found["fix"]
 
 
 @pytest.mark.parametrize("end", ["_CMD", "_SECRET"])
@@ -118,7 +118,7 @@ def test_the_shipped_use_cases_are_well() -> None:
     assert {finding["status"] for finding in found} == {"ok"}
 
 
-def test_a_mistake_in_a_file_is_told_and_the_others_are_looked_at(
+def test_a_mistake_in_a_file_is_reported_and_the_others_are_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMOPS_USECASES", str(tmp_path))
@@ -136,7 +136,7 @@ def test_a_mistake_in_a_file_is_told_and_the_others_are_looked_at(
 def test_no_use_case_at_all_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_USECASES", str(tmp_path))
     (found,) = settings.usecases(None)
-    assert found["status"] == "problem" and "LLMOPS_USECASES" in found["mend"]
+    assert found["status"] == "problem" and "LLMOPS_USECASES" in found["fix"]
 
 
 def test_one_use_case_is_looked_at_alone_and_an_unknown_one_refused(tmp_path: Path) -> None:

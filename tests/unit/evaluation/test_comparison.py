@@ -1,4 +1,4 @@
-"""What the candidate is held against: the same records, in pairs, and the exam that the champion once passed."""
+"""What the candidate is held against: the same records, in pairs, and the test_records that the champion once passed."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def _compared(usecase: str, champion: dict[str, Any] | None, *others: str) -> li
     )["comparisons"]
 
 
-def test_what_the_champion_knew_is_asked_on_its_own_exam_alone(tmp_path: Path) -> None:
+def test_what_the_champion_knew_is_asked_on_its_own_test_set_alone(tmp_path: Path) -> None:
     usecase = _usecase(tmp_path, max_forgetting=0.1, metric="accuracy")
-    whole, exam = _compared(usecase, _champion(OLD), "champion")
+    whole, test_records = _compared(usecase, _champion(OLD), "champion")
     assert (whole["reference"], whole["n"], whole["metric"]) == ("champion", 30, "accuracy")
-    assert (exam["reference"], exam["n"], exam["metric"]) == (EARLIER, 12, "accuracy")
+    assert (test_records["reference"], test_records["n"], test_records["metric"]) == (EARLIER, 12, "accuracy")
     forgotten = sum(TRUTH[name] != "low" for name in OLD)
     assert whole["difference"]["value"] == pytest.approx(-forgotten / 30, abs=1e-6)
-    assert exam["difference"]["value"] == pytest.approx(-forgotten / 12, abs=1e-6)
+    assert test_records["difference"]["value"] == pytest.approx(-forgotten / 12, abs=1e-6)
 
 
 def test_forgetting_is_asked_only_where_the_gate_limits_it_and_somebody_serves(tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_forgetting_is_asked_only_where_the_gate_limits_it_and_somebody_serves(t
     }  # fmt: skip
 
 
-def test_an_exam_of_which_nothing_was_measured_is_no_evidence(tmp_path: Path) -> None:
+def test_a_test_set_of_which_nothing_was_measured_is_no_evidence(tmp_path: Path) -> None:
     usecase = _usecase(tmp_path, max_forgetting=0.1)
-    with pytest.raises(EvidenceError, match="No record of the champion's exam is among those measured"):
+    with pytest.raises(EvidenceError, match="No record of the champion's test set is among those measured"):
         _compared(usecase, _champion(["another"]), "champion")
 
 
@@ -109,7 +109,7 @@ def test_the_interval_is_that_of_patients_as_the_use_case_asks_for_it(tmp_path: 
 
 @pytest.mark.parametrize("labels", [["high", "low", "middle"], ["high", "middle", "low", "none"]])
 def test_answers_on_another_scale_are_not_compared(tmp_path: Path, labels: list[str]) -> None:
-    with pytest.raises(EvidenceError, match="'candidate' and 'base' answer on different scales"):
+    with pytest.raises(EvidenceError, match="'candidate' and 'base' use different label scales"):
         comparison.compare_pair(
             usecase=_usecase(tmp_path), candidate=_report("candidate", TRUTH), reference=_report("base", TRUTH, labels)
         )

@@ -38,7 +38,7 @@ def _release(start: ArtifactRef, *datasets: ArtifactRef) -> ArtifactRef:
 BASE: ArtifactRef = {"kind": "base", "sha256": "0" * 64}  # type: ignore[typeddict-item]
 
 
-def test_a_release_knows_the_train_split_of_every_dataset_it_was_taught() -> None:
+def test_a_release_knows_the_train_split_of_every_dataset_it_was_trained_on() -> None:
     own, mixed = _dataset(train=["x", "y"], test=["a"]), _dataset(train=["b", "x"])
     release = _release(BASE, own, mixed)
     assert release["meta"]["learnt_from"] == 3
@@ -46,7 +46,7 @@ def test_a_release_knows_the_train_split_of_every_dataset_it_was_taught() -> Non
     assert overlap(_release(BASE, own), TESTED, TRAINED) == 0
 
 
-def test_what_a_start_has_learnt_from_is_carried_on() -> None:
+def test_what_a_start_was_trained_on_is_carried_on() -> None:
     champion = _release(BASE, _dataset(train=["a", "z"]))
     assert overlap(_release(champion, _dataset(train=["x"])), TESTED, TRAINED) == 1
 
@@ -73,7 +73,7 @@ def _silent() -> ArtifactRef:
 
 def test_a_release_that_does_not_say_cannot_be_judged_nor_trained_on() -> None:
     assert overlap(_silent(), TESTED, TRAINED) is None
-    with pytest.raises(DataError, match="does not say which patients it has learnt from"):
+    with pytest.raises(DataError, match="does not record which groups it was trained on"):
         _release(_silent(), _dataset(train=["x"]))
 
 

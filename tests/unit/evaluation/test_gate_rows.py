@@ -39,13 +39,13 @@ def test_a_figure_of_too_few_records_is_shown_with_its_limit_all_the_same() -> N
 @pytest.mark.parametrize(
     ("overlap", "verdict", "said"),
     [
-        (0, "pass", "0 of those it is measured on"),
-        (1, "insufficient", "1 of those it is measured on"),
-        (None, "insufficient", "not known"),
+        (0, "pass", "0 groups overlap"),
+        (1, "insufficient", "1 groups overlap"),
+        (None, "insufficient", "unknown"),
     ],
 )
 def test_how_many_patients_a_subject_has_met_before_is_shown(overlap: int | None, verdict: str, said: str) -> None:
-    name = "patients of the test set that candidate has learnt from"
+    name = "groups of the test set in the training data of candidate"
     row = {"name": name, "observed": overlap, "limit": 0.0, "rule": "at most", "n": 150, "verdict": verdict}
     assert _row(name, overlap=overlap, n=150) == row | {"reason": f"{name}: {said}"}
 
@@ -56,8 +56,8 @@ def test_how_many_patients_a_subject_has_met_before_is_shown(overlap: int | None
         ({"smoke": True}, "a smoke run", "trained for a few steps only"),
         (
             {"control": "shuffled_labels"},
-            "a control run",
-            "trained as a control (shuffled_labels), to show whether the gate notices",
+            "a negative control",
+            "trained as a negative control (shuffled_labels)",
         ),
     ],
 )

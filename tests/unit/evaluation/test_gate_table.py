@@ -20,7 +20,7 @@ def test_the_table_shows_every_check_and_every_reason() -> None:
     text = gate_table.as_table(verdict)
     assert text.startswith("**Candidate version ?: insufficient**")
     assert "| quadratic_kappa | 0.600 | at least 0.5 | 200 | pass |" in text
-    assert "| quadratic_kappa minus base's | not measured | at least 0 | 0 | insufficient |" in text
+    assert "| quadratic_kappa, difference to base | not measured | at least 0 | 0 | insufficient |" in text
     assert all(f"- {reason}" in text for reason in verdict["reasons"])
     assert verdict["evidence_sha256"][:12] in text
 

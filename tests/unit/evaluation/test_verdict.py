@@ -141,7 +141,7 @@ def test_a_report_on_other_rows_is_refused(world: _World) -> None:
 def test_a_report_that_the_store_has_not_is_refused(world: _World, change: dict[str, str]) -> None:
     reports = copy.deepcopy(world.given["reports"])
     reports[0]["predictions"] |= change
-    with pytest.raises(EvidenceError, match="is not in the store as it is referred to"):
+    with pytest.raises(EvidenceError, match="does not match its reference"):
         world.judged(reports=reports)
 
 

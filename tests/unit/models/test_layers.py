@@ -85,7 +85,7 @@ def test_positions_that_follow_the_longest_record_are_not_cut(kind: str) -> None
 
 def test_what_is_longer_than_the_model_looks_at_is_refused() -> None:
     layers.check_context(foreign.make("gpt2").config, 256)
-    with pytest.raises(ModelError, match="has 257 tokens, the model looks at 256"):
+    with pytest.raises(ModelError, match="has 257 tokens, the model's context is 256"):
         layers.check_context(foreign.make("gpt2").config, 257)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from llmops_tasks.models.frozen_layers import Shared
 from llmops_tasks.models.generator import Generator, open_generator
-from llmops_tasks.models.trunk import Shared
 from llmops_tasks.store import objects
 
 ANSWERS = [" urgent", " less", " emergent"]
@@ -68,7 +68,7 @@ def test_it_multiplies_by_onednn(tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 1])
-def test_a_shared_trunk_changes_no_score(tiny_model: Path, model: Generator, prompts: list[str], cut: int) -> None:
+def test_shared_activations_change_no_score(tiny_model: Path, model: Generator, prompts: list[str], cut: int) -> None:
     wanted = model.scores(prompts, ANSWERS, batch_size=4)
     for _ in ("computed", "kept"):
         shared = open_generator("transformers", tiny_model, Shared("tiny", cut)).scores(prompts, ANSWERS, batch_size=4)

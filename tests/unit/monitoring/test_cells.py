@@ -45,7 +45,7 @@ def test_where_the_reference_knows_no_number_there_are_only_known_and_missing() 
 
 
 def test_words_in_a_column_of_numbers_are_refused_without_telling_them() -> None:
-    with pytest.raises(DataError, match="watched column 'age' holds what is no number") as caught:
+    with pytest.raises(DataError, match="watched column 'age' holds values that are not numbers") as caught:
         cells.numbers(_both(new={"age": ["zebrafishitis", "90", None]}), "age")
     assert "zebra" not in str(caught.value)
 

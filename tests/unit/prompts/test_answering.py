@@ -41,7 +41,7 @@ def test_a_damaged_release_answers_nothing(released: ArtifactRef) -> None:
     (artifacts.fetch(release) / "model.safetensors").write_text("other weights")
     with pytest.raises(IntegrityError, match="damaged"):
         answering.open_release(release)
-    with pytest.raises(IntegrityError, match="as referred to"):
+    with pytest.raises(IntegrityError, match="as its reference says"):
         answering.open_release({**released, "sha256": "0" * 64})
 
 
@@ -51,5 +51,5 @@ def test_free_text_is_refused() -> None:
         return {}
 
     release = artifacts.publish(usecase="faq", kind="release", inputs={}, build=build)
-    with pytest.raises(InputError, match="Only classification is served so far"):
+    with pytest.raises(InputError, match="Only classification can be served so far"):
         answering.asked_as(release)

@@ -141,7 +141,7 @@ def test_a_candidate_comes_with_the_dataset_it_was_trained_on() -> None:
     release = registered(1, data=dataset(2))["release"]
     found = due.find_candidate(usecase="triage", version="1")
     assert (found["version"], found["release"], found["dataset"]) == ("1", release, dataset(2))
-    with pytest.raises(EvidenceError, match="knows no version '9'"):
+    with pytest.raises(EvidenceError, match="has no version '9'"):
         due.find_candidate(usecase="triage", version="9")
 
 

@@ -44,11 +44,11 @@ REFUSED: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("nothing was judged", lambda candidate: None, "no verdict about version '1'"),
     ("the gate failed", lambda candidate: judged(candidate, said="fail"), "The gate said 'fail'"),
     ("the gate lacked evidence", lambda candidate: judged(candidate, said="insufficient"), "said 'insufficient'"),
-    ("nobody answered", _nobody_answered, "nobody has answered"),
+    ("nobody answered", _nobody_answered, "no answer yet"),
     ("a person rejected it", lambda candidate: answered(candidate, judged(candidate), "Reject"), "last answer is 'Reject'"),
     ("a no came after a yes", _a_later_no, "last answer is 'Reject'"),
     ("another verdict was approved", _another_verdict_was_approved, "no approval of this evidence"),
-    ("its first report is of other bytes", lambda one: approved(one, reported(registered(2))), "about other bytes or rows"),
+    ("its first report is of other bytes", lambda one: approved(one, reported(registered(2))), "about another release or dataset"),
 ]  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_a_smoke_or_control_run_is_never_promoted_whatever_gate_and_person_say(s
 
 def test_a_version_that_was_not_registered_is_not_promoted() -> None:
     registered(1)
-    with pytest.raises(EvidenceError, match="knows no version '7'"):
+    with pytest.raises(EvidenceError, match="has no version '7'"):
         promoted_as_it_is({"version": "7"})
 
 
@@ -99,7 +99,7 @@ def test_figures_that_the_gate_did_not_see_are_not_what_drift_is_measured_agains
     candidate = registered(1)
     approved_verdict = judged(candidate, evidence_sha256="0" * 64)
     answered(candidate, approved_verdict)
-    with pytest.raises(EvidenceError, match="about other evidence than is kept with it"):
+    with pytest.raises(EvidenceError, match="The verdict does not match the evidence stored with it"):
         promoted_as_it_is(candidate)
 
 

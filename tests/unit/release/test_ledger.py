@@ -99,7 +99,7 @@ def test_a_forged_thread_is_named() -> None:
     _change(files[2], forge)
     with pytest.raises(IntegrityError, match="Ledger entry 3 is missing, moved or reordered"):
         ledger.verify_ledger(usecase="triage")
-    with pytest.raises(IntegrityError, match="Ledger entry 1 is missing, or another than a later one names"):
+    with pytest.raises(IntegrityError, match="Ledger entry 1 is missing, or differs from what a later entry names"):
         list(ledger.newest("triage").walk("gate"))[1:]
 
 
@@ -156,14 +156,14 @@ def test_a_mark_of_a_decision_whose_predecessor_is_gone_is_no_reason_to_leave_a_
     files = _fill(3)
     objects.create(ledger._mark("triage", "gate", "new"), b'{"from":4}')
     files[-1].unlink()
-    with pytest.raises(IntegrityError, match="Ledger entry 3 is gone: a mark says that the ledger went on after it"):
+    with pytest.raises(IntegrityError, match="Ledger entry 3 is gone: a mark shows that the ledger continued after it"):
         ledger.record_entry(usecase="triage", kind="gate", body={}, once="new")
 
 
 def test_a_ledger_of_another_form_is_not_written_on() -> None:
     objects.create(f"{objects.store_uri()}/triage/ledger/00000001.json", b"{}")
     for ask in (ledger.newest, lambda name: ledger.read_ledger(usecase=name)):
-        with pytest.raises(IntegrityError, match="is none of ours"):
+        with pytest.raises(IntegrityError, match="is not a journal entry"):
             ask("triage")
 
 

@@ -21,9 +21,9 @@ def test_the_card_says_what_it_was_made_of(world: Any, trained: ArtifactRef, rel
 
 def test_the_card_says_what_it_reads_and_who_opens_it(world: Any, trained: ArtifactRef) -> None:
     card = model_card(config.load(world.usecase), "tiny", trained, world.base, world.dataset)
-    assert "| reads | `text`: what the release's own template makes of a masked record" in card
+    assert "| input | `text`: a masked record, rendered by the release's own template" in card
     assert 'mlflow.pyfunc.load_model("models:/tiny/<version>")' in card
-    assert "free text is not served" in _opened("faq", interface.of_usecase(config.load("faq")))
+    assert "generation is not served" in _opened("faq", interface.of_usecase(config.load("faq")))
 
 
 def test_the_card_says_where_other_code_went_on(world: Any, trained: ArtifactRef) -> None:

@@ -53,4 +53,4 @@ def test_stamps_of_the_training_run_travel_with_the_release(world: Any, trained:
     ref = package_release(usecase=world.usecase, trained=marked, base=world.base, dataset=world.dataset)
     assert (ref["meta"]["smoke"], ref["meta"]["control"]) == (True, "shuffled_labels")
     card = (artifacts.fetch(ref) / "README.md").read_text(encoding="utf-8")
-    assert "**Not for use: control run: shuffled_labels, smoke run. It can never be promoted.**" in card
+    assert "**Not for use: negative control: shuffled_labels, smoke run. It can never be promoted.**" in card

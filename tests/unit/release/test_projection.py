@@ -108,18 +108,18 @@ def test_a_version_of_an_earlier_layout_stays_as_it_is_until_the_model_is_made_a
     assert _aliases() == {"challenger": "2", "champion": "1"}
 
 
-def test_a_store_out_of_reach_makes_no_version_without_its_model(
+def test_an_unreachable_store_makes_no_version_without_its_model(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The number would be taken for good."""
 
     def lost(*_: Any) -> Any:
-        raise StorageError("the store is out of reach")
+        raise StorageError("the store is unreachable")
 
     with monkeypatch.context() as patch:
         patch.setattr(projection.artifacts, "read", lost)
         assert registered(1)["run_id"] is None
-    assert "what MLflow shows of 'triage' is pending" in caplog.text
+    assert "MLflow's view of 'triage' is out of date" in caplog.text
     assert tracking.client().search_model_versions("name = 'triage'") == []
     assert registered(1)["run_id"] and [model.status for model in _models()] == ["READY"]
 
@@ -140,7 +140,7 @@ def test_two_machines_that_made_a_model_each_show_one_of_them() -> None:
     assert _model(api.get_model_version("triage", first["version"])) == twin.model_id
 
 
-# ---------------------------------------------------------------- out of reach (T9)
+# ---------------------------------------------------------------- unreachable (T9)
 
 
 @pytest.fixture(params=["refuses", "hangs", "garbage"])
@@ -169,11 +169,11 @@ def test_rolling_back_needs_no_mlflow_and_two_seconds(down: None, caplog: pytest
         assert rolled_back()["version"] == "1"
     assert time.monotonic() - started <= 2.0
     assert changes()[-1] == ("rollback", "1")
-    assert "what MLflow shows of 'triage' is pending" in caplog.text
+    assert "MLflow's view of 'triage' is out of date" in caplog.text
     assert registry.find_champion(usecase="triage")["release"] == released(1)
 
 
-def test_registering_and_promoting_need_no_mlflow_and_the_next_change_mends_it(
+def test_registering_and_promoting_need_no_mlflow_and_the_next_change_synchronises_it(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promoted(registered(1))

@@ -120,7 +120,7 @@ def test_a_damaged_ledger_is_not_shown(lose: Callable[[], None]) -> None:
 def test_without_mlflow_it_says_so(closed_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _a_life()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", closed_endpoint)
-    with pytest.raises(ReleaseError, match="MLflow is out of reach"):
+    with pytest.raises(ReleaseError, match="MLflow is unreachable"):
         rebuild.rebuild_registry(usecase="triage")
 
 

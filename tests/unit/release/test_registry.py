@@ -57,7 +57,7 @@ def test_nobody_serves_before_the_first_promotion() -> None:
         promotion.rollback(usecase="triage", reason="x", by="me")
 
 
-def test_mlflows_alias_is_mended_from_the_ledger() -> None:
+def test_mlflows_alias_is_fixed_from_the_ledger() -> None:
     promoted(registered(1))
     second = registered(2)
     promoted(second)
@@ -74,7 +74,7 @@ def test_who_served_under_a_number_is_found_later() -> None:
     assert (former["version"], former["release"]) == ("1", one["release"])
 
 
-def test_who_asks_who_serves_is_told_where_the_ledger_ended() -> None:
+def test_the_champion_comes_with_the_ledgers_head() -> None:
     """They keep it, and are witnesses of it."""
     nobody = registry.find_champion(usecase="triage")
     assert (nobody["seq"], nobody["head"]) == (0, {"seq": 0, "sha256": ledger.GENESIS})

@@ -164,7 +164,7 @@ def test_a_release_that_writes_free_text_is_refused_in_batchs_words() -> None:
 
     release = artifacts.publish(usecase="faq", kind="release", inputs={}, build=build)
     registry.register_release(usecase="faq", release=release)
-    with pytest.raises(InputError, match="Only classification is served so far"):
+    with pytest.raises(InputError, match="Only classification can be served so far"):
         _load("models:/faq@challenger")
 
 

@@ -12,7 +12,7 @@ from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import ConflictError, EvidenceError, InputError
 from llmops_tasks.prompts import interface
-from llmops_tasks.serving.batch import answered, predict_batch
+from llmops_tasks.serving.batch import find_predictions, predict_batch
 from llmops_tasks.store import artifacts, objects
 
 DATE = "2026-03-30"
@@ -78,7 +78,7 @@ def test_a_day_answered_is_kept_even_if_another_release_serves_now(world: Any, r
     for requested in (None, "1"):
         again = predict_batch(usecase=world.usecase, day=_day(), champion=newer, requested=requested)
         assert again == {**first, "added": 0}
-    with pytest.raises(ConflictError, match="was answered by version 1 and is kept; version 2 may not replace it"):
+    with pytest.raises(ConflictError, match="was scored by version 1; version 2 must not replace its predictions"):
         predict_batch(usecase=world.usecase, day=_day(), champion=newer, requested="2")
 
 
@@ -91,7 +91,7 @@ def test_late_records_are_answered_beside_the_others(world: Any, released: Artif
     assert frame["record_id"].tolist() == [f"V{n}" for n in range(15)]
     assert frame["release_version"].tolist() == ["1"] * 12 + ["2"] * 3
     assert frame[:12].equals(_frame(first))
-    assert answered(usecase=world.usecase, date=DATE) == late["parts"]
+    assert find_predictions(usecase=world.usecase, date=DATE) == late["parts"]
     assert predict_batch(usecase=world.usecase, day=_day(rows=12), champion=_champion(released)) == {**late, "added": 0}
 
 
@@ -102,7 +102,7 @@ def test_a_record_that_comes_again_with_another_text_keeps_its_answer_and_is_cou
     again = predict_batch(usecase=world.usecase, day=_day(word="rash"), champion=_champion(released))
     assert again["parts"] == first["parts"]
     assert (first["changed"], again["added"], again["changed"]) == (0, 0, 9)  # every fifth note has neither word
-    assert "9 answered records came again with another text" in caplog.text
+    assert "9 scored records arrived again with another text" in caplog.text
 
 
 def test_a_part_of_a_time_that_did_not_keep_what_it_read_counts_nothing_as_changed(
@@ -181,7 +181,7 @@ def test_a_release_is_asked_as_it_says_whatever_the_use_case_says_today(
 
 
 def test_a_day_rendered_for_a_release_that_reads_another_text_is_refused(world: Any, released: ArtifactRef) -> None:
-    with pytest.raises(EvidenceError, match="was rendered for a release that reads another text"):
+    with pytest.raises(EvidenceError, match="was rendered for a release with another text template"):
         predict_batch(usecase=world.usecase, day=_day(text="f" * 64), champion=_champion(released))
 
 
@@ -192,7 +192,7 @@ def test_nobody_answers_before_the_first_promotion(world: Any) -> None:
 
 
 def test_a_day_asks_the_model_what_training_asked_it(world: Any, released: ArtifactRef) -> None:
-    """The very tokens: prompt, opening and cut are those of the examples that it was taught by."""
+    """The very tokens: prompt, opening and cut are those of the examples that it was trained on."""
     import pandas as pd
     from transformers import AutoTokenizer
 
@@ -205,11 +205,11 @@ def test_a_day_asks_the_model_what_training_asked_it(world: Any, released: Artif
     texts = pd.read_parquet(artifacts.fetch(day) / "data.parquet")["text"].tolist()
     rows = [{"text": text, "completion": asked.answers[2]} for text in texts]
     for one in (asked, short):
-        taught = encode(one, AutoTokenizer.from_pretrained(folder), rows)
+        plan = encode(one, AutoTokenizer.from_pretrained(folder), rows)
         model = local.LocalModel(folder)
         given = model._fitted([one.render_prompt(text) for text in texts], one.answers, one.max_length)
-        answer = len(taught[0].labels) - [label != -100 for label in taught[0].labels].index(True)
-        assert [example.tokens[: len(example.tokens) - answer + 1] for example in taught] == given
+        answer = len(plan[0].labels) - [label != -100 for label in plan[0].labels].index(True)
+        assert [example.tokens[: len(example.tokens) - answer + 1] for example in plan] == given
         assert model.cut == (0 if one is asked else 6)
     found = _frame(predict_batch(usecase=world.usecase, day=day, champion=_champion(released)))
     prompts = [asked.render_prompt(text) for text in texts]
@@ -225,5 +225,5 @@ def test_free_text_is_not_served_yet(released: ArtifactRef) -> None:
         return {}
 
     release = artifacts.publish(usecase="faq", kind="release", inputs={}, build=build)
-    with pytest.raises(InputError, match="Only classification is served"):
+    with pytest.raises(InputError, match="Only classification can be served"):
         predict_batch(usecase="faq", day=_day(), champion=_champion(release))

@@ -120,7 +120,7 @@ def test_a_file_and_manifest_changed_together_are_found_on_fetch(
 
 def test_a_reference_to_other_content_is_refused(store: str) -> None:
     ref = _publish()
-    with pytest.raises(IntegrityError, match="as referred to"):
+    with pytest.raises(IntegrityError, match="as its reference says"):
         artifacts.fetch({**ref, "sha256": "0" * 64})
 
 
@@ -168,7 +168,7 @@ def test_what_is_no_file_is_not_published(store: str, tmp_path: Path, kind: str)
             (out / "odd").symlink_to({"file": tmp_path / "secret", "folder": tmp_path}.get(kind, Path("/nowhere")))
         return {}
 
-    with pytest.raises(IntegrityError, match="has 'odd', which is neither file nor folder"):
+    with pytest.raises(IntegrityError, match="has 'odd', which is neither a file nor a folder"):
         _publish(build=build)
     assert objects.find(f"{store}/demo/records/*") == []
 
@@ -180,7 +180,7 @@ def test_a_link_in_an_artifact_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(path.read_bytes())
     path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(IntegrityError, match=r"has 'data.txt', which is neither file nor folder"):
+    with pytest.raises(IntegrityError, match=r"has 'data.txt', which is neither a file nor a folder"):
         artifacts.fetch(ref)
 
 
@@ -437,7 +437,9 @@ def test_what_was_begun_and_never_finished_is_not_the_newest(store: str, monkeyp
         (errno.EIO, OSError, "Input/output error"),
     ],
 )
-def test_a_full_disk_is_told_from_other_failures_of_a_build(code: int, kind: type[Exception], message: str) -> None:
+def test_a_full_disk_is_distinguished_from_other_failures_of_a_build(
+    code: int, kind: type[Exception], message: str
+) -> None:
     def build(out: Path) -> dict[str, Any]:
         raise OSError(code, os.strerror(code), str(out))
 

@@ -65,7 +65,7 @@ def test_what_a_failed_upload_left_is_removed_at_once(s3: Any, files: Path, monk
     assert objects.find(f"{FOLDER}/*") == [f"{FOLDER}/x/{'e' * 16}/a"]
 
 
-def test_where_that_fails_too_the_upload_s_own_failure_is_told(
+def test_where_that_fails_too_the_upload_s_own_failure_is_reported(
     s3: Any, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _refusing(monkeypatch, "upload_file", "/b")

@@ -18,7 +18,7 @@ def test_the_home_is_for_its_owner_only(home: Path) -> None:
     assert stat.S_IMODE(files.home().stat().st_mode) == 0o700
 
 
-def test_the_home_is_var_here_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_is_var_here_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLMOPS_HOME")
     monkeypatch.chdir(tmp_path)
     assert files.home() == tmp_path / "var"

@@ -63,7 +63,7 @@ def test_who_writes_at_once_gets_numbers_of_their_own(folder: str) -> None:
 def test_what_is_none_of_ours_is_refused(folder: str, name: str) -> None:
     """A number in another block than its own would hide the newest one."""
     objects.create(f"{folder}/{name}", b"{}")
-    with pytest.raises(IntegrityError, match=f"'{folder}/{name}' is none of ours"):
+    with pytest.raises(IntegrityError, match=f"'{folder}/{name}' is not a journal entry"):
         journal.last(folder)
 
 
@@ -71,7 +71,7 @@ def test_what_is_none_of_ours_in_an_older_block_is_refused_by_who_reads_all(fold
     journal.push(folder, b"x")
     objects.create(journal.address(folder, 100), b"x")
     objects.create(f"{folder}/999999/readme.json", b"{}")
-    with pytest.raises(IntegrityError, match=f"'{folder}/999999/readme.json' is none of ours"):
+    with pytest.raises(IntegrityError, match=f"'{folder}/999999/readme.json' is not a journal entry"):
         journal.numbers(folder)
 
 

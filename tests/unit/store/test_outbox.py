@@ -14,7 +14,7 @@ from llmops_tasks.errors import StorageError
 from llmops_tasks.store import journal, outbox
 
 
-def test_messages_are_told_in_order_and_then_gone() -> None:
+def test_messages_are_delivered_in_order_and_then_gone() -> None:
     for number in range(12):
         outbox.keep("box", {"number": number})
     told: list[int] = []
@@ -24,7 +24,7 @@ def test_messages_are_told_in_order_and_then_gone() -> None:
     assert outbox.tell("box", lambda message: pytest.fail("there is none"))
 
 
-def test_who_cannot_be_reached_is_told_the_rest_later() -> None:
+def test_what_could_not_be_delivered_is_delivered_later() -> None:
     for number in range(3):
         outbox.keep("box", {"number": number})
     assert not outbox.tell("box", lambda message: message["number"] < 1)
@@ -50,4 +50,4 @@ def test_a_full_disk_costs_the_message_and_no_run(caplog: pytest.LogCaptureFixtu
 
     monkeypatch.setattr(journal, "push", full)
     outbox.keep("box", {})
-    assert "nothing is kept of what could not be told: No space left on device" in caplog.text
+    assert "cannot store what MLflow did not receive: No space left on device" in caplog.text

@@ -13,8 +13,8 @@ FOLLOWS = {
     "data.ingestion": "data/arrivals data/columns data/folding data/formats data/ingestion data/json_records data/landing data/lines data/quoting data/tables",
     "data.validation": "data/data_docs data/gx_report data/pages/data_docs.j2 data/row_checks data/schema data/tables data/validation",
     "data.anonymization": "data/anonymization data/folding data/masking data/tables",
-    "evaluation.quality": "evaluation/exposure evaluation/quality evaluation/texts metrics models/generator models/layers models/local models/onednn models/tokens models/trunk prompts/interface prompts/templates",
-    "serving.batch": "models/generator models/layers models/local models/onednn models/tokens models/trunk prompts/answering prompts/interface prompts/templates serving/batch",
+    "evaluation.quality": "evaluation/exposure evaluation/quality evaluation/texts metrics models/frozen_layers models/generator models/layers models/local models/onednn models/tokens prompts/interface prompts/templates",
+    "serving.batch": "models/frozen_layers models/generator models/layers models/local models/onednn models/tokens prompts/answering prompts/interface prompts/templates serving/batch",
     "monitoring.drift": "monitoring/cells monitoring/drift monitoring/pages monitoring/permutation prompts/interface prompts/templates",
 }
 

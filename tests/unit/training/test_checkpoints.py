@@ -106,7 +106,7 @@ def test_a_torn_newest_one_is_named_passed_over_and_can_be_written_again(
     new = Training()
     with caplog.at_level(logging.WARNING):
         assert new.resume() == (1, old.losses[:1])
-    assert "checkpoint passed over" in caplog.text and "step-000002" in caplog.text
+    assert "checkpoint ignored" in caplog.text and "step-000002" in caplog.text
     new.losses = old.losses[:1]
     new.step()
     new.save(2)

@@ -24,7 +24,7 @@ def test_pairs_are_the_answers_that_were_corrected(training: Make) -> None:
     usecase = training(start="champion", dropout=0.0, preferences=SETTINGS)["usecase"]
     pairs = collected(usecase)
     frame = pd.read_parquet(artifacts.fetch(pairs) / "pairs.parquet").set_index("record_id")
-    wanted = {f"r{n}" for n in range(60) if n % 3 and n % 10 != 9}  # answered wrongly, and not of the exam
+    wanted = {f"r{n}" for n in range(60) if n % 3 and n % 10 != 9}  # answered wrongly, and not of the test_records
     assert set(frame.index) == wanted
     assert set(frame["rejected"]) == {" emergent"}
     assert frame.loc["r1", "chosen"] == " urgent" and frame.loc["r2", "chosen"] == " non"
@@ -53,7 +53,7 @@ def test_answers_of_a_time_with_other_labels_correct_nothing(training: Make, tmp
 
 def test_too_few_corrections_are_said_with_their_number(training: Make) -> None:
     usecase = training(start="champion", dropout=0.0, preferences=SETTINGS)["usecase"]
-    with pytest.raises(DataError, match=r"0 corrected answers among 0 reviewed ones; .* asks for 10"):
+    with pytest.raises(DataError, match=r"0 corrected answers among 0 reviewed ones; .* requires 10"):
         collect_corrections(usecase=usecase, dataset=reviewed(), start=START)
     answer("2026-03-01", range(9))
     with pytest.raises(DataError, match="6 corrected answers among 9 reviewed ones"):

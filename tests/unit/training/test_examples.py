@@ -67,7 +67,7 @@ def test_no_rows_give_no_examples(tmp_path: Path, tiny_model: Path, tokenizer: A
     assert encode(_case(tmp_path, tiny_model), tokenizer, []) == []
 
 
-def test_labels_are_told_apart_by_their_first_token(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
+def test_labels_are_distinguished_by_their_first_token(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
     case = _case(tmp_path, tiny_model)
     first = label_tokens(case.task, tokenizer)
     assert len(set(first)) == len(case.task.labels)

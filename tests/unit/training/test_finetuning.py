@@ -18,7 +18,7 @@ from llmops_tasks import tracking
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import TrainingError
 from llmops_tasks.store import artifacts, objects
-from llmops_tasks.training import curriculum, finetuning
+from llmops_tasks.training import finetuning, training_plan
 from llmops_tasks.training.base_model import fetch_base_model
 from llmops_tasks.training.finetuning import finetune
 from llmops_tasks.training.progress import Progress
@@ -100,7 +100,7 @@ def _check_one_run(ref: ArtifactRef) -> None:
     assert runs[0].data.metrics["held_out_loss"] == pytest.approx(ref["meta"]["held_out_loss"])
 
 
-def test_a_deployment_in_mid_run_costs_no_step_and_is_told(
+def test_a_deployment_in_mid_run_costs_no_step_and_is_reported(
     training: Make, expected: ArtifactRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = training()
@@ -120,9 +120,9 @@ def test_a_deployment_in_mid_run_costs_no_step_and_is_told(
 def test_newer_code_that_would_take_other_steps_begins_anew(
     training: Make, expected: ArtifactRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments, plan = training(), curriculum._plan
+    arguments, plan = training(), training_plan._plan
     with monkeypatch.context() as patch:
-        patch.setattr(curriculum, "_plan", lambda *given: plan(*given)[::-1])
+        patch.setattr(training_plan, "_plan", lambda *given: plan(*given)[::-1])
         _cut_at(patch, 5)
         with pytest.raises(PowerCut):
             finetune(**arguments)
@@ -142,7 +142,7 @@ def test_a_torn_newest_checkpoint_is_passed_over_to_the_same_bytes(
     newest.write_bytes(newest.read_bytes()[:1000])
     with caplog.at_level(logging.INFO):
         ref = finetune(**training())
-    assert "checkpoint passed over" in caplog.text and "step-000004" in caplog.text
+    assert "checkpoint ignored" in caplog.text and "step-000004" in caplog.text
     assert "resuming after step 2" in caplog.text
     assert ref["sha256"] == expected["sha256"]
 
@@ -207,7 +207,7 @@ def test_a_loss_that_is_no_number_stops_and_publishes_nothing(training: Make, ti
     save_file(state, broken / "model.safetensors", {"format": "pt"})
     usecase = str(tiny.usecase(tmp_path / "nan", broken, "file:///none/*.csv"))
     arguments = training() | {"start": fetch_base_model(usecase=usecase)}
-    with pytest.raises(TrainingError, match=r"Loss is nan .* at step 1: stopped, nothing is registered"):
+    with pytest.raises(TrainingError, match=r"Loss is nan .* at step 1: training stopped, nothing is registered"):
         finetune(**arguments)
     assert _store("adapter") == []
     api = tracking.client()
@@ -215,8 +215,8 @@ def test_a_loss_that_is_no_number_stops_and_publishes_nothing(training: Make, ti
 
 
 def test_shuffled_labels_change_nothing_but_the_labels(training: Make) -> None:
-    plain = curriculum.rows(training()["dataset"], "train")
-    shuffled = curriculum.shuffled(plain, seed=7)
+    plain = training_plan.rows(training()["dataset"], "train")
+    shuffled = training_plan.shuffled(plain, seed=7)
     assert [row["text"] for row in shuffled] == [row["text"] for row in plain]
     assert [row["completion"] for row in shuffled] != [row["completion"] for row in plain]
     assert sorted(row["completion"] for row in shuffled) == sorted(row["completion"] for row in plain)

@@ -46,6 +46,6 @@ def test_the_shipped_use_case_trains_and_is_packaged(tmp_path: Path, tiny_model:
     losses = json.loads((artifacts.fetch(trained) / "training.json").read_bytes())["losses"]
     assert losses[-1] < losses[0]
     release = package_release(usecase=str(path), trained=trained, base=base, dataset=dataset)
-    assert "| answers | free text |" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
-    with pytest.raises(InputError, match="Only classification is measured so far"):
+    assert "| output | free text |" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="Only classification can be evaluated so far"):
         evaluate(usecase=str(path), dataset=dataset, subject="candidate", model=release, asked_as=release)

@@ -43,7 +43,7 @@ def test_those_of_pairs_too(tmp_path: Path) -> None:
     assert _written(tmp_path) == _digests(*(f"g{n}" for n in range(8)))
 
 
-def test_a_start_hands_on_what_it_has_learnt_from(tmp_path: Path) -> None:
+def test_a_start_hands_on_what_it_was_trained_on(tmp_path: Path) -> None:
     def build(out: Path) -> dict[str, Any]:
         return {"learnt_from": groups.write(out, BASE, [_dataset("anna")])}
 
@@ -54,5 +54,5 @@ def test_a_start_hands_on_what_it_has_learnt_from(tmp_path: Path) -> None:
 
 def test_a_start_that_does_not_say_is_refused(tmp_path: Path) -> None:
     start = artifacts.publish(usecase="tiny", kind="release", inputs={}, build=lambda _: {})
-    with pytest.raises(DataError, match="does not say which patients"):
+    with pytest.raises(DataError, match="does not record which groups"):
         groups.write(tmp_path, start, [_dataset("ben")])

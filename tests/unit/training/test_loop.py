@@ -78,14 +78,14 @@ def test_layout_parts_and_recomputing_change_neither_loss_nor_gradient(
     assert max(float(value.abs().max()) for value in gradients.values()) > 1e-3  # there is something to compare
 
 
-def test_a_kept_trunk_changes_neither_loss_nor_gradient(state: trainable.State) -> None:
+def test_a_kept_frozen_layers_changes_neither_loss_nor_gradient(state: trainable.State) -> None:
     loss, gradients, _ = _step(state, PLAIN)
     other, others, _ = _step(state, PLAIN, _hidden(state, 1), 1)
     assert other == pytest.approx(loss, abs=1e-5)
     assert _largest(gradients, others) < 1e-4
 
 
-def test_without_a_kept_trunk_records_go_through_all_layers(state: trainable.State) -> None:
+def test_without_a_kept_frozen_layers_records_go_through_all_layers(state: trainable.State) -> None:
     """As the model itself computes them, also where some layers are not trained."""
     import torch
 
@@ -121,7 +121,7 @@ def test_a_loss_that_is_no_number_stops_before_any_weight_changes(
 ) -> None:
     before, whole = _weights(state), loop._loss
     monkeypatch.setattr(loop, "_loss", lambda *given: whole(*given) * found)
-    with pytest.raises(TrainingError, match=r"Loss is (nan|inf) .* at step 4: stopped, nothing is registered"):
+    with pytest.raises(TrainingError, match=r"Loss is (nan|inf) .* at step 4: training stopped, nothing is registered"):
         loop.step(state, PLAIN, 3, 10, numbered(), None)
     assert _largest(before, _weights(state)) == 0
 
@@ -129,7 +129,9 @@ def test_a_loss_that_is_no_number_stops_before_any_weight_changes(
 def test_an_exploding_gradient_stops_before_any_weight_changes(state: trainable.State) -> None:
     before = _weights(state)
     tight = PLAIN.model_copy(update={"max_gradient": 1e-6})
-    with pytest.raises(TrainingError, match=r"gradient's length .* at step 1, at most 1e-06 is allowed: stopped"):
+    with pytest.raises(
+        TrainingError, match=r"gradient's length .* at step 1, at most 1e-06 is allowed: training stopped"
+    ):
         loop.step(state, tight, 0, 10, numbered(), None)
     assert _largest(before, _weights(state)) == 0
 

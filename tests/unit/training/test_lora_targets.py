@@ -84,7 +84,7 @@ def test_matrices_are_those_of_the_language_model_not_of_its_eyes() -> None:
     assert state.lora and not [place for place in _layers_with_matrices(state.model) if "vision" in place]
 
 
-def test_what_peft_cannot_do_is_told() -> None:
+def test_what_peft_cannot_do_is_reported() -> None:
     from transformers import MambaConfig, MambaForCausalLM
 
     model = MambaForCausalLM(MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=100)).eval()

@@ -54,10 +54,10 @@ def test_a_control_run_prefers_either_answer_by_chance_and_is_marked(training: M
     release = package_release(
         usecase=arguments["usecase"], trained=control, base=arguments["start"], dataset=reviewed()
     )
-    assert "Not for use: control run" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
+    assert "Not for use: negative control" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_smoke_run_makes_so_many_steps_and_names_what_it_learnt_from(training: Make) -> None:
+def test_a_smoke_run_makes_so_many_steps_and_names_what_it_was_trained_on(training: Make) -> None:
     arguments = _arguments(training)
     tuned = tune_preferences(**arguments, max_steps=2)
     meta = tuned["meta"]
@@ -121,7 +121,7 @@ def test_what_takes_too_long_is_stopped_after_the_probe_at_every_attempt(trainin
 
 @pytest.mark.parametrize("ignored", [{"mix": {"other": 0.5}}, {"packing": True}, {"processes": 2}])
 def test_what_corrections_would_ignore_is_refused(training: Make, ignored: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="preferences learn from corrections alone"):
+    with pytest.raises(ConfigError, match="preferences train on corrections only"):
         _arguments(training, **ignored)
 
 

@@ -13,7 +13,7 @@ from llmops_tasks.store import objects
 from llmops_tasks.training import preferences_trl
 from llmops_tasks.training.examples import Pair
 from llmops_tasks.training.preferences import tune_preferences
-from llmops_tasks.training.preferences_trl import Lesson, batch_size
+from llmops_tasks.training.preferences_trl import PairPlan, batch_size
 from llmops_tasks.training.progress import Progress
 from tests.support.corrections import collected
 
@@ -43,8 +43,8 @@ def test_a_step_takes_equal_parts_of_as_many_pairs_as_are_asked_for() -> None:
 
 def test_both_answers_of_a_pair_cost_their_prompt() -> None:
     pairs = [Pair([1, 2, 3], [4], [5, 6]), Pair([1], [4, 5], [6])]
-    lesson = Lesson([pairs[:1], pairs], progress=None, probed=lambda _: None)  # type: ignore[arg-type]
-    assert lesson.tokens() == [3 + 4, 3 + 4 + 2 + 1]
+    pair_plan = PairPlan([pairs[:1], pairs], progress=None, probed=lambda _: None)  # type: ignore[arg-type]
+    assert pair_plan.tokens() == [3 + 4, 3 + 4 + 2 + 1]
 
 
 def test_when_memory_runs_out_the_error_says_what_to_do() -> None:

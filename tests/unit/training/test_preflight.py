@@ -15,9 +15,9 @@ from llmops_tasks.errors import BudgetError
 from llmops_tasks.models import loading
 from llmops_tasks.store import artifacts, objects
 from llmops_tasks.training import loop, preflight, trainable
-from llmops_tasks.training.curriculum import Curriculum
 from llmops_tasks.training.examples import IGNORED, Example, batch_plan
 from llmops_tasks.training.finetuning import finetune
+from llmops_tasks.training.training_plan import TrainingPlan
 
 Make = Callable[..., dict[str, Any]]
 SETTINGS = Finetune(top_layers=1, batch_size=4, dropout=0.1)
@@ -29,25 +29,25 @@ def state(tiny_model: Any) -> trainable.State:
     return trainable.prepare(loading.load_model(tiny_model)[0], SETTINGS, 40)
 
 
-def _taught(records: int = 40) -> Curriculum:
+def _planned(records: int = 40) -> TrainingPlan:
     lengths = [5 + number % 30 for number in range(records)]
     examples = [Example([7] * length, [IGNORED] * (length - 1) + [3]) for length in lengths]
-    return Curriculum(examples, batch_plan(lengths, 4, 7, 0), {"own": records})
+    return TrainingPlan(examples, batch_plan(lengths, 4, 7, 0), {"own": records})
 
 
 def test_the_probe_leaves_no_trace(state: trainable.State) -> None:
     import torch
 
     before = {name: value.detach().clone() for name, value in state.trained.items()}
-    preflight.estimate(state, SETTINGS, _taught(), "tiny")
+    preflight.estimate(state, SETTINGS, _planned(), "tiny")
     assert all(torch.equal(before[name], value) for name, value in state.trained.items())
     assert not state.optimizer.state and not state.losses
     assert all(value.grad is None for value in state.trained.values())
 
 
 def test_seconds_are_tokens_by_the_probed_speeds(state: trainable.State, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "_probe", lambda *_: (1000.0, 100.0))  # tokens/s of the trunk and of a step
-    one, two = (preflight.estimate(state, SETTINGS, _taught(records), "tiny") for records in (60, 120))
+    monkeypatch.setattr(preflight, "_probe", lambda *_: (1000.0, 100.0))  # tokens/s of the frozen layers and of a step
+    one, two = (preflight.estimate(state, SETTINGS, _planned(records), "tiny") for records in (60, 120))
     assert (two.steps, two.tokens) == (2 * one.steps, 2 * one.tokens)
     assert one.seconds == pytest.approx(one.tokens / 1000 + one.tokens / 100, abs=0.01)
     assert two.seconds == pytest.approx(2 * one.seconds, abs=0.2)
@@ -56,8 +56,8 @@ def test_seconds_are_tokens_by_the_probed_speeds(state: trainable.State, monkeyp
 def test_the_probe_measures_both_speeds_at_the_second_pass_of_a_batch(
     state: trainable.State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock of the test's own: the trunk takes 2 s and a step 5, a hundred more where kernels are made."""
-    now, taught = [0.0], _taught()
+    """By a clock of the test's own: the frozen layers take 2 s and a step 5, a hundred more where kernels are made."""
+    now, plan = [0.0], _planned()
 
     def lasting(seconds: float) -> Callable[..., None]:
         first = cycle([100.0, 0.0])
@@ -66,14 +66,14 @@ def test_the_probe_measures_both_speeds_at_the_second_pass_of_a_batch(
     monkeypatch.setattr(preflight, "_hidden", lasting(2))
     monkeypatch.setattr(preflight.loop, "step", lasting(5))
     monkeypatch.setattr(preflight, "time", SimpleNamespace(perf_counter=lambda: now[-1]))
-    tokens = sum(len(taught.examples[index].tokens) for batch in preflight._typical(taught) for index in batch)
-    assert preflight._probe(state, SETTINGS, taught) == (tokens / (3 * 2), tokens / (3 * 5))
+    tokens = sum(len(plan.examples[index].tokens) for batch in preflight._typical(plan) for index in batch)
+    assert preflight._probe(state, SETTINGS, plan) == (tokens / (3 * 2), tokens / (3 * 5))
 
 
 def test_batches_of_all_sizes_are_probed() -> None:
-    taught = _taught(60)
-    sizes = [sum(len(taught.examples[index].tokens) for index in batch) for batch in taught.plan]
-    probed = [sum(len(taught.examples[index].tokens) for index in batch) for batch in preflight._typical(taught)]
+    plan = _planned(60)
+    sizes = [sum(len(plan.examples[index].tokens) for index in batch) for batch in plan.batches]
+    probed = [sum(len(plan.examples[index].tokens) for index in batch) for batch in preflight._typical(plan)]
     assert probed == sorted(probed)
     assert min(sizes) <= probed[0] < probed[2] <= max(sizes)
     assert sum(probed) / 3 == pytest.approx(sum(sizes) / len(sizes), rel=0.15)
@@ -81,7 +81,7 @@ def test_batches_of_all_sizes_are_probed() -> None:
 
 def test_a_price_follows_from_time_and_devices(state: trainable.State) -> None:
     dear = SETTINGS.model_copy(update={"budget": Budget(price_per_hour=3600.0), "processes": 2})
-    found = preflight.estimate(state, dear, _taught(), "tiny")
+    found = preflight.estimate(state, dear, _planned(), "tiny")
     assert found.price == pytest.approx(2 * found.seconds, rel=0.05, abs=0.2)
 
 
@@ -101,8 +101,8 @@ def test_what_is_over_the_budget_is_refused_with_the_numbers(budget: dict[str, f
         preflight.check(found, Budget(**budget), members=3)
 
 
-def test_the_trunk_of_an_ensemble_is_paid_for_once() -> None:
-    found = preflight.Estimate(1, 1, seconds=60, memory_mib=1, disk_mib=1, price=1.0, trunk_seconds=48)
+def test_the_frozen_layers_of_an_ensemble_is_paid_for_once() -> None:
+    found = preflight.Estimate(1, 1, seconds=60, memory_mib=1, disk_mib=1, price=1.0, frozen_seconds=48)
     preflight.check(found, Budget(minutes=1.81, price=1.81), members=5)  # 48 + 5 * 12 seconds
     with pytest.raises(BudgetError, match=r"minutes 1\.8 of 1\.79, price 1\.8 of 1\.79"):
         preflight.check(found, Budget(minutes=1.79, price=1.79), members=5)
@@ -128,7 +128,7 @@ def test_a_run_over_its_budget_makes_no_step_and_leaves_nothing(
     assert objects.find(f"{objects.store_uri()}/tiny/adapter/*/*") == []
 
 
-def test_what_a_run_took_is_told_per_thousand_records(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_run_took_is_reported_per_thousand_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """All processes' time; on GPUs that of every device, too."""
     monkeypatch.setattr(preflight.processes, "total", lambda value: 2 * value)
     monkeypatch.setattr(preflight.processes, "count", lambda: 2)

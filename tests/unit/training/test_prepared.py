@@ -29,7 +29,7 @@ def test_settings_of_a_search_take_the_place_of_the_use_cases(training: Make) ->
     assert other["sha256"] == same["sha256"] != plain["sha256"]
 
 
-def test_labels_that_cannot_be_told_apart_stop_it_before_anything_is_spent(training: Make, tmp_path: Path) -> None:
+def test_labels_that_cannot_be_distinguished_stop_it_before_anything_is_spent(training: Make, tmp_path: Path) -> None:
     arguments = training()
     text = Path(arguments["usecase"]).read_text(encoding="utf-8").replace("text: ' less'", "text: ' urgent too'")
     Path(arguments["usecase"]).write_text(text, encoding="utf-8")

@@ -56,7 +56,9 @@ def test_what_one_of_several_processes_says_is_what_ends_the_run(
     training: Make, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = training(processes=2, max_gradient=1.0001, learning_rate=0.9, epochs=5)
-    with pytest.raises(TrainingError, match=r"the gradient's length .* at step .*: stopped, nothing is registered"):
+    with pytest.raises(
+        TrainingError, match=r"the gradient's length .* at step .*: training stopped, nothing is registered"
+    ):
         finetune(**arguments)
     assert objects.find(f"{objects.store_uri()}/tiny/adapter/*/*") == []
     assert "numbers are trained" in capfd.readouterr().err  # what they log reaches the task's log

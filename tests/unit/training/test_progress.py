@@ -33,7 +33,9 @@ def test_a_run_goes_on_in_as_many_parts_as_it_was_halved_into(tiny_model: Path) 
     assert 100 <= new.meter.spent()["seconds"] < 200 and 150 <= new.meter.spent()["cpu_seconds"] < 250
 
 
-def test_newer_code_goes_on_and_older_steps_stay_told(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_newer_code_continues_and_earlier_steps_stay_recorded(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     old, new, newer = (_state(tiny_model) for _ in range(3))
     _stepped(old)
     assert PROGRESS.resume(old) == 0

@@ -13,7 +13,7 @@ import yaml
 from llmops_tasks import config, tracking
 from llmops_tasks.errors import ConfigError, InputError, TrainingError
 from llmops_tasks.store import artifacts, objects
-from llmops_tasks.training import curriculum, loop, search
+from llmops_tasks.training import loop, search, training_plan
 from tests.unit.training.conftest import small_dataset
 
 pytestmark = pytest.mark.usefixtures("mlflow")
@@ -69,7 +69,7 @@ def test_a_smoke_run_makes_two_short_trials_in_a_study_of_its_own(searching: Mak
 
 def _trials(arguments: dict[str, Any], max_steps: int | None) -> list[Any]:
     case, base = config.load(arguments["usecase"]), arguments["start"]
-    found = curriculum.sources(case, "tiny", arguments["dataset"], base)
+    found = training_plan.sources(case, "tiny", arguments["dataset"], base)
     return search._study(case, "tiny", found, base, max_steps).trials
 
 
@@ -78,7 +78,7 @@ def test_a_search_and_preferences_exclude_each_other(training: Make, searching: 
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     raw["finetune"] |= {"start": "champion", "preferences": {}}
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"search: .* trains on corrections instead"):
+    with pytest.raises(ConfigError, match=r"search: .* trains on corrections"):
         search.plan_trials(usecase=str(path))
 
 
@@ -96,7 +96,7 @@ def test_epochs_are_not_searched(searching: Make) -> None:
         ("method", {"low": 1, "high": 2}),
     ],
 )
-def test_values_that_no_trial_could_take_are_told_when_the_file_is_read(
+def test_values_that_no_trial_could_take_are_reported_when_the_file_is_read(
     searching: Make, name: str, space: dict[str, Any]
 ) -> None:
     with pytest.raises(ConfigError, match=rf"space\.{name} has"):
@@ -143,7 +143,7 @@ def test_settings_that_do_not_train_are_a_result(searching: Make, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(loop, "step", ill)
         assert search.run_trial(**arguments, number=0)["state"] == "failed"
-        with pytest.raises(TrainingError, match="None of 1 trials came to an end"):
+        with pytest.raises(TrainingError, match="None of 1 trials finished"):
             search.choose_trial(**arguments, tried=[search.run_trial(**arguments, number=0)])
     assert search.run_trial(**arguments, number=1)["state"] == "complete"
 
@@ -153,7 +153,7 @@ def _mlflow_runs() -> list[Any]:
     return list(tracking.client().search_runs([experiment.experiment_id]))
 
 
-def test_a_trial_is_told_in_mlflow(searching: Make) -> None:
+def test_a_trial_is_reported_in_mlflow(searching: Make) -> None:
     result = search.run_trial(**searching(), number=0)
     (run,) = _mlflow_runs()
     assert run.data.metrics["held_out_loss"] == pytest.approx(result["loss"]) and run.info.status == "FINISHED"
@@ -227,7 +227,7 @@ def test_what_the_first_process_cuts_short_all_do(monkeypatch: pytest.MonkeyPatc
         search._ask(Trial(), 1.0, 1)  # type: ignore[arg-type]
 
 
-def test_trials_share_the_trunk(searching: Make) -> None:
+def test_trials_share_the_frozen_layers(searching: Make) -> None:
     _all(searching(trials=2))
     assert len(objects.find(f"{objects.store_uri()}/tiny/activations/*/*.safetensors")) == 2  # train, held out
 

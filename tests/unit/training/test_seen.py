@@ -14,7 +14,7 @@ from llmops_tasks.errors import DataError
 from llmops_tasks.evaluation.exposure import digest_of
 from llmops_tasks.release.packaging import package_release
 from llmops_tasks.store import artifacts
-from llmops_tasks.training import curriculum, loop, seen
+from llmops_tasks.training import loop, seen, training_plan
 from llmops_tasks.training.finetuning import finetune
 from llmops_tasks.training.preferences import tune_preferences
 from tests.support import datasets, pairs, tiny
@@ -29,10 +29,10 @@ def _release(arguments: dict[str, Any], trained: ArtifactRef, dataset: ArtifactR
 
 
 def _of(dataset: ArtifactRef) -> set[str]:
-    return {seen.digest_of(row["text"], row["completion"]) for row in curriculum.rows(dataset, "train")}
+    return {seen.digest_of(row["text"], row["completion"]) for row in training_plan.rows(dataset, "train")}
 
 
-def test_a_release_says_which_records_it_has_learnt_from(training: Make) -> None:
+def test_a_release_says_which_records_it_was_trained_on(training: Make) -> None:
     arguments = training()
     release = _release(arguments, finetune(**arguments), arguments["dataset"])
     assert seen.of_release(release) == _of(arguments["dataset"]) and len(_of(arguments["dataset"])) == 24
@@ -47,7 +47,7 @@ def test_one_that_goes_on_has_those_of_its_start_too(training: Make) -> None:
     assert seen.of_release(_release(later, trained, later["dataset"])) == _of(later["dataset"])
 
 
-def test_of_a_text_the_answers_learnt_last_count() -> None:
+def test_of_a_text_the_latest_label_counts() -> None:
     """A label that was corrected, and is corrected back, is new again."""
     once, corrected, back = (_answered(one) for one in (" urgent", " less", " urgent"))
     first = _written({"kind": "base_model"}, once)
@@ -71,7 +71,7 @@ def _written(start: Any, dataset: ArtifactRef) -> ArtifactRef:
     return artifacts.publish(usecase="tiny", kind="release", inputs={"start": start, "dataset": dataset}, build=build)
 
 
-def test_other_use_cases_patients_are_learnt_from_and_their_records_are_not_ones_own(
+def test_other_use_cases_patients_are_trained_on_and_their_records_are_not_ones_own(
     training: Make, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMOPS_USECASES", str(tmp_path / "usecases"))
@@ -90,11 +90,11 @@ def test_a_start_that_does_not_say_is_refused_before_the_first_step(
 ) -> None:
     release = artifacts.publish(usecase="tiny", kind="release", inputs={}, build=lambda _: {})
     monkeypatch.setattr(loop, "step", lambda *_: pytest.fail("a step was made"))
-    with pytest.raises(DataError, match="does not say which patients"):
+    with pytest.raises(DataError, match="does not record which groups"):
         finetune(**training(start="champion") | {"start": release})
     preferences = {"learning_rate": 5e-3, "epochs": 1, "min_pairs": 10}
     usecase = training(start="champion", preferences=preferences, dropout=0.0)["usecase"]
-    with pytest.raises(DataError, match="does not say which patients"):
+    with pytest.raises(DataError, match="does not record which groups"):
         tune_preferences(usecase=usecase, pairs=pairs.publish(24), start=release)
 
 

@@ -76,7 +76,7 @@ def test_records_of_the_test_split_are_not_looked_at(world: Any, drawn_sample: A
         assert len(ids) and "test" not in set(splits[ids])
 
 
-def test_made_up_records_are_not_asked_about() -> None:
+def test_synthetic_records_are_not_asked_about() -> None:
     real = [row | {"augmented": ""} for row in rows(config.load("triage"))]
     made = [row | {"record_id": f"m{number}", "augmented": "noise"} for number, row in enumerate(real)]
     chosen, shots = drawn_ids(config.load("triage"), [*made, *real])

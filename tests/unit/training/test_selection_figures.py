@@ -41,7 +41,7 @@ def test_prompts_beyond_the_context_are_a_problem(tiny_model: Path) -> None:
     assert found["problems"] == ["A prompt with examples has 627 tokens, its context 512."]
 
 
-def test_a_model_that_cannot_be_trained_as_asked_is_measured_and_the_obstacle_told(
+def test_a_model_that_cannot_be_trained_as_asked_is_measured_and_the_obstacle_reported(
     tmp_path: Path, tiny_model: Path
 ) -> None:
     """A small Phi-3, which has not all of the layers that the use case gives LoRA matrices. It answers all the same."""

@@ -81,7 +81,7 @@ def test_the_best_in_the_measure_is_chosen_and_the_others_follow_in_order() -> N
 def test_what_the_sample_does_not_tell_apart_changes_nothing() -> None:
     decision = chosen(measured("current", 0.32), measured("other", 0.40))
     assert verdicts(decision) == {"other": "fits", "current": "chosen"}
-    assert "the sample does not tell it from the current model" in decision["reasons"][0]
+    assert "the sample does not distinguish it from the current model" in decision["reasons"][0]
     assert decision["write"] == ""
 
 
@@ -97,7 +97,7 @@ def test_fewer_bits_are_better() -> None:
     [
         ({"max_disk_mib": 400}, {"disk_mib": 401.0}, "disk: 401 MiB, at most 400 are allowed"),
         ({"max_memory_mib": 900}, {"memory_mib": 901.0}, "memory: 901 MiB, at most 900 are allowed"),
-        ({"min_tokens_per_second": 50}, {"tokens_per_second": 49.0}, "speed: 49 tokens/s, at least 50 are asked"),
+        ({"min_tokens_per_second": 50}, {"tokens_per_second": 49.0}, "speed: 49 tokens/s, at least 50 are required"),
         ({}, {"problems": ["the labels begin alike"], "few_shot": None}, "the labels begin alike"),
         ({}, {"obstacles": ["it cannot be split"]}, "it cannot be split"),
     ],
@@ -120,7 +120,7 @@ def test_a_refused_licence_is_refused_by_name_with_the_policys_reason() -> None:
     decision = chosen(measured("current"), gem="gemma", odd="my-own")
     assert verdicts(decision) == {"current": "chosen", "gem": "refused", "odd": "refused"}
     assert reasons(decision, "gem") == "licence 'gemma' is refused: no open-source licence"
-    assert "licence 'my-own' is refused: the policy does not know it. Allowed: ['mit']" in reasons(decision, "odd")
+    assert "licence 'my-own' is refused: the policy does not list it. Allowed: ['mit']" in reasons(decision, "odd")
     assert decision["accepted"] == {}
 
 
@@ -138,13 +138,13 @@ def test_an_accepted_licence_is_let_in_and_who_accepted_it_stands_in_the_decisio
 def test_files_that_name_another_licence_than_the_use_case_are_believed() -> None:
     decision = chosen(measured("current", licence="MIT"), measured("other", 0.9, licence="gemma"))
     assert verdicts(decision) == {"current": "chosen", "other": "refused"}
-    assert reasons(decision, "other") == "its files name the licence 'gemma', the use case 'mit'. Mend the use case"
+    assert reasons(decision, "other") == "its files name the licence 'gemma', the use case 'mit'. Fix the use case"
 
 
 def test_nobody_is_chosen_where_nobody_fits() -> None:
     decision = chosen(gem="gemma")
     assert (decision["chosen"], decision["reasons"], decision["n"]) == (None, ["no candidate fits the policy"], 0)
-    assert "**nobody**: no candidate fits the policy" in table(decision=decision)
+    assert "**none**: no candidate fits the policy" in table(decision=decision)
 
 
 def test_missing_evidence_is_no_decision() -> None:
@@ -166,8 +166,8 @@ def test_it_says_what_to_write_into_the_use_case() -> None:
     text = chosen(measured("current"), better)["write"]
     assert yaml.safe_load(text) == {"base_model": {"uri": "file:///other", "licence": "mit"}}
     page = table(decision=chosen(measured("current"), better))
-    assert "write into the use case" in page and text.strip() in page
-    assert "write into the use case" not in table(decision=chosen(measured("current")))
+    assert "set in the use case" in page and text.strip() in page
+    assert "set in the use case" not in table(decision=chosen(measured("current")))
 
 
 def test_the_table_has_a_row_for_everybody_and_every_reason() -> None:

@@ -20,8 +20,8 @@ from llmops_tasks.models.generator import open_generator
 from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.release.packaging import package_release
 from llmops_tasks.store import artifacts, objects
-from llmops_tasks.training import curriculum, loop, trainable
 from llmops_tasks.training import finetuning as room
+from llmops_tasks.training import loop, trainable, training_plan
 from llmops_tasks.training.examples import Example, blocks, encode
 from llmops_tasks.training.finetuning import finetune
 from tests.support import datasets, tiny
@@ -87,7 +87,7 @@ def test_an_ensemble_averages_its_members(training: Make) -> None:
         open_generator("transformers", folder).generate(PROMPTS, 2, 2)
 
 
-def test_the_cost_of_an_ensemble_is_that_of_all_members_and_the_trunk_is_run_once(training: Make) -> None:
+def test_the_cost_of_an_ensemble_is_that_of_all_members_and_the_frozen_layers_is_run_once(training: Make) -> None:
     members = [
         {
             "steps": 6,
@@ -119,16 +119,20 @@ def test_training_can_start_from_a_release(training: Make) -> None:
     assert trained["key"] != fresh["key"]
 
 
-def test_what_is_left_is_told_in_seconds_of_this_process() -> None:
+def test_what_is_left_is_reported_in_seconds_of_this_process() -> None:
     told: list[tuple[int, float]] = []
     plan = [[0]] * 10
-    lesson = loop.Lesson([loop.Example([1], [1])], None, plan)
+    training_set = loop.TrainingSet([loop.Example([1], [1])], None, plan)
     with pytest.MonkeyPatch.context() as patch:
         clock = iter(range(100))
         patch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
         patch.setattr(loop, "step", lambda *_: 1.0)
         loop.run(
-            trainable.State(None, {}, None, 0), Finetune(), lesson, 6, lambda made, _, left: told.append((made, left))
+            trainable.State(None, {}, None, 0),
+            Finetune(),
+            training_set,
+            6,
+            lambda made, _, left: told.append((made, left)),
         )
     assert told == [(7, 3.0), (8, 2.0), (9, 1.0), (10, 0.0)]  # a second a step, whatever was made before
     assert math.isfinite(told[0][1])
@@ -173,10 +177,10 @@ def _tokenizer(arguments: dict[str, Any]) -> Any:
     return loading.load_model(artifacts.fetch(arguments["start"]))[1]
 
 
-def test_texts_of_the_domain_are_learnt(training: Make) -> None:
+def test_texts_of_the_domain_are_trained_on(training: Make) -> None:
     settings = {"learning_rate": 0.01, "dropout": 0.0}
     tokenizer = _tokenizer(training())
-    texts = [row["text"] for row in curriculum.rows(training()["dataset"], "validation")]  # not those trained on
+    texts = [row["text"] for row in training_plan.rows(training()["dataset"], "validation")]  # not those trained on
     losses = []
     for domain in (None, {"usecases": ["own"], "epochs": 4, "block": 32}):
         arguments = training(**settings, domain=domain)
@@ -184,7 +188,7 @@ def test_texts_of_the_domain_are_learnt(training: Make) -> None:
     assert losses[1] < losses[0] - 0.5
 
 
-def test_other_use_cases_are_learnt_too(
+def test_other_use_cases_are_trained_on_too(
     training: Make, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "usecases"
@@ -193,15 +197,17 @@ def test_other_use_cases_are_learnt_too(
     )
     monkeypatch.setenv("LLMOPS_USECASES", str(folder))
     other = small_dataset(24, 6, "other", (" red", " green", " blue", " white"))
-    exam = encode(of_usecase(config.load(str(path))), _tokenizer(training()), curriculum.rows(other, "validation"))
+    test_records = encode(
+        of_usecase(config.load(str(path))), _tokenizer(training()), training_plan.rows(other, "validation")
+    )
     losses = []
     for mix in ({}, {"other": 1.0}):
         arguments = training(learning_rate=0.02, dropout=0.0, epochs=2, mix=mix)
-        losses.append(_loss_on(_package(arguments, finetune(**arguments)), exam))
+        losses.append(_loss_on(_package(arguments, finetune(**arguments)), test_records))
     assert losses[1] < losses[0] - 0.5
 
 
-def test_made_up_records_teach_other_words(training: Make) -> None:
+def test_synthetic_records_bring_other_words(training: Make) -> None:
     """Measured on words that stand in no record but a paraphrase."""
     words = {"pain": ["ache"], "rash": ["itch"], "fever": ["heat"], "refill": ["renewal"]}
     written, others = list(words), [other for (other,) in words.values()]
@@ -213,12 +219,12 @@ def test_made_up_records_teach_other_words(training: Make) -> None:
 
     own = [{**row, "completion": row["label"], "split": "train"} for row in rows(written)]
     arguments, losses = training(method="full", learning_rate=0.003, epochs=8), []
-    exam = encode(
+    test_records = encode(
         of_usecase(config.load(arguments["usecase"])),
         _tokenizer(arguments),
         [{**row, "completion": row["label"]} for row in rows(others)],
     )
     for made in (own, augmented(own, Augment(paraphrase=words))):
         arguments["dataset"] = datasets.publish([*made, *({**row, "split": "validation"} for row in own[:4])])
-        losses.append(_loss_on(_package(arguments, finetune(**arguments)), exam))
+        losses.append(_loss_on(_package(arguments, finetune(**arguments)), test_records))
     assert losses[1] < losses[0] - 0.5

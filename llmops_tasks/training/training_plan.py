@@ -1,7 +1,7 @@
-"""What a model is taught, in which order: the strategies of a use case.
+"""The training records and the order of their batches, by the strategies of a use case.
 
-Task-specific: its own records. Domain: texts without answers first. Multi-task: other use cases' records among its
-own, each with its own prompt. Continual: what the champion has not seen, and a replay of what it has.
+Task-specific: its own records. Domain: texts without labels first. Multi-task: records of other use cases mixed in,
+each with its own prompt. Continual: records the champion was not trained on, and a replay of others.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Sources:
-    """The datasets that a run learns from."""
+    """The datasets that a run trains on."""
 
     own: ArtifactRef
-    seen: ArtifactRef | None  # the release whose learning is gone on with; None: all records are new
+    seen: ArtifactRef | None  # the release that training continues from; None: all records are new
     others: dict[str, ArtifactRef]  # by use case
-    asked: dict[str, str]  # by use case of the mix: digest of how its records are put to the model
+    asked: dict[str, str]  # by use case of the mix: digest of its prompt interface
 
     def datasets(self) -> list[ArtifactRef]:
-        """All whose train splits are learnt from."""
+        """All datasets whose train splits are used."""
         return [self.own, *self.others.values()]
 
     def digests(self) -> dict[str, Any]:
@@ -47,23 +47,23 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Curriculum:
-    """Records as tokens, and the batches in which they are taken."""
+class TrainingPlan:
+    """Records as tokens, and the batches in which they are used."""
 
     examples: list[Example]
-    plan: list[list[int]]
+    batches: list[list[int]]  # of indices into examples
     counts: dict[str, int]  # records by origin
 
     def digest(self) -> str:
-        """SHA-256 of all steps: the tokens that are shown, what is to be predicted, and in which order."""
-        whole = hashlib.sha256(digests.canonical(self.plan))
+        """SHA-256 of all steps: input tokens, targets, and their order."""
+        whole = hashlib.sha256(digests.canonical(self.batches))
         for example in self.examples:
             whole.update(array("q", [len(example.tokens), *example.tokens, *example.labels]).tobytes())
         return whole.hexdigest()
 
 
 def find_mixed_datasets(*, usecase: str) -> dict[str, ArtifactRef]:
-    """The newest datasets of the other use cases that `mix` and `domain` name, found once for all tasks of a run.
+    """Find the newest datasets of the use cases named by `mix` and `domain`, once for all tasks of a run.
 
     Args:
         usecase: name or YAML path.
@@ -81,11 +81,11 @@ def find_mixed_datasets(*, usecase: str) -> dict[str, ArtifactRef]:
 def _others(settings: Finetune, me: str) -> dict[str, ArtifactRef]:
     found = {}
     if me in settings.mix:
-        raise InputError(f"finetune.mix of '{me}' names itself. Its own records are taught anyway: remove it.")
+        raise InputError(f"finetune.mix of '{me}' names itself. Its own records are always included: remove it.")
     for name in sorted({*settings.mix, *(settings.domain.usecases if settings.domain else [])} - {"own", me}):
         newest = artifacts.newest(name, "dataset")
         if newest is None:
-            raise DataError(f"'{name}' has no dataset yet, but '{me}' is to learn from it. Run {name}.prepare_data.")
+            raise DataError(f"'{name}' has no dataset yet, but '{me}' trains on it. Run {name}.prepare_data.")
         found[name] = newest
     return found
 
@@ -105,7 +105,7 @@ def sources(
 
 
 def check_rendered(case: UseCase, dataset: ArtifactRef) -> None:
-    """Refuse a dataset whose text another template made: the release would be asked otherwise than it was taught.
+    """Refuse a dataset rendered with another template: the release would be prompted differently than it was trained.
 
     Raises:
         DataError: if so.
@@ -133,18 +133,18 @@ def rows(dataset: ArtifactRef, split: str) -> Rows:
 
 
 def shuffled(records: Rows, seed: int) -> Rows:
-    """The same records with each other's answers: from them nothing can be learnt."""
+    """The same records with shuffled labels: a negative control."""
     answers = [record["completion"] for record in records]
     random.Random(seed).shuffle(answers)  # noqa: S311  (reproducible, not secret)
     return [{**record, "completion": answer} for record, answer in zip(records, answers, strict=True)]
 
 
-def curriculum(case: UseCase, tokenizer: Any, found: Sources, control: str) -> Curriculum:
-    """Everything that is taught, in order.
+def build_plan(case: UseCase, tokenizer: Any, found: Sources, control: str) -> TrainingPlan:
+    """The records and batches of a run.
 
     Raises:
-        TrainingError: if there is nothing new to learn.
-        DataError: if what the champion has learnt from cannot be told.
+        TrainingError: if there are no new records.
+        DataError: if the champion does not record what it was trained on.
     """
     settings = case.finetune
     own = rows(found.own, "train")
@@ -162,19 +162,19 @@ def curriculum(case: UseCase, tokenizer: Any, found: Sources, control: str) -> C
     texts = _domain(case, tokenizer, found)
     counts |= {"texts": len(texts)} if texts else {}
     plan = _plan(case, texts, task)
-    log.info("taught: %s, %d steps", counts, len(plan))
-    return Curriculum(texts + task, plan, counts)
+    log.info("training records: %s, %d steps", counts, len(plan))
+    return TrainingPlan(texts + task, plan, counts)
 
 
 def _with_replay(own: Rows, known: set[str], share: float, seed: int) -> tuple[Rows, dict[str, int]]:
-    """What is new, and of the rest so many that they make up a share."""
+    """New records, and a replay of others that makes up the given share."""
     parts: tuple[Rows, Rows] = ([], [])
     for record in own:
         parts[seen.digest_of(record["text"], record["completion"]) in known].append(record)
     new, old = parts
     if not new:
         raise TrainingError(
-            "The champion has seen all records: nothing is new. Wait for new ones, or set start to 'base'."
+            "The champion was trained on all of these records. Wait for new ones, or set start to 'base'."
         )
     again = _sample(old, round(len(new) * share / (1 - share)), seed)
     return new + again, {"new": len(new), "replayed": len(again)}

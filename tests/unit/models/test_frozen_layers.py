@@ -1,4 +1,4 @@
-"""The trunk run once, and the top layers on it, are the whole model."""
+"""The frozen layers run once, and the top layers on it, are the whole model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llmops_tasks.models import layers, trunk
+from llmops_tasks.models import frozen_layers, layers
 from llmops_tasks.store import objects
 
 
@@ -29,11 +29,11 @@ def _sequences(count: int, seed: int = 0) -> list[list[int]]:
 
 
 def _activations(model: Any, sequences: list[list[int]], cut: int) -> list[Any]:
-    return trunk.activations(model=model, shared=trunk.Shared("tiny", cut), sequences=sequences)
+    return frozen_layers.activations(model=model, shared=frozen_layers.Shared("tiny", cut), sequences=sequences)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2])
-def test_trunk_and_top_layers_are_the_whole_model(model: Any, cut: int) -> None:
+def test_frozen_layers_and_top_layers_are_the_whole_model(model: Any, cut: int) -> None:
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
@@ -51,7 +51,7 @@ def test_trunk_and_top_layers_are_the_whole_model(model: Any, cut: int) -> None:
 
 def test_shards_that_nobody_needed_for_a_month_are_dropped(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A retraining after just so long keeps its own, however old they are."""
-    monkeypatch.setattr(trunk, "SHARD", 4)
+    monkeypatch.setattr(frozen_layers, "SHARD", 4)
     needed, other = _sequences(4), _sequences(4, seed=1)
     _activations(model, needed, 1)
     _activations(model, other, 1)
@@ -70,17 +70,17 @@ def test_shards_that_nobody_needed_for_a_month_are_dropped(model: Any, monkeypat
     both = shards()
     assert len(both) == 2  # not a month yet
     age()
-    monkeypatch.setattr(trunk, "KEEP_DAYS", 28)
+    monkeypatch.setattr(frozen_layers, "KEEP_DAYS", 28)
     _activations(model, needed, 1)
     assert len(shards()) == 1 and shards() < both  # not one made anew
-    assert trunk.missing(model=model, shared=trunk.Shared("tiny", 1), sequences=needed) == 0
-    assert trunk.missing(model=model, shared=trunk.Shared("tiny", 1), sequences=other) > 0
+    assert frozen_layers.missing(model=model, shared=frozen_layers.Shared("tiny", 1), sequences=needed) == 0
+    assert frozen_layers.missing(model=model, shared=frozen_layers.Shared("tiny", 1), sequences=other) > 0
 
 
 def test_shards_are_used_again_when_records_are_appended(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(trunk, "SHARD", 4)
+    monkeypatch.setattr(frozen_layers, "SHARD", 4)
     first = _sequences(10)
     before = _activations(model, first, 1)
     kept = set(objects.find(f"{objects.store_uri()}/tiny/activations/*/hidden.safetensors"))
@@ -103,7 +103,7 @@ def test_a_cut_has_shards_of_its_own(model: Any) -> None:
     assert _shards() == 3
 
 
-def test_models_share_a_trunk_exactly_if_its_weights_and_settings_are_the_same(model: Any) -> None:
+def test_models_share_frozen_layers_exactly_if_its_weights_and_settings_are_the_same(model: Any) -> None:
     import torch
 
     tuned, sequences = copy.deepcopy(model), _sequences(2)
@@ -125,7 +125,7 @@ def test_models_share_a_trunk_exactly_if_its_weights_and_settings_are_the_same(m
 def test_another_version_of_a_library_computes_anew(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sequences = _sequences(2)
     _activations(model, sequences, 1)
-    monkeypatch.setattr(trunk, "version", lambda name: "99" if name == "transformers" else "1")
+    monkeypatch.setattr(frozen_layers, "version", lambda name: "99" if name == "transformers" else "1")
     _activations(model, sequences, 1)
     assert _shards() == 2
 
@@ -133,17 +133,17 @@ def test_another_version_of_a_library_computes_anew(model: Any, monkeypatch: pyt
 def test_what_is_kept_is_that_of_a_model_that_answers(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also right after the steps of a probe, which leave it training."""
     own, modes = copy.deepcopy(model).train(), list[bool]()
-    run = trunk.run_layers
-    monkeypatch.setattr(trunk, "run_layers", lambda *given: modes.append(own.training) or run(*given))
+    run = frozen_layers.run_layers
+    monkeypatch.setattr(frozen_layers, "run_layers", lambda *given: modes.append(own.training) or run(*given))
     _activations(own, _sequences(2), 1)
     assert modes == [False]
 
 
-def test_after_every_shard_somebody_is_told(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trunk, "SHARD", 4)
+def test_after_every_shard_a_callback_is_called(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen_layers, "SHARD", 4)
     told: list[int] = []
-    shared = trunk.Shared("tiny", 1)
-    trunk.activations(model=model, shared=shared, sequences=_sequences(9), after_shard=lambda: told.append(1))
+    shared = frozen_layers.Shared("tiny", 1)
+    frozen_layers.activations(model=model, shared=shared, sequences=_sequences(9), after_shard=lambda: told.append(1))
     assert len(told) == 3
 
 
@@ -155,7 +155,7 @@ def test_kept_states_are_mapped_not_read(tmp_path: Path) -> None:
     sequences = [[0] * 100] * 300
     save_file({"hidden": torch.ones(30_000, 576)}, tmp_path / "hidden.safetensors")  # 66 MiB
     before = _anonymous_mib()
-    states = trunk._read_shard(tmp_path, sequences)
+    states = frozen_layers._read_shard(tmp_path, sequences)
     assert len(states) == 300 and states[7].shape == (100, 576)
     assert _anonymous_mib() - before < 20
 

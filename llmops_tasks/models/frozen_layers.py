@@ -1,8 +1,8 @@
-"""The frozen lower layers ("trunk"), run once over a dataset; their output is what the top layers work on.
+"""The frozen lower layers, run once over a dataset; their output is what the top layers work on.
 
 The output is kept in content-addressed shards of consecutive records, shared by epochs, runs, datasets that grow at
 their end, and every model with the same lower layers: a base model and what was fine-tuned from it above the cut. What
-this does not do: hold where the trunk changes (full fine-tuning, dropout below the cut).
+this does not do: hold where the frozen layers change (full fine-tuning, dropout below the cut).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SHARD = 128  # records
 ROWS = 16  # records at once: always as many, as the last digits follow from their padding
-KEEP_DAYS = 30  # a shard that nobody needed for so long is dropped
+KEEP_DAYS = 30  # a shard that was not used for so long is dropped
 # Settings that say where a model came from or how much of it there is, not what its lower layers compute.
 _ELSEWHERE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Where a trunk's output is kept, and how many layers it has."""
+    """Where the frozen layers' output is kept, and how many layers it has."""
 
     usecase: str
     cut: int
@@ -64,7 +64,7 @@ def activations(
         ref = artifacts.publish(usecase=shared.usecase, kind="activations", inputs=inputs, build=build)
         retention.mark_used(ref)
         result += _read_shard(artifacts.fetch(ref), shard)
-        log.info("trunk: %d of %d records", len(result), len(sequences))
+        log.info("frozen layers: %d of %d records", len(result), len(sequences))
         after_shard()
     return result
 
@@ -93,7 +93,7 @@ def _libraries() -> dict[str, str]:
 
 
 def _digest(model: Any, cut: int) -> str:
-    """SHA-256 of all that a trunk's output follows from: settings, embeddings and the layers below the cut."""
+    """SHA-256 of all that the frozen layers' output follows from: settings, embeddings and the layers below the cut."""
     import torch
 
     settings = {name: value for name, value in model.config.to_dict().items() if name not in _ELSEWHERE}
@@ -110,7 +110,7 @@ def _run_shard(model: Any, cut: int, shard: list[list[int]], out: Path) -> dict[
     from safetensors.torch import save_file
     from torch.nn.utils.rnn import pad_sequence
 
-    model.eval()  # a probe may have trained before: what is kept is nobody's noise
+    model.eval()  # a probe may have trained before: dropout must not enter the cache
     order = sorted(range(len(shard)), key=lambda index: len(shard[index]))
     hidden: dict[int, torch.Tensor] = {}
     with torch.inference_mode():
