@@ -10,7 +10,7 @@ AIRFLOW_IMAGE := apache/airflow:slim-3.3.2-python3.11
 POSTGRES_IMAGE := postgres:16
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help install demo up down test unit lint format types live bench mutation schema lock audit init digests compose-check clean
+.PHONY: help install demo up down token test unit lint format types live bench mutation schema lock audit init digests compose-check clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ up: $(STAMP)     ## start Airflow and MLflow
 
 down:            ## stop them
 	@$(BIN)/python scripts/stack.py down
+
+token: $(STAMP)  ## a token for Airflow's REST API, NAME=operator
+	@$(BIN)/python scripts/stack.py token $(NAME)
 
 test: lint types unit live ## all checks
 

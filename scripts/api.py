@@ -22,7 +22,7 @@ class Api:
         for pause in (1, 2, 4, 8, 0):
             try:
                 if not self._token:
-                    self._token = self._send("POST", "/auth/token", self._login)["access_token"]
+                    self.sign_in()
                 return self._send(method, f"/api/v2{path}", body)
             except urllib.error.HTTPError as exc:
                 if exc.code not in (401, 500, 503) or not pause:
@@ -30,6 +30,12 @@ class Api:
                 self._token = "" if exc.code == 401 else self._token
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
+
+    def sign_in(self) -> str:
+        """Fetch a new token."""
+        self._token = ""
+        self._token = str(self._send("POST", "/auth/token", self._login)["access_token"])
+        return self._token
 
     def _send(self, method: str, path: str, body: Any) -> Any:
         headers = {"Content-Type": "application/json"}

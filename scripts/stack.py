@@ -1,6 +1,6 @@
 """Starts and stops everything on this machine: Airflow (`standalone`, SQLite) and MLflow's UI.
 
-    python scripts/stack.py up | down | status
+    python scripts/stack.py up | down | status | token USER
 
 State is kept in `<LLMOPS_HOME>/stack.json`; ports are the first free ones from 8080 and 5000. Servers listen on
 loopback only, and run in their own process groups.
@@ -217,7 +217,22 @@ def cpu_seconds() -> float:
     return total
 
 
-def main(word: str) -> int:
+def token(user: str) -> str:
+    """A token for Airflow's REST API.
+
+    Raises:
+        StackError: if Airflow does not run here, or has no such user.
+    """
+    from api import Api
+
+    if user not in USERS:
+        raise StackError(f"No user '{user:.40}'. Users: {', '.join(USERS)}.")
+    if not status()["running"]:
+        raise StackError("Airflow is not running here. Run 'make up' first.")
+    return Api(status()["airflow"], user, password(user)).sign_in()
+
+
+def main(word: str, name: str = "admin") -> int:
     """Run one verb."""
     try:
         if word == "up":
@@ -227,13 +242,15 @@ def main(word: str) -> int:
             print("Stop both with 'make down'.")
         elif word == "down":
             down()
+        elif word == "token":
+            print(token(name))
         else:
             print(json.dumps(status()))
     except StackError as exc:
-        print(f"Cannot start: {exc}", file=sys.stderr)
+        print(f"Error: {exc}", file=sys.stderr)
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "status"))
+    sys.exit(main(*(sys.argv[1:3] or ["status"])))

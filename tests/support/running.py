@@ -93,7 +93,8 @@ class World:
 
     def restart(self, part: str) -> None:
         """Kill a part of Airflow, as a machine that loses power would, and start it again."""
-        found = subprocess.run(["pgrep", "-f", f"airflow {part}"], capture_output=True, text=True, check=True).stdout
+        name = f"airflow {part.replace('-', '[-_]')}"  # processes name themselves, each in its way
+        found = subprocess.run(["pgrep", "-f", name], capture_output=True, text=True, check=True).stdout
         mine = [pid for pid in map(int, found.split()) if f"LLMOPS_HOME={self.home}" in _environment(pid)]
         assert mine, f"no {part} runs"
         for pid in mine:
