@@ -95,7 +95,8 @@ class World:
         """Kill a part of Airflow, as a machine that loses power would, and start it again."""
         name = f"airflow {part.replace('-', '[-_]')}"  # processes name themselves, each in its way
         found = subprocess.run(["pgrep", "-f", name], capture_output=True, text=True, check=True).stdout
-        mine = [pid for pid in map(int, found.split()) if f"LLMOPS_HOME={self.home}" in _environment(pid)]
+        sessions = set(stack.status()["groups"].values())  # whoever names itself may have written over its environment
+        mine = [pid for pid in map(int, found.split()) if os.getsid(pid) in sessions]
         assert mine, f"no {part} runs"
         for pid in mine:
             with contextlib.suppress(ProcessLookupError):
