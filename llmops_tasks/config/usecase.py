@@ -110,7 +110,9 @@ class Approval(Section):
         description="What an approval means once a newer candidate has passed the gate: nothing, or as before.",
     )
     people: int = Field(default=1, ge=1, le=2, description="So many different people must approve.")
-    assigned: list[str] = Field(default=[], description="User names that may answer; empty: whoever may edit the DAG.")
+    assigned: list[str] = Field(
+        default=[], description="User names that may answer; empty: whoever may edit the DAG `promote`."
+    )
     four_eyes: bool = Field(default=False, description="Whoever started the training may not approve it.")
 
 

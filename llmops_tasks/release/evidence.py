@@ -12,6 +12,7 @@ from llmops_tasks.release.ledger import Head
 from llmops_tasks.store import artifacts, digests, objects
 
 VERDICT, EVIDENCE = "verdict.json", "evidence.json"  # of an artifact of kind "verdict"
+TIMED_OUT = "Timed out"  # what is recorded as the choice where nobody made one
 
 
 def registered(end: Head, version: str) -> ArtifactRef:
@@ -130,12 +131,18 @@ def check_champion(end: Head, expected: str | None, since: str = "the verdict") 
 
 
 def check_person(end: Head, rule: Approval, given: dict[str, Any]) -> None:
-    """Refuse the approval of a person who may not give it.
+    """Refuse the answer of a person who may not give it. That nobody answered in time is no person's.
 
     Raises:
-        EvidenceError: if that person started the training or approved already, where the policy wants another one.
+        EvidenceError: if the policy assigns other people; or, of an approval, if that person started the training or
+            approved already, where the policy wants another one.
     """
     person, version = {given["by"], given["by_id"]} - {None}, given["version"]
+    if rule.assigned and given["choice"] != TIMED_OUT and not person & set(rule.assigned):
+        raise EvidenceError(
+            f"{given['by']} is not assigned to answer about version {version} (approval.assigned). "
+            f"Ask one of {', '.join(rule.assigned)}."
+        )
     if given["choice"] != "Approve":
         return
     found = newest(end, "registration", lambda body: body["version"] == version) or {}
