@@ -21,6 +21,7 @@ PEOPLE = {
     "other": ["reviews_stewards"],  # may do everything with the other use case
     "guest": [],
     "colleague": ["triage_approvers"],  # whom the use case does not assign
+    "admin": ["Admin"],
     "op": ["Op"],  # Airflow's own role, that may edit everything
 }
 
@@ -43,11 +44,12 @@ def fab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fab]:
         patch.setenv("LLMOPS_USECASES", str(home / "usecases"))
         for name in ("LLMOPS_STORE", "MLFLOW_TRACKING_URI", "LLMOPS_PSEUDONYM_KEY"):
             patch.delenv(name, raising=False)
-        for number in (1, 2):
-            releases.judged(releases.registered(number))
         airflow = Fab(home, PEOPLE)
         try:
             airflow.start()
+            for number in (1, 2):
+                releases.judged(releases.registered(number), reasons=[])
+            airflow.wait(airflow.up, 120, "the api-server")
             yield airflow
         finally:
             airflow.stop()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -35,6 +36,10 @@ class Fab:
         port = stack.free_port(8280)
         self.env = stack.environment(port) | {
             "AIRFLOW__CORE__AUTH_MANAGER": MANAGER,
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(
+                32
+            ),  # both parts must share these, or no task is let in
+            "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         }
         self.home, self.base, self.groups = home, f"http://127.0.0.1:{port}", list[int]()
@@ -51,40 +56,57 @@ class Fab:
     def start(self) -> None:
         """Both parts, each in a process group of its own."""
         for part in ("api-server", "scheduler"):
+            command = [str(PYTHON), "-m", "airflow", part]
             with (self.home / f"{part}.log").open("ab") as log:
-                self.groups.append(
-                    subprocess.Popen(
-                        [str(PYTHON), "-m", "airflow", part], env=self.env, cwd=self.home, stdout=log, stderr=log, start_new_session=True
-                    ).pid
-                )  # fmt: skip
-        self.wait(lambda: self.code("", "GET", "/monitor/health") == 200, 120, "the api-server")
+                began = subprocess.Popen(
+                    command, env=self.env, cwd=self.home, stdout=log, stderr=log, start_new_session=True
+                )
+            self.groups.append(began.pid)
 
     def stop(self) -> None:
-        """End what was started."""
+        """End what was started; nobody needs what they would tidy up."""
         for sign in (signal.SIGTERM, signal.SIGKILL):
             for group in self.groups:
                 if stack._alive(group):
                     os.killpg(group, sign)
-            end = time.monotonic() + 20
+            end = time.monotonic() + 5
             while any(map(stack._alive, self.groups)) and time.monotonic() < end:
                 stack._reap()
                 time.sleep(0.1)
 
     def code(self, name: str, method: str, path: str, body: Any = None) -> int:
-        """The status that a person gets, or somebody without an account; `path` is of the API, or begins with the server."""
-        headers = {"Content-Type": "application/json"}
-        if name in self.people:
-            self.people[name]._token or self.people[name].call("GET", "/version")
-            headers["Authorization"] = f"Bearer {self.people[name]._token}"
-        url = path if path.startswith("http") else f"{self.base}/api/v2{path}"
-        data = None if body is None else json.dumps(body).encode()
+        """What a person is answered with, or somebody without an account; `path` is of the API, or a whole address."""
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=60) as answer:
+            with urllib.request.urlopen(self._request(name, method, path, body), timeout=60) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as exc:
             return exc.code
+
+    def _request(self, name: str, method: str, path: str, body: Any = None) -> urllib.request.Request:
+        headers = {"Content-Type": "application/json"}
+        if name in self.people:
+            if not self.people[name]._token:
+                self.people[name].call("GET", "/version")
+            headers["Authorization"] = f"Bearer {self.people[name]._token}"
+        url = path if path.startswith("http") else f"{self.base}/api/v2{path}"
+        return urllib.request.Request(url, None if body is None else json.dumps(body).encode(), headers, method=method)
+
+    def rights(self) -> dict[str, set[tuple[str, str]]]:
+        """Of all roles, as FAB tells an administrator."""
+        request = self._request("admin", "GET", f"{self.base}/auth/fab/v1/roles?limit=100")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            roles = json.load(answer)["roles"]
+        return {
+            role["name"]: {(one["action"]["name"], one["resource"]["name"]) for one in role["actions"]}
+            for role in roles
+        }
+
+    def up(self) -> bool:
+        """Whether it answers."""
+        try:
+            return self.code("stranger", "GET", "/monitor/health") == 200
         except OSError:
-            return 0
+            return False
 
     def wait(self, ready: Callable[[], Any], seconds: float, what: str) -> Any:
         """Poll until something is there."""
@@ -99,11 +121,12 @@ class Fab:
         """A run's tasks."""
         return {task["task_id"]: task["state"] for task in self.people["op"].tasks(dag, run)}
 
-    def asked(self, dag: str, run: str, tries: int = 1) -> Any:
-        """Wait until a run's question is put, for so many times."""
+    def asked(self, dag: str, run: str) -> None:
+        """Wait until a run's question is put."""
 
-        def waiting() -> Any:
-            found = self.people["op"].tasks(dag, run)
-            return [t for t in found if t["task_id"] == "approve" and t["state"] in ("awaiting_input", "deferred")]
+        def waiting() -> bool:
+            states = self.states(dag, run)
+            assert "failed" not in states.values(), states
+            return states["approve"] in ("awaiting_input", "deferred")
 
-        return self.wait(waiting, 120, f"the question of {run}")
+        self.wait(waiting, 120, f"the question of {run}")
