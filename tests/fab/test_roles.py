@@ -94,6 +94,7 @@ def test_a_request_about_many_dags_changes_those_alone_that_one_may_change(
 
 
 def test_dags_that_name_a_role_which_does_not_exist_are_whole_again_once_it_is_made(fab: Fab) -> None:
+    """If they were not, nothing here would have begun."""
     assert any("that role does not exist" in error for error in fab.seen["without_roles"])
     assert fab.seen["with_roles"] == []
 

@@ -87,6 +87,8 @@ def main(people: dict[str, list[str]]) -> dict[str, list[str]]:
     DagBundlesManager().sync_bundles_to_db()
     bag = read_dags()
     found = {"without_roles": errors_of(bag), "with_roles": errors_of(bag)}
+    if found["with_roles"]:
+        sys.exit(f"DAGs are not whole again: {found['with_roles']}")
     add_people(people)
     disturb("triage_viewers")
     pause_all_but("triage.promote")
