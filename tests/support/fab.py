@@ -1,4 +1,4 @@
-"""Airflow with FAB's auth manager, as the tests of roles look at it: an api-server and a scheduler on SQLite.
+"""Airflow with FAB's auth manager, as the tests of roles look at it: api-server, scheduler and triggerer on SQLite.
 
 FAB is none of the project's own requirements. It is taken from the environment that docker-compose.yaml is checked with.
 """
@@ -38,7 +38,7 @@ class Fab:
             "AIRFLOW__CORE__AUTH_MANAGER": MANAGER,
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(
                 32
-            ),  # both parts must share these, or no task is let in
+            ),  # all parts must share these, or no task is let in
             "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         }
@@ -54,8 +54,8 @@ class Fab:
         return dict(json.loads(done.stdout.splitlines()[-1]))
 
     def start(self) -> None:
-        """Both parts, each in a process group of its own."""
-        for part in ("api-server", "scheduler"):
+        """Each part in a process group of its own; the triggerer finds an answer that came too soon for the scheduler."""
+        for part in ("api-server", "scheduler", "triggerer"):
             command = [str(PYTHON), "-m", "airflow", part]
             with (self.home / f"{part}.log").open("ab") as log:
                 began = subprocess.Popen(
