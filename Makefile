@@ -10,7 +10,7 @@ AIRFLOW_IMAGE := apache/airflow:slim-3.3.2-python3.11
 POSTGRES_IMAGE := postgres:16
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help install demo up down token test unit lint format types live bench mutation schema lock audit init digests compose-check clean
+.PHONY: help install demo up down token test unit lint format types live fab bench mutation schema lock audit init digests compose-check clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,7 +38,7 @@ down:            ## stop them
 token: $(STAMP)  ## a token for Airflow's REST API, NAME=operator
 	@$(BIN)/python scripts/stack.py token $(NAME)
 
-test: lint types unit live ## all checks
+test: lint types unit live fab ## all checks
 
 lint: $(STAMP)   ## style and import rules
 	$(BIN)/ruff check .
@@ -52,10 +52,13 @@ types: $(STAMP)  ## mypy, strict on llmops_tasks
 	$(BIN)/mypy
 
 unit: $(STAMP)   ## everything but the live life cycle, [PROCESSES=2]
-	$(BIN)/python -m pytest -m "not live" -n $(PROCESSES) --dist worksteal
+	$(BIN)/python -m pytest -m "not live and not fab" -n $(PROCESSES) --dist worksteal
 
 live: $(STAMP)   ## one life cycle through a running Airflow, with a tiny model
 	$(BIN)/python -m pytest -m live
+
+fab: $(STAMP) var/compose/.installed ## who may do what under Airflow's FAB auth manager
+	$(BIN)/python -m pytest -m fab tests/fab
 
 bench: $(STAMP)  ## speed beside a peer, [ONLY=name]
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

@@ -54,7 +54,7 @@ def _asked(usecase: Any, name: str, case: UseCase, question: Any) -> list[Any]:
             people=number + 1,
             response_timeout=timedelta(hours=case.approval.timeout_hours),
             retry_delay=timedelta(seconds=3),
-            assigned_users=[{"id": person, "name": person} for person in case.approval.assigned] or None,
+            assigned=case.approval.assigned,
         )
         if found:
             found[-1] >> approve

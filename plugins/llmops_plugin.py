@@ -13,6 +13,7 @@ from airflow.plugins_manager import AirflowPlugin
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from llmops_links import PREFIX, DataDocs, MLflowRun, Report
 from llmops_pools import PoolListener
+from llmops_roles import RoleListener
 
 from llmops_tasks.errors import StorageError
 from llmops_tasks.store import artifacts, objects
@@ -74,4 +75,4 @@ class LLMOpsPlugin(AirflowPlugin):
     name = "llmops"
     fastapi_apps = [{"app": app, "url_prefix": PREFIX, "name": "LLMOps pages"}]  # noqa: RUF012  (Airflow's interface)
     operator_extra_links = [MLflowRun(), DataDocs(), Report()]  # noqa: RUF012
-    listeners = [PoolListener()]  # noqa: RUF012
+    listeners = [PoolListener(), RoleListener()]  # noqa: RUF012

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from airflow.configuration import conf
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.timezone import utcnow
 from llmops_triggers import AnswerTrigger
@@ -27,12 +28,13 @@ class Approval(ApprovalOperator):
         usecase: bound to its configuration.
         question: from `find_question`.
         people: number of different approvers, this one included, when it succeeds.
+        assigned: names of the only users who may answer; empty: every user that Airflow permits.
     """
 
     template_fields = (*ApprovalOperator.template_fields, "usecase", "question")
 
-    def __init__(self, *, usecase: Any, question: Any, people: int = 1, **more: Any) -> None:
-        super().__init__(defaults=self.REJECT, **more)
+    def __init__(self, *, usecase: Any, question: Any, people: int = 1, assigned: Any = (), **more: Any) -> None:
+        super().__init__(defaults=self.REJECT, assigned_users=_respondents(assigned), **more)
         self.usecase, self.question, self.people = usecase, question, people
 
     def execute(self, context: Any) -> Any:
@@ -42,10 +44,13 @@ class Approval(ApprovalOperator):
         if known is not None:
             self.log.info("version %s: %s, as recorded in the ledger", known["version"], known["choice"])
             return super().execute_complete(context, _as_event(known))
-        state = context["task_state_store"]
-        if state.get(_ASKED) == self.question["verdict_sha256"]:
+        if context["task_state_store"].get(_ASKED) == self.question["verdict_sha256"]:
             self._wait_for_stored(context)
-        state.set(_ASKED, self.question["verdict_sha256"])
+        return self._ask(context)
+
+    def _ask(self, context: Any) -> Any:
+        """Put the question, and keep what it is about where an edited XCom does not reach."""
+        context["task_state_store"].set(_ASKED, self.question["verdict_sha256"])
         return super().execute(context)
 
     def _wait_for_stored(self, context: Any) -> None:
@@ -56,17 +61,27 @@ class Approval(ApprovalOperator):
         self.defer(trigger=AnswerTrigger(**about, timeout_datetime=until), method_name="execute_complete")
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """Record the answer; if the user may not approve, ask again."""
+        """Record the answer; if the user may not approve, or the question was changed since, ask again."""
         if "error" not in event:
+            if context["task_state_store"].get(_ASKED) != self.question["verdict_sha256"]:
+                self.log.error("The question was changed after it was put: its answer counts for nothing")
+                return self._ask(context)
             about = {name: self.question[name] for name in ("version", "verdict_sha256")}
             response = {**event, "responded_at": event["responded_at"].isoformat()}
             try:
                 record_approval(usecase=self.usecase, **about, response=response)
             except EvidenceError as exc:
                 self.log.error("%s", exc)
-                return super().execute(context)
+                return self._ask(context)
             context["task_state_store"].set(_ASKED, _ANSWERED)
         return super().execute_complete(context, event)
+
+
+def _respondents(names: Any) -> list[dict[str, str]] | None:
+    """Airflow compares ids, and only the simple auth manager's are names. Users of the others are checked when their
+    answer is recorded."""
+    named = "SimpleAuthManager" in conf.get("core", "auth_manager")
+    return [{"id": name, "name": name} for name in names] or None if named else None
 
 
 def _as_event(known: dict[str, Any]) -> dict[str, Any]:

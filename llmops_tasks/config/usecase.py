@@ -119,7 +119,7 @@ class Approval(Section):
     )
     people: int = Field(default=1, ge=1, le=2, description="How many different people must approve.")
     assigned: list[str] = Field(
-        default=[], description="Users who may answer; empty: everyone with edit permission on the DAG."
+        default=[], description="Users who may answer; empty: everyone with edit permission on the DAG `promote`."
     )
     four_eyes: bool = Field(default=False, description="The user who started the training must not approve it.")
 

@@ -167,7 +167,7 @@ def find_answer(*, usecase: str, version: str, verdict_sha256: str, people: int 
     """
     end = ledger.newest(usecase)
     given = proof.answer(end, version, verdict_sha256)
-    if given is None or given["choice"] == "Timed out":
+    if given is None or given["choice"] == proof.TIMED_OUT:
         return None
     missing = given["choice"] == "Approve" and len(proof.approvers(end, version, verdict_sha256)) < people
     return None if missing else given

@@ -12,6 +12,7 @@ from llmops_tasks.release.ledger import Head
 from llmops_tasks.store import artifacts, digests, objects
 
 VERDICT, EVIDENCE = "verdict.json", "evidence.json"  # of an artifact of kind "verdict"
+TIMED_OUT = "Timed out"  # what is recorded as the choice where nobody made one
 
 
 def registered(end: Head, version: str) -> ArtifactRef:
@@ -130,12 +131,18 @@ def check_champion(end: Head, expected: str | None, since: str = "the verdict") 
 
 
 def check_person(end: Head, rule: Approval, given: dict[str, Any]) -> None:
-    """Refuse the approval of a user who may not give it.
+    """Refuse the answer of a user who may not give it. A timeout is no user's answer.
 
     Raises:
-        EvidenceError: if that user started the training or approved already, and the policy requires another one.
+        EvidenceError: if the policy assigns other users; or, for an approval, if that user started the training or
+            approved already, and the policy requires another one.
     """
     person, version = {given["by"], given["by_id"]} - {None}, given["version"]
+    if rule.assigned and given["choice"] != TIMED_OUT and not person & set(rule.assigned):
+        raise EvidenceError(
+            f"{given['by']} is not assigned to answer about version {version} (approval.assigned). "
+            f"Ask one of {', '.join(rule.assigned)}."
+        )
     if given["choice"] != "Approve":
         return
     found = newest(end, "registration", lambda body: body["version"] == version) or {}

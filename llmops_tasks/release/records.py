@@ -66,7 +66,7 @@ def record_approval(*, usecase: str, version: str, verdict_sha256: str, response
     user = response.get("responded_by_user") or {}
     timed_out = bool(response.get("timedout"))
     given = {
-        "choice": "Timed out" if timed_out else response["chosen_options"][0],
+        "choice": proof.TIMED_OUT if timed_out else response["chosen_options"][0],
         "by": user.get("name") or user.get("id") or "none: timed out",
         "by_id": user.get("id"),
         "at": str(response.get("responded_at")),

@@ -77,8 +77,16 @@ class _Scene:
         )
         raise _Waits
 
-    def task(self, **question: Any) -> Any:
-        return self._kind(task_id="approve", subject="s", usecase="triage@0", question=QUESTION | question, **LIMIT)
+    def task(self, *, assigned: Any = (), **question: Any) -> Any:
+        about = {"usecase": "triage@0", "question": QUESTION | question, "assigned": assigned}
+        return self._kind(task_id="approve", subject="s", **about, **LIMIT)
+
+    def asked(self, **question: Any) -> Any:
+        """The task, once it has put its question."""
+        task = self.task(**question)
+        with pytest.raises(_Asked):
+            task.execute(self.context())
+        return task
 
     def context(self) -> dict[str, Any]:
         return {"task_state_store": self.state, "ti": SimpleNamespace(id="ti")}
@@ -99,26 +107,26 @@ def test_a_person_is_asked_where_nobody_has_answered(scene: _Scene) -> None:
 
 
 def test_an_answer_stands_in_the_ledger_before_anything_follows_from_it(scene: _Scene) -> None:
-    assert scene.task().execute_complete(scene.context(), _event())["chosen_options"] == ["Approve"]
+    assert scene.asked().execute_complete(scene.context(), _event())["chosen_options"] == ["Approve"]
     (entry,) = scene.ledger
     assert (entry["choice"], entry["by"], entry["at"]) == ("Approve", "Dr. Who", AT.isoformat())
 
 
 def test_cleared_and_run_again_it_finds_the_answer_and_asks_nobody(scene: _Scene) -> None:
-    scene.task().execute_complete(scene.context(), _event("Reject"))
+    scene.asked().execute_complete(scene.context(), _event("Reject"))
     scene.state.clear()
     assert scene.task().execute(scene.context())["chosen_options"] == ["Reject"]
     assert len(scene.ledger) == 1
 
 
 def test_an_answer_about_another_verdict_is_none(scene: _Scene) -> None:
-    scene.task().execute_complete(scene.context(), _event())
+    scene.asked().execute_complete(scene.context(), _event())
     with pytest.raises(_Asked):
         scene.task(verdict_sha256="w" * 64).execute(scene.context())
 
 
 def test_whoever_wants_to_can_ask_again(scene: _Scene) -> None:
-    scene.task().execute_complete(scene.context(), _event("Reject"))
+    scene.asked().execute_complete(scene.context(), _event("Reject"))
     with pytest.raises(_Asked):
         scene.task(again=True).execute(scene.context())
 
@@ -153,13 +161,35 @@ def test_after_time_ran_out_it_is_asked_anew(scene: _Scene) -> None:
 
 def test_of_a_person_who_may_not_answer_another_one_is_asked(scene: _Scene) -> None:
     scene.refuses = True
+    task = scene.asked()
     with pytest.raises(_Asked):
-        scene.task().execute_complete(scene.context(), _event())
+        task.execute_complete(scene.context(), _event())
     assert scene.ledger == []
 
 
+def test_an_answer_to_a_question_that_was_changed_meanwhile_counts_for_neither(scene: _Scene) -> None:
+    """Whoever may edit XComs could lay a person's yes to one version at the door of another."""
+    scene.asked()
+    with pytest.raises(_Asked):
+        scene.task(version="4", verdict_sha256="w" * 64).execute_complete(scene.context(), _event())
+    assert scene.ledger == []
+    assert scene.state["asked"] == "w" * 64  # and what is asked now is what would be recorded
+
+
+@pytest.mark.parametrize(
+    ("manager", "respondents"), [("simple.simple_auth_manager.SimpleAuthManager", ["ann"]), ("FabAuthManager", [])]
+)
+def test_airflow_is_told_who_may_answer_where_its_ids_are_names(
+    scene: _Scene, monkeypatch: pytest.MonkeyPatch, manager: str, respondents: list[str]
+) -> None:
+    """Elsewhere it would let nobody answer; the ledger keeps the others out."""
+    monkeypatch.setenv("AIRFLOW__CORE__AUTH_MANAGER", manager)
+    task = scene.task(assigned=["ann"])
+    assert [user["id"] for user in task.assigned_users or []] == respondents
+
+
 def test_one_of_two_answers_is_not_enough_for_the_second_question(scene: _Scene) -> None:
-    scene.task().execute_complete(scene.context(), _event())
+    scene.asked().execute_complete(scene.context(), _event())
     second = scene.task()
     second.people = 2
     with pytest.raises(_Asked):

@@ -89,6 +89,33 @@ def test_who_started_the_training_may_reject_but_not_approve_where_another_one_m
     assert promoted_as_it_is(candidate)["version"] == "1"
 
 
+@pytest.mark.parametrize(
+    "user", [{"id": "ann", "name": "ann"}, {"id": "7", "name": "ann"}, {"id": "ann", "name": "Dr. Ann"}]
+)
+@pytest.mark.parametrize("choice", ["Approve", "Reject"])
+def test_whoever_is_assigned_answers_by_name_or_id_whatever_the_auth_manager(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: dict[str, str], choice: str
+) -> None:
+    """The simple auth manager's ids are names, FAB's are numbers."""
+    approval_rules(tmp_path, monkeypatch, assigned=["ann", "bob"])
+    judged(registered(1))
+    assert _answer({"chosen_options": [choice], "responded_by_user": user, "responded_at": "t"})["choice"] == choice
+
+
+@pytest.mark.parametrize("choice", ["Approve", "Reject"])
+def test_others_answer_nothing_where_people_are_assigned_but_time_may_run_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str
+) -> None:
+    approval_rules(tmp_path, monkeypatch, assigned=["ann", "bob"])
+    judged(registered(1))
+    other = {"chosen_options": [choice], "responded_by_user": {"id": "8", "name": "Ann"}, "responded_at": "t"}
+    with pytest.raises(EvidenceError, match=r"Ann is not assigned to answer about version 1 .* Ask one of ann, bob"):
+        _answer(other)
+    assert ledger.read_ledger(usecase="triage", kind="approval") == []
+    nobody = {"chosen_options": ["Reject"], "responded_by_user": None, "responded_at": None, "timedout": True}
+    assert _answer(nobody)["choice"] == "Timed out"
+
+
 def test_two_different_people_must_approve_where_the_policy_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
