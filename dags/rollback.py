@@ -30,14 +30,16 @@ PARAMS = {
 def options() -> dict[str, Any]:
     """The form's values, and who sent it."""
     given = {name: runs.parameter(name) for name in ("version", "reason")}
-    return {**given, "by": runs.started_by() or "unknown"}
+    return {**given, "by": runs.started_by() or "unknown", "once": runs.name()}
 
 
 @stage("rollback", schedule=lambda usecase, case: None, params=PARAMS, doc=__doc__)
 def dags(usecase: Any, name: str, case: UseCase) -> None:
     """Wire one use case."""
     chosen = options()
-    champion: Any = task(rollback)(usecase=usecase, reason=chosen["reason"], by=chosen["by"], version=chosen["version"])
+    champion: Any = task(rollback)(
+        usecase=usecase, reason=chosen["reason"], by=chosen["by"], version=chosen["version"], once=chosen["once"]
+    )
     announced(assets_of(name).champion, champion_event(champion), again=True)
 
 

@@ -15,6 +15,11 @@ for _name in config.usecase_names() if get_parsing_context().dag_id is None else
         config.keep(_name)
     except LLMOpsError as exc:
         _problems.append(str(exc))
+for _name in config.removed() if get_parsing_context().dag_id is None else []:
+    try:
+        config.current(_name)
+    except LLMOpsError as exc:
+        _problems.append(f"{_name}, whose file is gone: {exc}")
 if _problems:
     raise ConfigError(
         "Some use cases are invalid. Their DAGs use the last valid configuration, if there is one:", _problems

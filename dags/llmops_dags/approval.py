@@ -40,7 +40,8 @@ class Approval(ApprovalOperator):
     def execute(self, context: Any) -> Any:
         """Continue with the existing answer, or ask."""
         about = {name: self.question[name] for name in ("version", "verdict_sha256")}
-        known = None if self.question["again"] else find_answer(usecase=self.usecase, people=self.people, **about)
+        again = self.question["again"] and context["task_state_store"].get(_ASKED) != _ANSWERED
+        known = None if again else find_answer(usecase=self.usecase, people=self.people, **about)
         if known is not None:
             self.log.info("version %s: %s, as recorded in the ledger", known["version"], known["choice"])
             return super().execute_complete(context, _as_event(known))

@@ -28,6 +28,11 @@ def kind() -> str:
     return str(get_current_context()["dag_run"].run_type.value)
 
 
+def name() -> str:
+    """The run's own, which a retry and a cleared task have in common."""
+    return str(get_current_context()["dag_run"].run_id)
+
+
 def started_by() -> str | None:
     """The user who started the run manually."""
     return getattr(get_current_context()["dag_run"], "triggering_user_name", None)

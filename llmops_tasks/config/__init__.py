@@ -11,7 +11,7 @@ kept        where valid forms are kept
 """
 
 from llmops_tasks.config.data import Column, Data, Landing, Section, Source, Split, expand
-from llmops_tasks.config.forms import bind, current, keep, removed, retire
+from llmops_tasks.config.forms import bind, current, in_charge, keep, removed, retire
 from llmops_tasks.config.loading import (
     POLICY,
     checked_date,
@@ -45,6 +45,7 @@ __all__ = [
     "checked_date",
     "current",
     "expand",
+    "in_charge",
     "json_schema",
     "keep",
     "load",

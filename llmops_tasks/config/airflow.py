@@ -16,6 +16,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "search": {"pool": "compute", "priority": 100, "timeout_hours": 48},
     "download": {"pool": "default_pool", "priority": 500, "timeout_hours": 3},
 }
+YEAR = 8784  # hours; more is no limit, and more than Airflow can count
 RESERVED = ("promote", "rollback")  # stages that change the champion
 Event = Literal["failure", "approval_waiting", "approval_expiring", "candidate_refused", "drift_alarm"]
 
@@ -27,7 +28,7 @@ class Work(Section):
         pattern=r"^[A-Za-z0-9_.-]{1,60}$", description="Airflow's pool; created with one slot if it is missing."
     )
     priority: int = Field(ge=0, le=1000, description="Higher runs first, across all use cases that share the pool.")
-    timeout_hours: float = Field(gt=0, description="Execution time limit; queueing does not count.")
+    timeout_hours: float = Field(gt=0, le=YEAR, description="Execution time limit; queueing does not count.")
 
 
 class Airflow(Section):
@@ -38,7 +39,7 @@ class Airflow(Section):
     training: Work = Work(**DEFAULTS["training"])
     search: Work = Work(**DEFAULTS["search"])
     download: Work = Work(**DEFAULTS["download"])
-    timeout_hours: float = Field(default=4, gt=0, description="Time limit of all tasks that load no model.")
+    timeout_hours: float = Field(default=4, gt=0, le=YEAR, description="Time limit of all tasks that load no model.")
     reconcile: str | None = Field(
         default="17 * * * *",
         description="Cron of reconcile, which starts work that is due but was started by no event.",

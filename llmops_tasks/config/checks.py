@@ -129,7 +129,9 @@ def _schedule_problems(usecase: UseCase) -> Iterator[str]:
             yield f"{path}: '{expression:.60}' {problem}. Allowed: five fields, for example \"0 3 * * *\""
     if batch and batch.timezone not in (known := zoneinfo.available_timezones()):
         yield f"batch.timezone: no time zone '{batch.timezone:.60}'.{did_you_mean(batch.timezone, known)}"
-    if usecase.notify.remind_hours >= usecase.approval.timeout_hours and usecase.notify.email:
+    if usecase.notify.remind_hours >= usecase.approval.timeout_hours and (
+        usecase.notify.email or usecase.notify.webhook_connection
+    ):
         yield "notify.remind_hours: must be less than approval.timeout_hours, or the reminder would precede the question"
 
 

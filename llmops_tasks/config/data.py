@@ -15,7 +15,7 @@ from llmops_tasks.store.objects import is_s3, store_uri
 class Section(BaseModel):
     """A frozen section of the file; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def expand(uri: str) -> str:

@@ -60,6 +60,7 @@ def current(name: str) -> Current:
         LLMOpsError: if there is no valid form at all.
     """
     try:
+        loading.policy(name)  # reads the use case first: both must be valid
         return Current(loading.load(name), None)
     except (ConfigError, InputError) as exc:
         if (sha256 := kept.newest(name)) is None:
@@ -88,3 +89,9 @@ def retire(*, usecase: str) -> dict[str, str]:
         raise InputError(f"No use case '{usecase:.60}' whose file is gone. Known: {known}.")
     kept.retire(usecase)
     return {"retired": usecase}
+
+
+def in_charge(usecase: str) -> UseCase:
+    """The configuration of now, also of a use case that is named with an earlier one: what decides who serves is not
+    taken from a name that travelled."""
+    return current(loading.usecase_name(usecase)).case if loading.is_bound(usecase) else loading.load(usecase)

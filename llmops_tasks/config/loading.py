@@ -66,7 +66,7 @@ def misnamed() -> list[str]:
 
 def is_bound(usecase: str) -> bool:
     """Whether this names one form of a use case, as `<name>@<digest>`."""
-    return SEPARATOR in usecase
+    return SEPARATOR in usecase and "/" not in usecase and not usecase.endswith(".yaml")
 
 
 def bound(name: str, sha256: str) -> str:
@@ -85,8 +85,7 @@ def _form(usecase: str) -> dict[str, Any]:
 
 def raw_form(usecase: str) -> dict[str, Any]:
     """A use case and its policy as their files say, for keeping."""
-    named = load(usecase).selection.policy
-    return {"usecase": _read(usecase_path(usecase)), "policy": _read(_policy_path(usecase)) if named else None}
+    return {"usecase": _read(usecase_path(usecase)), "policy": _read(_policy_path(usecase))}
 
 
 def usecase_path(usecase: str) -> Path:
@@ -152,9 +151,9 @@ def policy(usecase: str) -> Policy:
     Raises:
         ConfigError: with all mistakes of the policy, or if there is no such file.
     """
-    if is_bound(usecase) and (raw := _form(usecase)["policy"]) is not None:
-        return _shaped(usecase, raw, Policy)
-    path = POLICY if is_bound(usecase) else _policy_path(usecase)
+    if is_bound(usecase):
+        return _shaped(usecase, _form(usecase)["policy"], Policy)
+    path = _policy_path(usecase)
     return _shaped(path.name, _mapping(path, Policy), Policy)
 
 
@@ -170,7 +169,7 @@ def _mapping(path: Path, shape: type[Section]) -> dict[str, Any]:
     """A YAML file as the mapping that it must be."""
     try:
         raw = _read(path)
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+    except (yaml.YAMLError, ValueError) as exc:  # also text that is no UTF-8
         where = getattr(exc, "problem_mark", None)
         raise ConfigError(f"{path.name} is not valid YAML{f', line {where.line + 1}' if where else ''}.") from exc
     if not isinstance(raw, dict):
@@ -197,7 +196,15 @@ def _read(path: Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Of a key that a mapping holds twice, YAML's own loader keeps the last and says nothing."""
+    """Of a key that a mapping holds twice, YAML's own loader keeps the last and says nothing.
+
+    Dates stay as they are written: the schema reads them, and says which are none.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML's interface)
+        first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from llmops_tasks.config.airflow import Access, Airflow, Notify
+from llmops_tasks.config.airflow import YEAR, Access, Airflow, Notify
 from llmops_tasks.config.data import Data, Section, Source
 from llmops_tasks.config.selection import CURRENT, BaseModelChoice, Selection
 from llmops_tasks.config.training import Finetune, Search
@@ -111,7 +111,7 @@ class Approval(Section):
     """Human approval."""
 
     timeout_hours: float = Field(
-        default=72, gt=0, description="Time to answer. A missing answer is recorded, and nothing is promoted."
+        default=72, gt=0, le=YEAR, description="Time to answer. A missing answer is recorded, and nothing is promoted."
     )
     newer_candidate: Literal["supersedes", "keeps_open"] = Field(
         default="supersedes",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import InputError
+from llmops_tasks.errors import InputError, IntegrityError, ReleaseError
 from llmops_tasks.release import evidence as proof
 from llmops_tasks.release import ledger, registry
 from llmops_tasks.release.ledger import Head
@@ -28,42 +28,44 @@ class _Past(NamedTuple):
     answers: dict[tuple[str, str], str]  # the newest by version and verdict
     promoted: set[str]
     serving: str | None
-    supersedes: bool
+    changed: int  # number of the ledger's entry by which the champion changed last
+    rules: config.UseCase
+
+    def answer(self, version: str) -> str | None:
+        """To its newest verdict."""
+        return self.answers.get((version, digests.digest(self.verdicts[version])))
+
+    def state(self, version: str) -> str:
+        """What may put its question again: an answer that counts again once later versions were rejected."""
+        rejected = sorted({other for (other, _), choice in self.answers.items() if choice == "Reject"})
+        later = [other for other in rejected if int(other) > int(version)]
+        return digests.digest([self.changed, later, self.answer(version)])[:8]
 
     def is_open(self, version: str) -> bool:
         """Whether its newest verdict may still lead to a promotion."""
-        verdict = self.verdicts[version]
-        if verdict["verdict"] != "pass":
+        if self.verdicts[version]["verdict"] != "pass" or self.answer(version) not in (None, "Approve"):
             return False
-        rejected = {other for (other, _), choice in self.answers.items() if choice == "Reject"}
-        passed = {other for other, found in self.verdicts.items() if found["verdict"] == "pass"} - rejected
-        if self.supersedes and any(int(other) > int(version) for other in passed):
-            return False
-        return self.answers.get((version, digests.digest(verdict))) in (None, "Approve")
+        later = (int(other) > int(version) for other in proof.standing(self.verdicts, self.answers))
+        return not (self.rules.approval.newer_candidate == "supersedes" and any(later))
 
     def is_current(self, version: str) -> bool:
-        """Whether its newest verdict is beside the champion of today."""
-        return bool(self.verdicts[version].get("champion_version") == self.serving)
+        """Whether its newest verdict is beside the champion of today, by the policy of today."""
+        verdict = self.verdicts[version]
+        beside, policy = verdict.get("champion_version"), verdict["policy_sha256"]
+        return bool(beside == self.serving and policy == proof.policy_of(self.rules))
 
 
 def _past(usecase: str) -> _Past:
     end = ledger.newest(usecase)
-    bodies = {
-        kind: [entry["body"] for entry in end.walk(kind)] for kind in ("registration", "gate", "approval", "promotion")
-    }
-    verdicts, answers = dict[str, dict[str, Any]](), dict[tuple[str, str], str]()
-    for body in bodies["gate"]:
-        verdicts.setdefault(body["verdict"]["candidate_version"], body["verdict"])
-    for body in bodies["approval"]:
-        answers.setdefault((body["version"], body["verdict_sha256"]), body["choice"])
     change = end.last(ledger.CHANGE)
     return _Past(
-        versions=[body["version"] for body in bodies["registration"]],
-        verdicts=verdicts,
-        answers=answers,
-        promoted={body["version"] for body in bodies["promotion"]},
+        versions=[entry["body"]["version"] for entry in end.walk("registration")],
+        verdicts=proof.newest_verdicts(end),
+        answers=proof.newest_answers(end),
+        promoted={entry["body"]["version"] for entry in end.walk("promotion")},
         serving=change["body"]["version"] if change else None,
-        supersedes=config.load(usecase).approval.newer_candidate == "supersedes",
+        changed=change["seq"] if change else 0,
+        rules=config.in_charge(usecase),
     )
 
 
@@ -134,7 +136,7 @@ def find_question(*, usecase: str, version: str) -> dict[str, Any]:
     Example:
         >>> question = find_question(usecase="triage", version="3")
     """
-    end, rule = ledger.newest(usecase), config.load(usecase).approval
+    end, rule = ledger.newest(usecase), config.in_charge(usecase).approval
     found = proof.judged(end, version)
     later = proof.superseded_by(end, version)
     if rule.newer_candidate == "supersedes":
@@ -197,16 +199,25 @@ def find_due_days(*, usecase: str) -> list[dict[str, Any]]:
     """
     name, end = config.usecase_name(usecase), ledger.newest(usecase)
     decided = {entry["body"].get("predictions_sha256") for entry in end.walk("retrain")}
-    found = []
-    for date in partitions.dates(name):
-        partition = partitions.together(date, partitions.parts(name, date))
-        if not partition["parts"][-1]["meta"].get("parents"):
-            log.warning("%s was scored by an earlier version, without its input: no drift verdict", date)
-        elif partition["sha256"] not in decided:
-            day = artifacts.made_from(partition["parts"][-1], "day")
-            champion = registry.find_champion(usecase=usecase, version=partition["release_version"])
-            found.append({"day": day, "predictions": partition, "champion": champion})
-    return found
+    found = (_scored(usecase, name, date, decided) for date in partitions.dates(name))
+    return [day for day in found if day is not None]
+
+
+def _scored(usecase: str, name: str, date: str, decided: set[str | None]) -> dict[str, Any] | None:
+    """A day as `measure_drift` takes it; None if it is decided on, or cannot be read, which keeps no other day waiting."""
+    partition = partitions.together(date, partitions.parts(name, date))
+    if partition["sha256"] in decided:
+        return None
+    if not partition["parts"][-1]["meta"].get("parents"):
+        log.warning("%s was scored by an earlier version, without its input: no drift verdict", date)
+        return None
+    try:
+        day = artifacts.made_from(partition["parts"][-1], "day")
+        champion = registry.find_champion(usecase=usecase, version=partition["release_version"])
+    except (IntegrityError, ReleaseError) as exc:
+        log.error("%s gets no drift verdict: %s", date, exc)
+        return None
+    return {"day": day, "predictions": partition, "champion": champion}
 
 
 def find_due_dataset(*, usecase: str) -> ArtifactRef | None:
@@ -221,11 +232,12 @@ def find_due_dataset(*, usecase: str) -> ArtifactRef | None:
 
 def _trained_on(end: Head) -> set[str]:
     releases = (entry["body"]["release"] for entry in end.walk("registration"))
-    return {
-        ref["meta"]["dataset_sha256"]
-        for ref in releases
-        if not ref["meta"]["smoke"] and ref["meta"]["control"] == "none"
-    }
+    return {ref["meta"]["dataset_sha256"] for ref in releases if _is_training(ref)}
+
+
+def _is_training(release: ArtifactRef) -> bool:
+    """No smoke run, and no negative control."""
+    return not release["meta"]["smoke"] and release["meta"]["control"] == "none"
 
 
 def find_dataset(*, usecase: str, sha256: str | None = None) -> ArtifactRef:
@@ -269,15 +281,20 @@ def _trainings(usecase: str) -> list[dict[str, Any]]:
 
 
 def _evaluations(usecase: str) -> list[dict[str, Any]]:
-    beside = registry.find_champion(usecase=usecase)["version"] or "nobody"
-    versions = find_due_candidates(usecase=usecase)
-    return [run_of("evaluate", f"{version}_beside_{beside}", version=version) for version in versions]
+    """Named by the change of champion and the policy, too: what was judged before one may be due after it."""
+    past = _past(usecase)
+    beside = f"{past.serving or 'none'}_{digests.digest([past.changed, proof.policy_of(past.rules)])[:8]}"
+    return [
+        run_of("evaluate", f"{version}_beside_{beside}", version=version)
+        for version in find_due_candidates(usecase=usecase)
+    ]
 
 
 def _questions(usecase: str) -> list[dict[str, Any]]:
-    found = find_due_questions(usecase=usecase)
+    past = _past(usecase)
+    found = [(one["version"], one["verdict_sha256"][:12]) for one in find_due_questions(usecase=usecase)]
     return [
-        run_of("promote", f"{one['version']}_{one['verdict_sha256'][:12]}", version=one["version"]) for one in found
+        run_of("promote", f"{version}_{sha256}_{past.state(version)}", version=version) for version, sha256 in found
     ]
 
 
@@ -289,8 +306,9 @@ def _days(usecase: str) -> list[dict[str, Any]]:
 def _retrainings(usecase: str) -> list[dict[str, Any]]:
     """The last decision to retrain, if no candidate was registered since; without new records it only reads the source again."""
     end = ledger.newest(usecase)
-    decided, trained = end.last(ledger.RETRAINING), end.last("registration")
-    if decided is None or (trained is not None and trained["seq"] > decided["seq"]):
+    decided = end.last(ledger.RETRAINING)
+    trained = next((entry["seq"] for entry in end.walk("registration") if _is_training(entry["body"]["release"])), 0)
+    if decided is None or trained > decided["seq"]:
         return []
     return [run_of("prepare_data", f"retrain_{decided['body']['once'][:12]}")]
 

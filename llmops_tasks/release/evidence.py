@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from llmops_tasks.config import UseCase
 from llmops_tasks.config.usecase import Approval
 from llmops_tasks.contracts import ArtifactRef, Evidence
 from llmops_tasks.errors import EvidenceError, ReleaseError
@@ -75,15 +76,42 @@ def newest(end: Head, kind: str, about: Any) -> dict[str, Any] | None:
     return next((entry["body"] for entry in end.walk(kind) if about(entry["body"])), None)
 
 
+def newest_verdicts(end: Head) -> dict[str, dict[str, Any]]:
+    """The newest verdict about every version that has one."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in end.walk("gate"):
+        verdict = entry["body"]["verdict"]
+        found.setdefault(str(verdict.get("candidate_version")), verdict)
+    return found
+
+
+def newest_answers(end: Head) -> dict[tuple[str, str], str]:
+    """The newest answer to every question, by version and digest of the verdict."""
+    found: dict[tuple[str, str], str] = {}
+    for entry in end.walk("approval"):
+        body = entry["body"]
+        found.setdefault((body["version"], body["verdict_sha256"]), body["choice"])
+    return found
+
+
+def standing(verdicts: dict[str, dict[str, Any]], answers: dict[tuple[str, str], str]) -> set[str]:
+    """Versions that passed by their newest verdict, and were not rejected on it: they supersede earlier ones."""
+    passed = {version: digests.digest(verdict) for version, verdict in verdicts.items() if verdict["verdict"] == "pass"}
+    return {version for version, sha256 in passed.items() if answers.get((version, sha256)) != "Reject"}
+
+
 def superseded_by(end: Head, version: str) -> str | None:
     """The newest later version that passed the gate and was not rejected, if there is one."""
-    rejected = {body["version"] for body in (e["body"] for e in end.walk("approval")) if body["choice"] == "Reject"}
-    verdicts = [entry["body"]["verdict"] for entry in end.walk("gate")]
-    passed = {verdict["candidate_version"] for verdict in verdicts if verdict["verdict"] == "pass"} - rejected
-    return max((found for found in passed if int(found) > int(version)), key=int, default=None)
+    later = {other for other in standing(newest_verdicts(end), newest_answers(end)) if int(other) > int(version)}
+    return max(later, key=int, default=None)
 
 
-def check(end: Head, rule: Approval, version: str) -> dict[str, Any]:
+def policy_of(case: UseCase) -> str:
+    """By what a verdict names the gate's policy."""
+    return digests.digest(case.gate.model_dump(mode="json"))
+
+
+def check(end: Head, rules: UseCase, version: str) -> dict[str, Any]:
     """Refuse a promotion that registration, verdict and answer, each the newest about this version, do not carry.
 
     Returns:
@@ -93,16 +121,21 @@ def check(end: Head, rule: Approval, version: str) -> dict[str, Any]:
         EvidenceError: if one is missing, negative, or about something else.
         ReleaseError: if a newer candidate took its place, by the use case's policy.
     """
-    release, gate, given = registered(end, version), judged(end, version), answer(end, version)
+    release, gate, rule = registered(end, version), judged(end, version), rules.approval
     verdict = gate["verdict"]
+    given = answer(end, version, digests.digest(verdict))
     if release["meta"]["smoke"] or release["meta"]["control"] != "none":
         raise EvidenceError(f"Version {version} is a smoke run or a negative control and can never be promoted.")
     if verdict["verdict"] != "pass":
         raise EvidenceError(f"The gate said '{verdict['verdict']}' about version {version}; only 'pass' is promoted.")
     if verdict["candidate_sha256"] != release["sha256"]:
         raise EvidenceError(f"The verdict is about another release than version {version}. Run the evaluation again.")
+    if verdict["policy_sha256"] != policy_of(rules):
+        raise EvidenceError(
+            f"The gate of the use case was changed since version {version} was judged. Run the evaluation again."
+        )
     agreed = approvers(end, version, digests.digest(verdict))
-    if given is None or given["verdict_sha256"] != digests.digest(verdict) or len(agreed) < rule.people:
+    if len(agreed) < rule.people:
         last = f"the last answer is '{given['choice']}'" if given else "no answer yet"
         raise EvidenceError(
             f"Version {version} has no approval of this evidence by {rule.people} person(s): {last}. Ask an approver."

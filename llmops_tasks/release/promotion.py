@@ -32,14 +32,14 @@ def promote(*, usecase: str, version: str) -> dict[str, Any]:
     Example:
         >>> promote(usecase="triage", version="3")
     """
-    rule, end = config.load(usecase).approval, ledger.newest(usecase)
+    rules, end = config.in_charge(usecase), ledger.newest(usecase)
     once = registry.once_of(version)
     if ledger.find_entry(usecase=usecase, kind="promotion", once=once) is None:
-        found = proof.check(end, rule, version)
+        found = proof.check(end, rules, version)
         evidence, dataset = proof.read(found["kept"], found["release"])
 
         def body(end: Head) -> dict[str, Any]:
-            if proof.check(end, rule, version) != found:
+            if proof.check(end, rules, version) != found:
                 raise ReleaseError(
                     f"The ledger's last verdict or answer about version {version} changed just now. Try again."
                 )
@@ -70,11 +70,20 @@ def _made(version: str, found: dict[str, Any], evidence: Evidence, dataset: Arti
     }
 
 
-def rollback(*, usecase: str, reason: str, by: str, version: str | None = None) -> dict[str, Any]:
+def rollback(
+    *, usecase: str, reason: str, by: str, version: str | None = None, once: str | None = None
+) -> dict[str, Any]:
     """Return to the previous champion, or to a given version that was promoted before.
 
     Rolling back twice changes nothing: a second call without `version` right after the first is a no-op. MLflow is not
     required: if it is unreachable, its alias follows later.
+
+    Args:
+        usecase: name or YAML path.
+        reason: recorded in the ledger.
+        by: likewise.
+        version: where to return to; None: the previous champion.
+        once: identifies the request: repeated, it changes nothing, even if another version was promoted since.
 
     Raises:
         ReleaseError: if there is nothing to return to.
@@ -82,6 +91,8 @@ def rollback(*, usecase: str, reason: str, by: str, version: str | None = None) 
     Example:
         >>> rollback(usecase="triage", reason="worse on the ward", by="Dr. Who")
     """
+    if once and ledger.find_entry(usecase=usecase, kind="rollback", once=once):
+        return registry.find_champion(usecase=usecase)
     last = ledger.newest(usecase).last(ledger.CHANGE)
     if last is None:
         raise ReleaseError("Nothing was promoted yet, so there is nothing to roll back.")
@@ -89,12 +100,12 @@ def rollback(*, usecase: str, reason: str, by: str, version: str | None = None) 
     if target is None:
         raise ReleaseError(f"Version {last['body']['version']} is the first champion; there is none to return to.")
     if target != last["body"]["version"]:
-        _roll_back(usecase, last, target, {"reason": reason, "by": by})
+        _roll_back(usecase, last, target, {"reason": reason, "by": by}, once)
     projection.project(usecase)
     return registry.find_champion(usecase=usecase)
 
 
-def _roll_back(usecase: str, last: LedgerEntry, target: str, why: dict[str, Any]) -> None:
+def _roll_back(usecase: str, last: LedgerEntry, target: str, why: dict[str, Any], once: str | None) -> None:
     promotion = registry.promotion_of(ledger.newest(usecase), usecase, target)  # raises if it was never promoted
     pinned = {"seq": promotion["seq"], "sha256": promotion["sha256"]}
     made = {"version": target, "previous": last["body"]["version"], "promotion": pinned, **why}
@@ -103,4 +114,5 @@ def _roll_back(usecase: str, last: LedgerEntry, target: str, why: dict[str, Any]
         proof.check_champion(end, last["body"]["version"], since="the rollback began")
         return made
 
-    ledger.append(usecase=usecase, kind="rollback", once=f"after {last['seq']} to {target}", body=body)
+    once = once or f"after {last['seq']} to {target}"
+    ledger.append(usecase=usecase, kind="rollback", once=once, body=body)

@@ -31,7 +31,13 @@ def record_verdict(*, usecase: str, verdict: ArtifactRef) -> LedgerEntry:
     """
     found: Verdict = objects.parsed(verdict["uri"], artifacts.read(verdict, VERDICT))
     version = found.get("candidate_version", "")
-    once = digests.digest([found["evidence_sha256"], found["policy_sha256"], version, found.get("champion_version")])
+    end = ledger.newest(usecase)
+    last = next((e for e in end.walk("gate") if e["body"]["verdict"].get("candidate_version") == version), None)
+    if last and digests.digest(last["body"]["verdict"]) == digests.digest(found):
+        return last
+    once = digests.digest(
+        [digests.digest(found), last["seq"] if last else 0]
+    )  # an earlier one may have become true again
     kept = {"verdict": found, "kept": {name: verdict[name] for name in ("uri", "sha256")}}
 
     def body(end: Head) -> dict[str, Any]:
@@ -73,7 +79,7 @@ def record_approval(*, usecase: str, version: str, verdict_sha256: str, response
         "version": version,
         "verdict_sha256": verdict_sha256,
     }
-    rule = config.load(usecase).approval
+    rule = config.in_charge(usecase).approval
 
     def body(end: Head) -> dict[str, Any]:
         verdict = proof.judged(end, version, verdict_sha256)["verdict"]

@@ -49,7 +49,7 @@ def together(date: str, found: list[ArtifactRef], *, added: int = 0, changed: in
     """
     return {
         "date": date,
-        "sha256": digests.digest([part["sha256"] for part in found]),
+        "sha256": digests.digest([date, [part["sha256"] for part in found]]),
         "rows": sum(part["rows"] for part in found),
         "added": added,
         "changed": changed,

@@ -38,7 +38,6 @@ WORDS = re.compile(rf"\b(?:{'|'.join(RETIRED)})\b", re.I)
 # Files in which a word stands for a reason: file, words, reason.
 EXCEPTIONS = [
     ("llmops_tasks/data/synthetic", r"rooms?|tells?|lets? \w+ in|nobody|somebody", "texts of synthetic records"),
-    ("llmops_tasks/release/due.py", "nobody", "a part of run ids"),
     ("llmops_tasks/models/frozen_layers.py", "trunk", "a key in stored digests"),
     ("llmops_tasks/training/", "taught", "a key in stored digests and in the training's meta"),
 ]

@@ -127,8 +127,11 @@ def test_an_answer_about_another_verdict_is_none(scene: _Scene) -> None:
 
 def test_whoever_wants_to_can_ask_again(scene: _Scene) -> None:
     scene.asked().execute_complete(scene.context(), _event("Reject"))
+    scene.state.clear()  # another run
     with pytest.raises(_Asked):
         scene.task(again=True).execute(scene.context())
+    scene.state.set("asked", "answered")
+    assert scene.task(again=True).execute(scene.context())["chosen_options"] == ["Reject"]  # its retry asks no more
 
 
 def test_a_question_that_was_put_is_not_put_anew_which_would_delete_its_answer(scene: _Scene) -> None:

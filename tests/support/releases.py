@@ -11,7 +11,7 @@ import yaml
 from llmops_tasks import config, tracking
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.prompts import interface
-from llmops_tasks.release import ledger, promotion, records, registry
+from llmops_tasks.release import evidence, ledger, promotion, records, registry
 from llmops_tasks.store import artifacts, digests
 from tests.support import tiny
 
@@ -76,7 +76,7 @@ def verdict_on(candidate: dict[str, Any], *others: dict[str, Any], said: str = "
         "champion_version": registry.find_champion(usecase=USECASE)["version"],
         "candidate_sha256": candidate["release"]["sha256"],
         "dataset_sha256": dataset()["sha256"],
-        "policy_sha256": "p" * 64,
+        "policy_sha256": evidence.policy_of(config.load(USECASE)),
         "evidence_sha256": digests.evidence_digest(reports, [], candidate["release"]["meta"]),
     } | changes
 

@@ -95,6 +95,41 @@ def promoted_as_it_is_after(candidate: dict[str, Any]) -> None:
     promoted_as_it_is(candidate)
 
 
+def test_a_champion_that_returns_makes_an_earlier_verdict_true_again_and_its_question_is_put() -> None:
+    promoted(registered(1))
+    promoted(registered(2))
+    third = registered(3)
+    judged(third)
+    beside_two = due.find_due(usecase="triage", stage="promote")
+    rolled_back()
+    again = due.find_due(usecase="triage", stage="evaluate")
+    judged(third)
+    rolled_back(version="2")
+    (run,) = due.find_due(usecase="triage", stage="evaluate")
+    assert run["run_id"] not in {one["run_id"] for one in again}
+    judged(third)
+    assert _candidates() == []
+    assert due.find_due(usecase="triage", stage="promote") != beside_two
+    answered(third, judged(third))
+    assert promoted_as_it_is(third)["version"] == "3"
+
+
+def test_a_question_is_put_again_once_what_superseded_it_is_rejected() -> None:
+    first, second = registered(1), registered(2)
+    approved(first)
+    (before,) = due.find_due(usecase="triage", stage="promote")
+    newer = judged(second)
+    assert [run["conf"]["version"] for run in due.find_due(usecase="triage", stage="promote")] == ["2"]
+    answered(second, newer, "Reject")
+    (after,) = due.find_due(usecase="triage", stage="promote")
+    assert (after["conf"], after["run_id"] == before["run_id"]) == ({"version": "1"}, False)
+
+
+def test_a_changed_gate_makes_an_open_verdict_due_again() -> None:
+    judged(registered(1), policy_sha256="q" * 64)
+    assert (_candidates(), _questions()) == (["1"], [])
+
+
 def test_the_approver_reads_what_an_answer_means_beside_newer_candidates() -> None:
     judged(registered(1))
     question = due.find_question(usecase="triage", version="1")
@@ -231,6 +266,14 @@ def test_a_day_and_a_verdict_of_an_earlier_version_break_nothing(caplog: pytest.
         due.find_question(usecase="triage", version="2")
 
 
+def test_a_day_that_is_damaged_keeps_no_other_day_waiting() -> None:
+    promoted(registered(1))
+    _part("2026-03-30", 1)
+    _part("2026-03-31", 1)
+    (artifacts.fetch(_day("2026-03-30")) / artifacts.MANIFEST).unlink()
+    assert [one["day"]["meta"]["date"] for one in due.find_due_days(usecase="triage")] == ["2026-03-31"]
+
+
 def test_everything_that_waits_is_named_as_the_run_that_does_it_and_alike_each_time() -> None:
     promoted(registered(1))
     judged(registered(2))
@@ -242,7 +285,7 @@ def test_everything_that_waits_is_named_as_the_run_that_does_it_and_alike_each_t
         ("train", ["dataset"]), ("evaluate", ["version"]), ("promote", ["version"]), ("monitor", []),
     ]  # fmt: skip
     assert found[0]["run_id"] == f"due__{dataset(2)['sha256'][:12]}"
-    assert found[1]["run_id"] == "due__3_beside_1"
+    assert found[1]["run_id"].startswith("due__3_beside_1_")
     assert found == due.find_due(usecase="triage")
     assert len({one["run_id"] for one in found}) == 4
 
@@ -253,7 +296,9 @@ def test_a_decision_to_retrain_waits_until_something_was_trained() -> None:
     records.record_decisions(usecase="triage", decisions=[yes])
     (run,) = due.find_due(usecase="triage", stage="prepare_data")
     assert (run["conf"], run["run_id"]) == ({}, f"due__retrain_{'o' * 12}")
-    registered(1)
+    registered(1, smoke=True)
+    assert due.find_due(usecase="triage", stage="prepare_data") == [run]  # a smoke run is no training
+    registered(2)
     assert due.find_due(usecase="triage", stage="prepare_data") == []
 
 

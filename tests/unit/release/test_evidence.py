@@ -33,7 +33,7 @@ def _nobody_answered(candidate: dict[str, Any]) -> None:
 
 def _another_verdict_was_approved(candidate: dict[str, Any]) -> None:
     approved(candidate)
-    judged(candidate, policy_sha256="q" * 64)
+    judged(candidate, checks=[])
 
 
 def _a_later_no(candidate: dict[str, Any]) -> None:
@@ -59,6 +59,32 @@ def test_promotion_is_refused_when(before: Callable[[dict[str, Any]], Any], mess
     with pytest.raises(EvidenceError, match=message):
         promoted_as_it_is(candidate)
     assert changes() == []
+
+
+def test_a_verdict_by_another_policy_than_the_one_in_charge_promotes_nothing() -> None:
+    """Which configuration a run is bound to travels, and may be edited: an earlier, looser gate must not count."""
+    candidate = registered(1)
+    answered(candidate, judged(candidate, policy_sha256="q" * 64))
+    with pytest.raises(EvidenceError, match="gate of the use case was changed since version 1 was judged"):
+        promoted_as_it_is(candidate)
+    assert changes() == []
+
+
+def test_an_answer_to_an_earlier_question_undoes_no_approval_of_the_current_one() -> None:
+    candidate = registered(1)
+    earlier = judged(candidate, checks=[])
+    current = judged(candidate)
+    answered(candidate, current)
+    answered(candidate, earlier, "Reject", at="late")
+    assert promoted_as_it_is(candidate)["version"] == "1"
+
+
+def test_a_newer_candidate_that_failed_since_stands_in_no_ones_way() -> None:
+    first, second = registered(1), registered(2)
+    approved(first)
+    judged(second)
+    judged(second, said="fail")
+    assert promoted_as_it_is(first)["version"] == "1"
 
 
 @pytest.mark.parametrize("stamps", [{"smoke": True}, {"control": "shuffled_labels"}])

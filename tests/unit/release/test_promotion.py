@@ -122,3 +122,14 @@ def test_after_a_rollback_the_next_promotion_builds_on_who_serves() -> None:
     promoted(registered(3))
     assert ledger.read_ledger(usecase="triage", kind="promotion")[-1]["body"]["previous"] == "1"
     assert rolled_back()["version"] == "1"
+
+
+def test_a_rollback_that_runs_again_leaves_a_later_champion_alone() -> None:
+    """Its task was cleared, or its worker was lost after the entry."""
+    promoted(registered(1))
+    promoted(registered(2))
+    assert rolled_back(once="run 7")["version"] == "1"
+    promoted(registered(3))
+    assert rolled_back(once="run 7")["version"] == "3"
+    assert changes()[-1] == ("promotion", "3")
+    assert rolled_back(once="run 8")["version"] == "1"

@@ -32,5 +32,6 @@ def test_together_they_are_one_table_of_the_version_that_answered_last() -> None
     parts = [_part("2026-03-30", 1, rows=3), _part("2026-03-30", 2, rows=2)]
     whole = partitions.together("2026-03-30", parts, added=2, changed=1)
     assert (whole["rows"], whole["added"], whole["changed"], whole["release_version"]) == (5, 2, 1, "2")
-    assert whole["sha256"] == digests.digest([part["sha256"] for part in parts])
+    assert whole["sha256"] == digests.digest(["2026-03-30", [part["sha256"] for part in parts]])
+    assert whole["sha256"] != partitions.together("2026-03-31", parts)["sha256"]  # alike, and another day
     assert whole["sha256"] != partitions.together("2026-03-30", parts[:1])["sha256"]
