@@ -66,3 +66,42 @@ def test_a_generation_task_names_its_answer_column(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data.completion: a generation task names its answer column; given: None"):
         config.load(write(tmp_path, changes))
     assert config.load(write(tmp_path, changes | {"data/completion": "triage_level"})).task.labels == []
+
+
+NEVER = [
+    ("a day that never comes", {"schedule": "0 0 31 2 *"}, "schedule: '0 0 31 2 *' names a day that does not exist"),
+    ("no cron", {"schedule": "nightly"}, "schedule: 'nightly' has 1 fields"),
+    ("a field out of range", {"batch/schedule": "61 6 * * *"}, "batch.schedule: '61 6 * * *'"),
+    ("seconds", {"batch/schedule": "0 0 6 * * *"}, "batch.schedule: '0 0 6 * * *' has 6 fields"),
+    ("an unknown preset", {"airflow": {"reconcile": "@often"}}, "airflow.reconcile: '@often'"),
+    ("no such time zone", {"batch/timezone": "Europe/Zurigo"}, "batch.timezone: "),
+    ("catchup from nowhere", {"batch/catchup": True}, "batch: catchup requires start_date"),
+    ("no such champion", {"finetune/start": "champion:triagee"}, "finetune.start: "),
+    ("no such mix", {"finetune/mix": {"revews": 0.5}}, "finetune.mix.revews: "),
+    ("no such texts", {"finetune/domain": {"usecases": ["own", "faqs"]}}, "finetune.domain.faqs: "),
+    (
+        "a reminder before the question",
+        {"notify": {"webhook_connection": "chat", "remind_hours": 80}},
+        "notify.remind_hours: ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), [m[1:] for m in NEVER], ids=[m[0] for m in NEVER])
+def test_what_can_never_work_is_a_mistake_when_the_file_is_read(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    check_mistake(tmp_path, changes, message)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": "0 0 29 2 *"},
+        {"schedule": "@daily"},
+        {"batch/schedule": "*/15 6-20 * * 1-5", "batch/timezone": "America/Los_Angeles"},
+        {"finetune/start": "champion:reviews", "finetune/mix": {"faq": 0.5}, "finetune/domain": {"usecases": ["own"]}},
+    ],
+)
+def test_what_can_work_is_none(tmp_path: Path, changes: dict[str, Any]) -> None:
+    config.load(write(tmp_path, changes))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from llmops_tasks import tracking
-from llmops_tasks.errors import IntegrityError, ModelError, ReleaseError
+from llmops_tasks.errors import InputError, IntegrityError, ModelError, ReleaseError
 from llmops_tasks.release import ledger, promotion, registry
 from llmops_tasks.store import artifacts
 from tests.support import tiny
@@ -85,6 +87,36 @@ def test_the_champion_comes_with_the_ledgers_head() -> None:
     again = registry.find_champion(usecase="triage")
     assert (again["version"], again["seq"]) == ("1", promotion["seq"])  # the promotion's number, not the rollback's
     assert again["head"] == ledger.head(usecase="triage") != promotion
+
+
+def test_who_served_at_a_time_is_found_by_the_times_of_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter(datetime.datetime(2026, 3, day, 12, tzinfo=datetime.UTC) for day in (1, 2, 3))
+
+    class Clock(datetime.datetime):
+        at = datetime.datetime(2026, 2, 1, tzinfo=datetime.UTC)
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return cls.at
+
+    monkeypatch.setattr(ledger, "datetime", Clock)
+    for change in (lambda: promoted(registered(1)), lambda: promoted(registered(2)), rolled_back):
+        Clock.at = next(moments)
+        change()
+    served = {
+        at: registry.find_champion(usecase="triage", as_of=at)["version"]
+        for at in (
+            "2026-03-01T11:59:59+00:00", "2026-03-01T12:00:00+00:00", "2026-03-02T12:59:00+02:00",
+            "2026-03-02T14:00:00+02:00", "2026-03-03T12:00:00+00:00", "2026-04-01T00:00:00+00:00",
+        )
+    }  # fmt: skip
+    assert list(served.values()) == [None, "1", "1", "2", "1", "1"]
+
+
+@pytest.mark.parametrize("when", ["2026-03-01", "2026-03-01T12:00:00", "9999-01-01T00:00:00+00:00", "yesterday"])
+def test_a_time_without_an_offset_or_in_the_future_is_refused(when: str) -> None:
+    with pytest.raises(InputError, match="2026-03-30T06:00:00"):
+        registry.find_champion(usecase="triage", as_of=when)
 
 
 def test_figures_and_verdict_are_written_to_the_candidates_run() -> None:
