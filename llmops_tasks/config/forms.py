@@ -1,7 +1,8 @@
 """The current configuration of a use case: its file, or the last valid one if the file is invalid or removed.
 
 A run is bound to the configuration it started with: `bind` returns `<name>@<digest>`, which every verb accepts instead
-of the name, so an edit affects the next run only.
+of the name: for these an edit counts from the next run on. A DAG's own settings, and the approval rules and the gate that a
+promotion is checked against, are those of now.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ def retire(*, usecase: str) -> dict[str, str]:
 
 
 def in_charge(usecase: str) -> UseCase:
-    """The configuration of now, also of a use case that is named with an earlier one: what decides who serves is not
-    taken from a name that travelled."""
+    """The current configuration, even if `usecase` is bound to an earlier one.
+
+    Promotions are checked against it: the bound name travels by XCom, which an operator may edit.
+    """
     return current(loading.usecase_name(usecase)).case if loading.is_bound(usecase) else loading.load(usecase)

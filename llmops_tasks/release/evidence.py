@@ -50,13 +50,10 @@ def judged(end: Head, version: str, verdict_sha256: str | None = None) -> dict[s
     return found
 
 
-def answer(end: Head, version: str, verdict_sha256: str | None = None) -> dict[str, Any] | None:
-    """The newest answer about a version, or about this verdict on it."""
-    return newest(
-        end,
-        "approval",
-        lambda body: body["version"] == version and verdict_sha256 in (None, body["verdict_sha256"]),
-    )
+def answer(end: Head, version: str, verdict_sha256: str) -> dict[str, Any] | None:
+    """The newest answer to the question about this verdict on a version."""
+    asked = (version, verdict_sha256)
+    return newest(end, "approval", lambda body: (body["version"], body["verdict_sha256"]) == asked)
 
 
 def approvers(end: Head, version: str, verdict_sha256: str) -> list[str]:

@@ -91,8 +91,6 @@ def rollback(
     Example:
         >>> rollback(usecase="triage", reason="worse on the ward", by="Dr. Who")
     """
-    if once and ledger.find_entry(usecase=usecase, kind="rollback", once=once):
-        return registry.find_champion(usecase=usecase)
     last = ledger.newest(usecase).last(ledger.CHANGE)
     if last is None:
         raise ReleaseError("Nothing was promoted yet, so there is nothing to roll back.")
