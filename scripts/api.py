@@ -10,6 +10,10 @@ import urllib.request
 from typing import Any
 
 
+PAUSES = (1, 2, 4, 8, 16, 0)  # seconds between attempts
+PATIENCE = 150  # seconds; longer than Airflow itself waits for a locked SQLite, so that its answer is heard
+
+
 class Api:
     """A user's view of a running Airflow."""
 
@@ -18,8 +22,8 @@ class Api:
         self._token = ""
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """One request; signs in first, again when the token has run out, and waits for a database that is locked."""
-        for pause in (1, 2, 4, 8, 0):
+        """One request; signs in first, again when the token has run out, and waits for a server or database that is away."""
+        for pause in PAUSES:
             try:
                 if not self._token:
                     self.sign_in()
@@ -28,6 +32,9 @@ class Api:
                 if exc.code not in (401, 500, 503) or not pause:
                     raise
                 self._token = "" if exc.code == 401 else self._token
+            except OSError as exc:
+                if not pause or not (method == "GET" or _never_sent(exc)):
+                    raise
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
@@ -43,7 +50,7 @@ class Api:
             headers["Authorization"] = f"Bearer {self._token}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.base + path, data=data, headers=headers, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             content = answer.read()
         return json.loads(content) if content else None
 
@@ -89,6 +96,11 @@ class Api:
         """A task's log."""
         path = f"/dags/{dag}/dagRuns/{_quoted(run)}/taskInstances/{task}/logs/{attempt}"
         return json.dumps(self.call("GET", path))
+
+
+def _never_sent(exc: OSError) -> bool:
+    """Nothing listened, so sending the request again cannot do anything twice."""
+    return isinstance(getattr(exc, "reason", exc), ConnectionRefusedError)
 
 
 def _quoted(word: str) -> str:

@@ -179,15 +179,15 @@ def status() -> dict[str, Any]:
     return {**state, "running": bool(state) and all(_alive(state["groups"][name]) for name in ("airflow", "mlflow"))}
 
 
-def down() -> None:
-    """Stop all process groups: SIGTERM, and SIGKILL after 20 s."""
+def down(patience: float = 20) -> None:
+    """Stop all process groups: SIGTERM, and SIGKILL after so many seconds."""
     state = status()
     groups = [group for group in state.get("groups", {}).values() if _alive(group)]
-    for sign, patience in ((signal.SIGTERM, 20), (signal.SIGKILL, 5)):
+    for sign, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 5)):
         for group in groups:
             if _alive(group):
                 os.killpg(group, sign)
-        end = time.monotonic() + patience
+        end = time.monotonic() + seconds
         while any(map(_alive, groups)) and time.monotonic() < end:
             _reap()
             time.sleep(0.2)

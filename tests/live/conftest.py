@@ -63,7 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, sinks: Sin
         try:
             yield World(home)
         finally:
-            stack.down()
+            stack.down(patience=1)  # its home is thrown away
 
 
 def _use_cases(home: Path, model: Path) -> None:
@@ -73,6 +73,7 @@ def _use_cases(home: Path, model: Path) -> None:
     batch = {"source": {"uri": f"{notes.as_uri()}/inbox/date={{date}}/*.csv", "format": "csv", "null_values": [""]}}
     training = {"epochs": 12, "batch_size": 8, "checkpoint_every": 20}
     about = {"batch": batch, "gate": LENIENT, "finetune": training, "notify": NOTIFY, "airflow": SELDOM}
+    about["evaluation"] = {"baselines": ["tfidf"]}  # `other` has its base model evaluated as well
     tiny.usecase(cases, model, f"{notes.as_uri()}/landing/*.csv", **about)
     _other_hospital(cases, notes, model)
     soon = NOTIFY | {

@@ -59,10 +59,41 @@ def test_a_locked_database_and_a_token_that_ran_out_are_waited_for(server: Busy)
     assert _ask(server, [500, 503, 401]) == 4
 
 
-@pytest.mark.parametrize(("codes", "requests"), [([404], 1), ([500] * 9, 5)])
+@pytest.mark.parametrize(("codes", "requests"), [([404], 1), ([500] * 9, len(api.PAUSES))])
 def test_other_errors_are_raised_at_once_and_lasting_ones_in_the_end(
     server: Busy, codes: list[int], requests: int
 ) -> None:
     with pytest.raises(urllib.error.HTTPError):
         _ask(server, list(codes))
     assert server.seen == requests
+
+
+def _unreachable(monkeypatch: pytest.MonkeyPatch, error: OSError, method: str) -> int:
+    """How often a request is sent that always fails in this way."""
+    sent: list[str] = []
+
+    def fail(self: api.Api, *request: object) -> None:
+        sent.append(str(request))
+        raise error
+
+    monkeypatch.setattr(api.time, "sleep", lambda _: None)
+    monkeypatch.setattr(api.Api, "_send", fail)
+    made = api.Api("http://127.0.0.1:1", "admin", "x")
+    made._token = "t"
+    with pytest.raises(OSError):
+        made.call(method, "/pools")
+    return len(sent)
+
+
+REFUSED = urllib.error.URLError(ConnectionRefusedError())
+
+
+@pytest.mark.parametrize(
+    ("error", "method", "again"),
+    [(REFUSED, "POST", True), (REFUSED, "GET", True), (ConnectionResetError(), "GET", True), (TimeoutError(), "GET", True),
+     (ConnectionResetError(), "POST", False), (TimeoutError(), "POST", False)],
+)  # fmt: skip
+def test_a_server_that_restarts_is_waited_for_and_nothing_is_sent_twice_that_may_have_arrived(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, method: str, again: bool
+) -> None:
+    assert _unreachable(monkeypatch, error, method) == (len(api.PAUSES) if again else 1)
