@@ -96,6 +96,7 @@ def environment(port: int) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": f"sqlite:///{place / 'mlflow.db'}",
         "HF_HUB_OFFLINE": "1",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # by default a second passes between any two tasks
         "LLMOPS_USECASES": str(ROOT / "include" / "usecases"),
     }
     return {**defaults, **os.environ, **fixed}

@@ -28,7 +28,6 @@ SETTINGS = {
     "LLMOPS_PORT": "8180",
     "LLMOPS_MLFLOW_PORT": "5100",
     "OMP_NUM_THREADS": "1",  # a tiny model has no use for more, and neighbours suffer
-    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # a second between any two tasks is minutes in all
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",  # one test waits until an edited use case shows
 }
 

@@ -40,7 +40,6 @@ class Fab:
                 32
             ),  # all parts must share these, or no task is let in
             "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         }
         self.home, self.base, self.groups = home, f"http://127.0.0.1:{port}", list[int]()
         (home / "airflow").mkdir(parents=True)
