@@ -9,7 +9,6 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-
 PAUSES = (1, 2, 4, 8, 16, 0)  # seconds between attempts
 PATIENCE = 150  # seconds; longer than Airflow itself waits for a locked SQLite, so that its answer is heard
 

@@ -74,7 +74,7 @@ def environment(port: int) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": os.environ.get("LLMOPS_DAGS", str(ROOT / "dags")),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         # SQLite has one writer at a time; at the default of 5 s others give up while all DAGs are first written
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{place / 'airflow' / 'airflow.db'}?timeout=60",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{place / 'airflow' / 'airflow.db'}?timeout=120",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "3",  # more lock SQLite, and two cores have no use for them
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import shutil
+import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,11 +30,13 @@ SETTINGS = {
     "LLMOPS_PORT": "8180",
     "LLMOPS_MLFLOW_PORT": "5100",
     "OMP_NUM_THREADS": "1",  # a tiny model has no use for more, and neighbours suffer
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",  # one test kills a worker
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",  # one test waits until an edited use case shows
 }
 
 
 SELDOM = {"reconcile": "0 0 29 2 *"}  # here it is started by hand: its tick would do what tests are about to do
+ZONE = zoneinfo.ZoneInfo("Pacific/Kiritimati")  # 14 hours ahead: its date is another one for most of the day
 NOTIFY = {"email": ["ward@example.com"], "webhook_connection": "webhook", "webhook_path": "notices"}
 
 
@@ -90,7 +94,14 @@ def _use_cases(home: Path, model: Path) -> None:
         gate=LENIENT,
         notify=soon,
         airflow=SELDOM,
+        batch=batch | {"schedule": _in_five_minutes(), "timezone": ZONE.key},
     )
+
+
+def _in_five_minutes() -> str:
+    """A cron that ticks once while the tests run, after the DAGs are there."""
+    tick = datetime.datetime.now(ZONE) + datetime.timedelta(minutes=5)
+    return f"{tick.minute} {tick.hour} * * *"
 
 
 def _other_hospital(cases: Path, notes: Path, model: Path) -> None:

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import urllib.error
 import urllib.request
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import pytest
@@ -19,7 +20,7 @@ import yaml
 from llmops_tasks.release import ledger, registry
 from llmops_tasks.serving import find_predictions
 from llmops_tasks.store import artifacts, objects
-from tests.live.conftest import STAGES
+from tests.live.conftest import STAGES, ZONE
 from tests.support import offline
 from tests.support.running import World
 
@@ -208,6 +209,20 @@ def test_reviewed_notes_correct_what_was_answered_and_the_champion_learns_from_i
     assert tuned["rows"] + tuned["meta"]["held_out"] == pairs["rows"] >= 4
     assert all(0 <= tuned["meta"][f"preferred.{when}"] <= 1 for when in ("before", "after"))
     assert "preferred answers:" in world.api.log("tiny.train", train, "tune_preferences")
+
+
+def test_a_tick_scores_the_day_that_ended_in_the_use_cases_time_zone(world: World) -> None:
+    """Nothing was promoted there, so that no record is scored; which day was meant is known before."""
+    (run,) = world.wait(lambda: world.api.runs("watched.batch_inference"), 300, "the tick")
+    assert run["run_type"] == "scheduled"
+    world.finished("watched.batch_inference", run["dag_run_id"])
+    tick = datetime.fromisoformat(run["logical_date"])
+    (hour, minute) = (tick.astimezone(ZONE).hour, tick.astimezone(ZONE).minute)
+    expression = yaml.safe_load((world.home / "usecases" / "watched.yaml").read_text())["batch"]["schedule"]
+    assert expression == f"{minute} {hour} * * *"
+    chosen = world.api.xcom("watched.batch_inference", run["dag_run_id"], "options")
+    assert chosen["date"] == (tick.astimezone(ZONE).date() - timedelta(days=1)).isoformat()
+    assert datetime.fromisoformat(chosen["as_of"]) == tick
 
 
 def test_data_docs_open_for_a_signed_in_user(world: World) -> None:

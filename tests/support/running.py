@@ -35,13 +35,13 @@ class World:
         self.api.call("PATCH", "/pools/compute", pool)
 
     def wait(self, ready: Callable[[], Any], seconds: float, what: str, every: float = 0.5) -> Any:
-        """Poll until something is there."""
-        end = time.monotonic() + seconds
+        """Poll until something is there; twice as long, as other tests may run on the same cores."""
+        end = time.monotonic() + 2 * seconds
         while time.monotonic() < end:
             if found := ready():
                 return found
             time.sleep(every)
-        raise AssertionError(f"waited {seconds:.0f} s for {what}")
+        raise AssertionError(f"waited {2 * seconds:.0f} s for {what}")
 
     def finished(self, dag: str, run: str, seconds: float = 400) -> dict[str, str]:
         """Wait for a run's end; the states of its tasks."""
@@ -93,15 +93,24 @@ class World:
 
     def restart(self, part: str) -> None:
         """Kill a part of Airflow, as a machine that loses power would, and start it again."""
-        name = f"airflow {part.replace('-', '[-_]')}"  # processes name themselves, each in its way
-        found = subprocess.run(["pgrep", "-f", name], capture_output=True, text=True, check=True).stdout
-        sessions = set(stack.status()["groups"].values())  # whoever names itself may have written over its environment
-        mine = [pid for pid in map(int, found.split()) if os.getsid(pid) in sessions]
+        mine = self._processes(f"airflow {part.replace('-', '[-_]')}")  # processes name themselves, each in its way
         assert mine, f"no {part} runs"
         for pid in mine:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         stack.start_part(part)
+
+    def kill_a_worker(self) -> None:
+        """Kill the process that supervises a task, if one runs."""
+        for pid in self._processes("airflow worker -- ")[:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _processes(self, name: str) -> list[int]:
+        """This stack's own, by what they call themselves."""
+        found = subprocess.run(["pgrep", "-f", name], capture_output=True, text=True, check=False).stdout
+        sessions = set(stack.status()["groups"].values())  # whoever names itself may have written over its environment
+        return [pid for pid in map(int, found.split()) if _session(pid) in sessions]
 
     def stop_training(self, usecase: str, sign: signal.Signals) -> None:
         """Send a signal to a use case's fine-tuning as soon as there is a checkpoint."""
@@ -121,6 +130,13 @@ class World:
         found = map(int, subprocess.run(command, capture_output=True, text=True, check=False).stdout.split())
         mine = {f"LLMOPS_HOME={self.home}", f"AIRFLOW_CTX_DAG_ID={usecase}.train"}
         return [pid for pid in found if mine <= set(_environment(pid))]
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:  # it has ended meanwhile
+        return -1
 
 
 def _environment(pid: int) -> list[str]:
