@@ -19,7 +19,7 @@ from tests.support.waiting import finds_it_done
 pytestmark = pytest.mark.usefixtures("mlflow")
 Make = Callable[..., dict[str, Any]]
 
-SHORT = timedelta(seconds=4)
+SHORT = timedelta(seconds=3)
 
 
 def test_one_process_is_this_one() -> None:
@@ -29,7 +29,7 @@ def test_one_process_is_this_one() -> None:
 
 
 def test_the_others_wait_as_long_as_the_first_gives_signs_of_life() -> None:
-    assert processes.together(2, partial(finds_it_done, 9.0, True), SHORT) == 2
+    assert processes.together(2, partial(finds_it_done, 5.0, True), SHORT) == 2
 
 
 def test_a_process_that_hangs_ends_the_run() -> None:
@@ -37,7 +37,7 @@ def test_a_process_that_hangs_ends_the_run() -> None:
     with pytest.raises(LLMOpsError, match=r"training processes was lost .* newest checkpoint") as ended:
         processes.together(2, partial(finds_it_done, 3600.0, False), SHORT)
     assert time.monotonic() - started < 300  # not an hour
-    assert "Timed out waiting 4000ms" in str(ended.value.__cause__.failures)  # type: ignore[union-attr]
+    assert "Timed out waiting 3000ms" in str(ended.value.__cause__.failures)  # type: ignore[union-attr]
 
 
 def test_two_processes_do_what_one_does(training: Make) -> None:

@@ -192,28 +192,21 @@ def test_no_trial_begins_when_the_time_is_spent(searching: Make, monkeypatch: py
 
 
 def test_a_trial_takes_as_many_processes_as_the_training(searching: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    together, taken = search.processes.together, []
+    """That several do what one does, and stop together, has tests of its own."""
+    taken: list[int] = []
 
     def count(processes: int, work: Any) -> Any:
         taken.append(processes)
-        return together(processes, work)
+        return work()
 
     monkeypatch.setattr(search.processes, "together", count)
-    one, two = (_first_loss(searching, processes) for processes in (1, 2))
-    assert taken == [1, 2]
-    assert two == pytest.approx(one, abs=2e-3)  # additions in another order
-    assert len(_mlflow_runs()) == 2
-
-
-def _first_loss(searching: Make, processes: int) -> float:
     arguments = searching()
     path = Path(arguments["usecase"])
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    raw["finetune"]["processes"] = processes
+    raw["finetune"]["processes"] = 2
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    found = search.run_trial(**arguments, number=0)
-    assert found["state"] == "complete"
-    return float(found["loss"])
+    assert search.run_trial(**arguments, number=0)["state"] == "complete"
+    assert taken == [2]
 
 
 def test_what_the_first_process_cuts_short_all_do(monkeypatch: pytest.MonkeyPatch) -> None:
