@@ -20,7 +20,6 @@ from llmops_tasks import config, tracking
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import BudgetError, DataError
-from llmops_tasks.models import loading
 from llmops_tasks.prompts.interface import of_start
 from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
@@ -123,7 +122,7 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
     settings = _settings(job.case)
     loop.threads()
     torch.manual_seed(settings.seed)
-    model, tokenizer = loading.load_model(artifacts.fetch(job.start), settings.method)
+    model, tokenizer = trainable.load(artifacts.fetch(job.start), settings)
     train, held_out = _read(job, tokenizer)
     longest = max(len(record.tokens) for one in [*train, *held_out] for record in one.examples())
     state = replace(trainable.prepare(model, settings, longest), cut=0)  # trl runs all layers
@@ -133,6 +132,7 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
         run.params(prepared.params(settings) | sources)
         before = preferred(state, settings, held_out)
         cost = _learn(job, run.id, state, [[train[index] for index in batch] for batch in plan], tokenizer)
+        state.writer.finish()
         figures = {"preferred.before": before, "preferred.after": preferred(state, settings, held_out)}
         run.metrics({**figures, **cost, "train_loss": state.losses[-1]})
     log.info("preferred answers: %.3f of %d held-out pairs before, %.3f after", before, len(held_out), figures["preferred.after"])  # fmt: skip

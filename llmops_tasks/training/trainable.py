@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.config import Finetune
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.models import layers, loading, precision
+from llmops_tasks.models import hardware, layers, loading
 from llmops_tasks.store import digests
 from llmops_tasks.training import lora_targets, optimizer
+from llmops_tasks.training.background import Background
+from llmops_tasks.training.early_stopping import HeldOut
 from llmops_tasks.training.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -27,14 +30,18 @@ class State:
     model: Any  # transformers' causal LM, with or without LoRA inside
     trained: dict[str, torch.Tensor]  # name -> parameter
     optimizer: Any
-    cut: int  # layers below run once
+    cut: int  # layers below are frozen
     bf16: bool = False
     parts: int = 1  # a batch is computed in so many
+    cached: bool = True  # frozen layers run once, and their output is kept; else they run at every step
     layerwise: bool = True  # layers may be run one by one; else the model is run whole
     lora: dict[str, int] = field(default_factory=dict)  # kind of linear layer -> how many got LoRA matrices
     losses: list[float] = field(default_factory=list)
     code: list[tuple[int, str]] = field(default_factory=list)  # steps made before, digest of the code that made more
     meter: Stopwatch = field(default_factory=Stopwatch)
+    held_out: HeldOut = field(default_factory=HeldOut)
+    writer: Background = field(default_factory=Background)  # of checkpoints
+    written: float = field(default_factory=time.monotonic)  # when the last checkpoint was
 
     @property
     def base(self) -> Any:
@@ -65,11 +72,25 @@ def prepare(model: Any, settings: Finetune, longest: int) -> State:
     if settings.recompute and not layerwise:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    bf16 = precision.use_bf16(settings)
-    log.info("%d numbers are trained, products in %s on %s", sum(v.numel() for v in trained.values()), "bf16" if bf16 else "fp32", loading.device())  # fmt: skip
+    bf16 = hardware.training_format(settings.precision) == "bf16"
+    log.info("%d numbers are trained, products in %s on %s", sum(v.numel() for v in trained.values()), "bf16" if bf16 else "fp32", hardware.device())  # fmt: skip
     return State(
-        model, trained, optimizer.make(trained.values(), settings), cut, bf16, settings.accumulate, layerwise, matrices
+        model=model,
+        trained=trained,
+        optimizer=optimizer.make(trained.values(), settings),
+        cut=cut,
+        bf16=bf16,
+        parts=settings.accumulate,
+        layerwise=layerwise,
+        lora=matrices,
     )
+
+
+def load(folder: Path, settings: Finetune) -> tuple[Any, Any]:
+    """A model to be trained, and its tokenizer. Frozen weights are in the format that is computed in, trained ones in fp32:
+    in bf16 small steps would be lost to rounding."""
+    number_format = "fp32" if settings.method == "full" else hardware.training_format(settings.precision)
+    return loading.load_model(folder, number_format, four_bits=settings.method == "qlora")
 
 
 def fits(state: State, plan: str) -> str:
