@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from llmops_tasks.errors import ModelError
 from llmops_tasks.models import hardware
 
+FORMATS = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}  # as safetensors names them
 _SHARE = 0.9  # of a GPU's free memory that weights may take before a model is spread over several
 
 
@@ -68,6 +70,26 @@ def weights_mib(folder: Path, number_format: str) -> float:
         with safe_open(path, framework="pt") as tensors:
             numbers += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     return numbers * hardware.dtype(number_format).itemsize / hardware.MIB
+
+
+def stored_format(folder: Path) -> str:
+    """The number format of a folder's weights, of most of them where it is mixed: fp32, bf16 or fp16.
+
+    Raises:
+        ModelError: if they are in another one.
+    """
+    from safetensors import safe_open
+
+    found: Counter[str] = Counter()
+    for path in folder.rglob("*.safetensors"):
+        with safe_open(path, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118
+                part = tensors.get_slice(name)
+                found[part.get_dtype()] += math.prod(part.get_shape())
+    stored = found.most_common(1)[0][0] if found else "none"
+    if stored not in FORMATS:
+        raise ModelError(f"The weights are in the number format {stored}. Allowed: {sorted(FORMATS)} (safetensors).")
+    return FORMATS[stored]
 
 
 def _four_bits(number_format: str) -> Any:

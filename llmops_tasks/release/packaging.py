@@ -15,6 +15,7 @@ from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import TRAINING_GROUPS, TRAINING_RECORDS, ArtifactRef
 from llmops_tasks.errors import DataError
+from llmops_tasks.models import loading
 from llmops_tasks.models.generator import MEMBERS
 from llmops_tasks.prompts import interface
 from llmops_tasks.release.model_card import model_card
@@ -22,13 +23,14 @@ from llmops_tasks.store import artifacts
 from llmops_tasks.store.sources import code_digest
 
 log = logging.getLogger(__name__)
+SHARD = "4GB"  # of a file of weights: so much memory is needed to write them
 
 
 def package_release(*, usecase: str, trained: ArtifactRef, base: ArtifactRef, dataset: ArtifactRef) -> ArtifactRef:
     """Merge the adapter and package the release with its model card.
 
     Returns:
-        A reference of kind "release": safetensors (fp32), tokenizer, `release.json`, `README.md` (model card).
+        A reference of kind "release": safetensors in the base's number format, tokenizer, `release.json`, `README.md` (model card).
         `meta` carries the stamps `control` and `smoke` of the training run.
 
     Example:
@@ -66,17 +68,17 @@ def _build(
 
 
 def _write_model(source: Path, trained: Path, kind: str, out: Path) -> None:
-    """Merge an adapter into its base's weights in fp32 (QLoRA trained over them in 4 bits), or take weights as they are."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """Merge an adapter into its base's weights, or take weights as they are; in the base's number format, shard by shard.
 
-    start = source if kind == "adapter" else trained
-    model = AutoModelForCausalLM.from_pretrained(
-        start, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
+    QLoRA trained over weights in 4 bits; they are merged into those that the base has.
+    """
+    from transformers import AutoTokenizer
+
+    number_format = loading.stored_format(source)
+    model, _ = loading.load_model(source if kind == "adapter" else trained, number_format)
     if kind == "adapter":
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, trained, local_files_only=True).merge_and_unload(safe_merge=True)
-    model.save_pretrained(out, safe_serialization=True)
+    model.save_pretrained(out, safe_serialization=True, max_shard_size=SHARD)
     AutoTokenizer.from_pretrained(source, local_files_only=True).save_pretrained(out)

@@ -91,3 +91,16 @@ def test_the_size_of_weights_is_known_before_they_are_loaded(tiny_model: Path) -
     numbers = sum(value.numel() for value in model.parameters())
     assert loading.weights_mib(tiny_model, "fp32") * 2**20 == 4 * numbers
     assert loading.weights_mib(tiny_model, "bf16") * 2**20 == 2 * numbers
+
+
+def test_the_format_of_stored_weights_is_read_from_the_files(tiny_model: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    assert loading.stored_format(tiny_model) == "fp32"
+    half, norm = torch.zeros(8, 8, dtype=torch.bfloat16), torch.zeros(8)
+    save_file({"weight": half, "norm": norm}, tmp_path / "model.safetensors")  # norms are kept in fp32 by some
+    assert loading.stored_format(tmp_path) == "bf16"
+    save_file({"weight": half.to(torch.int8)}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"number format I8. Allowed: \['BF16', 'F16', 'F32'\]"):
+        loading.stored_format(tmp_path)
