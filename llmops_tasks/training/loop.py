@@ -202,17 +202,15 @@ def answer_states(
     """
     import torch
 
-    model = state.base
-    batch = assemble(
-        examples, hidden, settings.max_length if settings.packing and state.layerwise else None, hardware.device()
-    )
+    model, capacity = state.base, settings.max_length if settings.packing and state.layerwise else None
+    batch = assemble(examples, hidden, capacity, hardware.device(), masked=not state.varlen)
     counted = batch.labels != IGNORED
     with torch.autocast(hardware.device_type(), torch.bfloat16, enabled=state.bf16):
         if not state.layerwise:
             return Answers(layers.logits_at(model, batch.tokens, counted), batch.labels[counted], True)
         states = model.model.embed_tokens(batch.tokens) if batch.states is None else batch.states
         above = model.model.layers[0 if batch.states is None else state.cut :]
-        layout = layers.Layout(batch.positions, batch.mask, settings.recompute)
+        layout = layers.Layout(batch.positions, batch.mask, batch.bounds, settings.recompute)
         states = layers.run_layers_at(model.model, states, above, counted, layout)
         return Answers(states, batch.labels[counted], False)
 

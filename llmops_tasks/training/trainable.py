@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.config import Finetune
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.models import hardware, layers, loading
+from llmops_tasks.models import hardware, layers, loading, varlen
 from llmops_tasks.store import digests
 from llmops_tasks.training import lora_targets, optimizer
 from llmops_tasks.training.background import Background
@@ -33,6 +33,7 @@ class State:
     cut: int  # layers below are frozen
     bf16: bool = False
     parts: int = 1  # a batch is computed in so many
+    varlen: bool = False  # packed records are kept apart by their bounds, not by a mask
     cached: bool = True  # frozen layers run once, and their output is kept; else they run at every step
     layerwise: bool = True  # layers may be run one by one; else the model is run whole
     lora: dict[str, int] = field(default_factory=dict)  # kind of linear layer -> how many got LoRA matrices
@@ -71,6 +72,8 @@ def prepare(model: Any, settings: Finetune, longest: int) -> State:
         log.info("LoRA matrices beside %s", ", ".join(f"{name} ({count})" for name, count in matrices.items()))
     if settings.recompute and not layerwise:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if by_bounds := settings.packing and layerwise and varlen.usable(model):
+        varlen.use(model)
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     bf16 = hardware.training_format(settings.precision) == "bf16"
     log.info("%d numbers are trained, products in %s on %s", sum(v.numel() for v in trained.values()), "bf16" if bf16 else "fp32", hardware.device())  # fmt: skip
@@ -82,6 +85,7 @@ def prepare(model: Any, settings: Finetune, longest: int) -> State:
         bf16=bf16,
         parts=settings.accumulate,
         layerwise=layerwise,
+        varlen=by_bounds,
         lora=matrices,
     )
 
