@@ -79,11 +79,13 @@ def attend(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if bounds is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+        mixed, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+        return mixed, None
     rows, heads, time, size = query.shape
-    flat = [part.transpose(1, 2).reshape(rows * time, part.shape[1], size) for part in (query, key, value)]
-    mixed = _varlen_attn(*flat, bounds, scaling)
-    return mixed.view(rows, time, heads, size), None
+    queries, keys, values = (
+        part.transpose(1, 2).reshape(rows * time, part.shape[1], size) for part in (query, key, value)
+    )
+    return _varlen_attn(queries, keys, values, bounds, scaling).view(rows, time, heads, size), None
 
 
 def _varlen_attn(query: Any, key: Any, value: Any, bounds: Bounds, scaling: float | None) -> Any:

@@ -164,7 +164,7 @@ def _loss(state: State, settings: Finetune, examples: list[Example], hidden: lis
     chunk = max(1, CHUNK // state.base.config.get_text_config().vocab_size)
     if answers.final or len(answers.targets) <= chunk:
         return _cross_entropy(state, answers, answers.states, answers.targets)
-    parts = zip(answers.states.split(chunk), answers.targets.split(chunk), strict=True)
+    parts = zip(torch.split(answers.states, chunk), torch.split(answers.targets, chunk), strict=True)
     return torch.stack([checkpoint(_cross_entropy, state, answers, *part, use_reentrant=False) for part in parts]).sum()
 
 

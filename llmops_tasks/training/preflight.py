@@ -83,7 +83,7 @@ def check_device(found: Estimate, loaded_mib: float) -> None:
 
 def weights(state: State) -> float:
     """MiB that all weights take as they are loaded."""
-    return sum(value.numel() * value.element_size() for value in state.model.parameters()) / MIB
+    return float(sum(value.numel() * value.element_size() for value in state.model.parameters()) / MIB)
 
 
 def estimate(state: State, settings: Finetune, plan: TrainingPlan, usecase: str) -> Estimate:
