@@ -31,7 +31,7 @@ def column_problems(usecase: UseCase) -> list[str]:
         *_search_problems(usecase),
         *_gate_problems(usecase),
         *_baseline_problems(usecase),
-        *_decoding_problems(usecase),
+        *_generation_problems(usecase),
         *_schedule_problems(usecase),
     ]
 
@@ -189,14 +189,19 @@ def _baseline_problems(usecase: UseCase) -> Iterator[str]:
             yield f"{path}: '{name}' is no baseline of a {usecase.task.type}. Allowed: {allowed}"
 
 
-def _decoding_problems(usecase: UseCase) -> Iterator[str]:
-    task, most = usecase.task, usecase.finetune.max_length
-    if task.type == "generation" and usecase.finetune.members > 1:
-        yield f"finetune.members: {usecase.finetune.members} models have no common text; a generation has 1"
-    if task.type == "generation" and task.decoding.max_new_tokens >= most:
+def _generation_problems(usecase: UseCase) -> Iterator[str]:
+    """What can be configured for labels only, and an answer that leaves no space for its prompt."""
+    if usecase.task.type != "generation":
+        return
+    tuning, most = usecase.finetune, usecase.task.decoding.max_new_tokens
+    if tuning.members > 1:
+        yield f"finetune.members: {tuning.members} models have no common text; a generation has one"
+    if tuning.preferences:
+        yield "finetune.preferences: corrections are of labels; a generation is trained on records"
+    if most >= tuning.max_length:
         yield (
-            f"task.decoding.max_new_tokens: {task.decoding.max_new_tokens} leave no space for a prompt within "
-            f"finetune.max_length ({most})"
+            f"task.decoding.max_new_tokens: {most} leave no space for a prompt within finetune.max_length "
+            f"({tuning.max_length})"
         )
 
 

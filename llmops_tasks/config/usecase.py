@@ -151,6 +151,14 @@ class Batch(Section):
         return self
 
 
+# How English-language assistants begin to refuse: phrases common to lists such as that of Zou et al. 2023, "Universal and
+# Transferable Adversarial Attacks on Aligned Language Models".
+REFUSALS = (
+    "I'm sorry", "I am sorry", "I apologize", "I cannot", "I can't", "I'm unable", "I am unable", "I'm not able",
+    "I am not able", "As an AI", "As a language model",
+)  # fmt: skip
+
+
 class Monitoring(Section):
     """Drift detection and the decision to retrain."""
 
@@ -162,6 +170,10 @@ class Monitoring(Section):
         default=0.15,
         gt=0,
         description="Jensen-Shannon divergence of words (bits) from which the text counts as drifting.",
+    )
+    refusals: list[str] = Field(
+        default=list(REFUSALS),
+        description="Generation: phrases by which an answer counts as a refusal. A heuristic: other words are missed.",
     )
     min_rows: int = Field(default=50, gt=0)
     min_signals: int = Field(default=1, gt=0, description="Number of drifting signals that raises the alarm.")

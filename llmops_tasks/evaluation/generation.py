@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import EvidenceError
 from llmops_tasks.evaluation import exposure, text_metrics, texts
-from llmops_tasks.models.generator import Generator, open_generator
+from llmops_tasks.models.generator import Generator
 from llmops_tasks.prompts import writing
 from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts, digests
@@ -57,13 +57,9 @@ def build(
     train, rows = frames("train"), frames(split)
     _check(rows, split)
     rows["text"] = texts.as_read_by(asked, dataset, rows)
-    written, cut = (
-        writing.kept_answers(usecase, model, asked, rows["text"].tolist(), case.evaluation.batch_size)
-        if model
-        else (retrieve(train, rows), 0)
-    )
+    written, bits, cut = _by_model(case, usecase, asked, model, rows) if model else (retrieve(train, rows), None, 0)
     result = rows[["record_id", "group"]].assign(truth=rows["label"]).reset_index(drop=True).join(written)
-    result["reference_bits"] = _reference_bits(usecase, asked, model, rows) if model else float("nan")
+    result["reference_bits"] = float("nan") if bits is None else bits
     result.to_parquet(out / "predictions.parquet", index=False)
     about = {"model_sha256": model["sha256"] if model else None, "model_kind": model["kind"] if model else None}
     return {
@@ -71,7 +67,7 @@ def build(
         "split": split,
         "dataset_sha256": dataset["sha256"],
         **about,
-        "metrics": _figures(case, result, bool(model)),
+        "metrics": _figures(case, result, bits),
         "labels": [],
         "cut_prompts": cut,
         "finish_reasons": result["finish_reason"].value_counts().sort_index().to_dict(),
@@ -89,13 +85,25 @@ def _check(rows: pd.DataFrame, split: str) -> None:
         )
 
 
-def _figures(case: UseCase, result: pd.DataFrame, has_bits: bool) -> dict[str, Any]:
+def _by_model(
+    case: UseCase, usecase: str, asked: Interface, model: ArtifactRef, rows: pd.DataFrame
+) -> tuple[pd.DataFrame, list[float], int]:
+    """Answers, bits of the references, and how many prompts were cut."""
+    opened, texts = writing.opener(model), rows["text"].tolist()
+    size = case.evaluation.batch_size
+    written, cut = writing.kept_answers(usecase, model, opened, asked, texts, size)
+    prompts = [asked.render_prompt(text) for text in texts]
+    bits = _reference_bits(usecase, model, opened, prompts, rows["label"].tolist(), asked.max_length)
+    return written, bits, cut
+
+
+def _figures(case: UseCase, result: pd.DataFrame, bits: list[float] | None) -> dict[str, Any]:
     return dict(
         text_metrics.measure(
             truth=result["truth"].tolist(),
             written=result["answer"].tolist(),
             groups=result["group"].tolist(),
-            bits=result["reference_bits"].tolist() if has_bits else None,
+            bits=bits,
             resamples=case.evaluation.bootstrap,
             confidence=case.evaluation.confidence,
         )
@@ -122,17 +130,22 @@ def retrieve(train: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 # ---------------------------------------------------------------- bits of the references
 
 
-def _reference_bits(usecase: str, asked: Interface, model: ArtifactRef, rows: pd.DataFrame) -> list[float]:
+def _reference_bits(
+    usecase: str,
+    model: ArtifactRef,
+    opened: Callable[[], Generator],
+    prompts: list[str],
+    truth: list[str],
+    max_length: int,
+) -> list[float]:
     """How unexpected the model finds each reference after its prompt; kept in shards."""
-    opened = cache(lambda: open_generator("transformers", artifacts.fetch(model)))
-    prompts, truth = [asked.render_prompt(text) for text in rows["text"]], rows["label"].tolist()
     found: list[float] = []
     for start in range(0, len(prompts), writing.SHARD):
         end = start + writing.SHARD
         shard = prompts[start:end], truth[start:end]
-        about = {"model": model["sha256"], "max_length": asked.max_length, "code": code_digest(__name__)}
+        about = {"model": model["sha256"], "max_length": max_length, "code": code_digest(__name__)}
         inputs = {**about, "texts": digests.digest(shard)}
-        make = partial(_shard_bits, opened, *shard, asked.max_length)
+        make = partial(_shard_bits, opened, *shard, max_length)
         ref = artifacts.publish(usecase=usecase, kind="reference_bits", inputs=inputs, build=make)
         found += json.loads((artifacts.fetch(ref) / "bits.json").read_bytes())
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.models.decoding import FINISHED as FINISHED
 from llmops_tasks.models.decoding import Answer
 from llmops_tasks.models.generator import Generator, open_generator
 from llmops_tasks.prompts.interface import Interface
@@ -41,20 +42,25 @@ def _table(answers: list[Answer]) -> pd.DataFrame:
 
 
 def kept_answers(
-    usecase: str, model: ArtifactRef, asked: Interface, texts: list[str], batch_size: int
+    usecase: str,
+    model: ArtifactRef,
+    opened: Callable[[], Generator],
+    asked: Interface,
+    texts: list[str],
+    batch_size: int,
 ) -> tuple[pd.DataFrame, int]:
     """The same from a model in the store, shard by shard; and how many prompts were cut.
 
     Args:
         usecase: in whose part of the store shards are kept.
-        model: a release or base model; opened only if a shard is missing.
+        model: a release or base model.
+        opened: gives it, and is only asked if a shard is missing.
         asked: how.
         texts: rendered.
         batch_size: prompts at once.
     """
     import pandas as pd
 
-    opened = cache(lambda: open_generator("transformers", artifacts.fetch(model)))
     frames, cut = [_table([])], 0
     for start in range(0, len(texts), SHARD):
         shard = texts[start : start + SHARD]
@@ -70,6 +76,11 @@ def kept_answers(
         frames.append(pd.read_parquet(artifacts.fetch(ref) / FILE))
         cut += ref["meta"]["cut_prompts"]
     return pd.concat(frames, ignore_index=True).astype(COLUMNS), cut
+
+
+def opener(model: ArtifactRef) -> Callable[[], Generator]:
+    """What opens a model of the store once, when it is first needed; every byte is checked first."""
+    return cache(lambda: open_generator("transformers", artifacts.fetch(model)))
 
 
 def _build(

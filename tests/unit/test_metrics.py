@@ -279,7 +279,7 @@ def test_figures_of_sums_share_their_draws_and_those_that_are_undefined_are_left
         ratio = sums[:, 0] / sums[:, 1]
         return {"ratio": ratio, "twice": 2 * ratio, "none": np.full(len(sums), np.nan)}
 
-    found = metrics.of_sums(columns=columns, groups="aabc", figures=figures, resamples=200, confidence=0.9)
+    found = metrics.of_sums(columns=columns, groups=list("aabc"), figures=figures, resamples=200, confidence=0.9)
     assert set(found) == {"ratio", "twice"}
     assert (found["ratio"]["value"], found["ratio"]["n"], found["ratio"]["groups"]) == (0.625, 4, 3)
     assert [found["twice"][end] for end in ("low", "high")] == [
