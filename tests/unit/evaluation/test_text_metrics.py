@@ -10,6 +10,7 @@ import pytest
 from llmops_tasks.evaluation import text_metrics
 
 WORDS = [
+WORDS += ["over-\nwork", "over\nwork"]  # a word that is broken at the end of a line
     "the",
     "a",
     "of",
