@@ -10,30 +10,9 @@ import pytest
 from llmops_tasks.evaluation import text_metrics
 
 WORDS = [
-WORDS += ["over-\nwork", "over\nwork"]  # a word that is broken at the end of a line
-    "the",
-    "a",
-    "of",
-    "cat-dog",
-    "3.5",
-    "1,000",
-    "x2-4",
-    "&",
-    "don't",
-    "<skipped>",
-    "(yes)",
-    "foo.",
-    "Bar,",
-    "ü",
-    "é",
-    "naïve",
-    "end!",
-    "?",
-    "&amp;",
-    "10-20",
-    "--",
-    "\n",
-]
+    "the", "a", "of", "cat-dog", "3.5", "1,000", "x2-4", "&", "don't", "<skipped>", "(yes)", "foo.", "Bar,", "ü", "é", "naïve",
+    "end!", "?", "&amp;", "10-20", "--", "\n", "over-\nwork", "over\nwork",
+]  # fmt: skip
 RULE: dict[str, Any] = {"resamples": 300, "confidence": 0.95}
 
 
