@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.contracts import Interval
@@ -76,10 +76,47 @@ def ratio(
     """Sum of `parts` over sum of `wholes`, both one a record."""
     import numpy as np
 
+    columns = np.stack([np.asarray(parts, dtype=float), np.asarray(wholes, dtype=float)], axis=1)
+    found = of_sums(
+        columns=columns,
+        groups=groups,
+        figures=lambda sums: {"ratio": sums[:, 0] / sums[:, 1]},
+        resamples=resamples,
+        confidence=confidence,
+    )
+    return found.get("ratio")
+
+
+def of_sums(
+    *, columns: Any, groups: Sequence[Any], figures: Callable[[Any], dict[str, Figures]], resamples: int,
+    confidence: float,
+) -> dict[str, Interval]:  # fmt: skip
+    """Figures that follow from sums over records, with intervals; those that cannot be measured are left out.
+
+    Args:
+        columns: (records, columns), what each record adds to the sums.
+        groups: (records,), whose record it is.
+        figures: from sums (samples, columns) to each figure (samples,), NaN where it is not defined.
+        resamples: of the bootstrap; all figures share its draws.
+        confidence: of the two-sided intervals.
+    """
+    import numpy as np
+
     index = _numbered(groups)
-    sums = np.stack([np.bincount(index, weights=np.asarray(column)) for column in (parts, wholes)], axis=1)
+    sums = np.stack([np.bincount(index, weights=column) for column in np.asarray(columns, dtype=float).T], axis=1)
+    total = {"n": len(index), "groups": len(sums)}
     drawn = _sums(sums, np.ones(len(sums), dtype=np.int64), resamples)
-    return _interval(drawn[:, 0] / drawn[:, 1], confidence, n=len(parts), groups=len(sums))
+    found = {name: _interval(values, confidence, **total) for name, values in figures(drawn).items()}
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def share(*, hits: Any, groups: Sequence[Any], confidence: float) -> Interval | None:
+    """The share of records (records,) that are hits, with its Korn-Graubard interval."""
+    import numpy as np
+
+    index = _numbered(groups)
+    counted = np.bincount(index, weights=np.asarray(hits, dtype=float))
+    return rate(counted, np.bincount(index).astype(float), np.ones(len(counted)), confidence)
 
 
 def figures(counts: Counts) -> dict[str, Figures]:

@@ -12,7 +12,7 @@ from jinja2 import TemplateSyntaxError, meta
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ValidationError
 
-from llmops_tasks.contracts import METRICS
+from llmops_tasks.contracts import BASELINES, METRICS, TEXT_METRICS
 from llmops_tasks.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def column_problems(usecase: UseCase) -> list[str]:
         *_watch_problems(usecase),
         *_search_problems(usecase),
         *_gate_problems(usecase),
+        *_baseline_problems(usecase),
+        *_generation_problems(usecase),
         *_schedule_problems(usecase),
     ]
 
@@ -169,20 +171,53 @@ def reference_problems(usecase: UseCase, known: Iterable[str]) -> Iterator[str]:
             yield f"{path}: there is no use case '{name}'.{did_you_mean(name, known)} Known: {known}"
 
 
-def _gate_problems(usecase: UseCase) -> Iterator[str]:
-    """Metrics of a classification are known; those of generation are named by its evaluation."""
-    if usecase.task.type != "classification":
-        return
+def _known_metrics(usecase: UseCase) -> dict[str, str]:
+    """The figures that this use case's evaluation gives, and their direction."""
+    if usecase.task.type == "generation":
+        return TEXT_METRICS
     known = dict(METRICS) | {f"under_triage_rate.{name}": "lower" for name in usecase.task.severe}
     if not usecase.task.severe:
         del known["severe_under_triage_rate"]
+    return known
+
+
+def _baseline_problems(usecase: UseCase) -> Iterator[str]:
+    allowed = list(BASELINES[usecase.task.type])
+    given = {"evaluation.baselines": usecase.evaluation.baselines or [], "gate.beats": usecase.gate.beats}
+    for path, names in given.items():
+        for name in (name for name in names if name not in allowed):
+            yield f"{path}: '{name}' is no baseline of a {usecase.task.type}. Allowed: {allowed}"
+
+
+def _generation_problems(usecase: UseCase) -> Iterator[str]:
+    """What can be configured for labels only, and an answer that leaves no space for its prompt."""
+    if usecase.task.type != "generation":
+        return
+    tuning, most = usecase.finetune, usecase.task.decoding.max_new_tokens
+    if tuning.members > 1:
+        yield f"finetune.members: {tuning.members} models have no common text; a generation has one"
+    if tuning.preferences:
+        yield "finetune.preferences: corrections are of labels; a generation is trained on records"
+    if most >= tuning.max_length:
+        yield (
+            f"task.decoding.max_new_tokens: {most} leave no space for a prompt within finetune.max_length "
+            f"({tuning.max_length})"
+        )
+
+
+def _gate_problems(usecase: UseCase) -> Iterator[str]:
+    known = _known_metrics(usecase)
     if usecase.gate.metric not in (compared := [name for name, better in known.items() if better == "higher"]):
         hint = did_you_mean(usecase.gate.metric, compared)
         yield f"gate.metric: '{usecase.gate.metric}' is not compared.{hint} Allowed (more is better): {compared}"
     for number, limit in enumerate(usecase.gate.limits):
         where = f"gate.limits.{number}"
         if limit.metric not in known:
-            severe = "" if usecase.task.severe else "; name labels in task.severe for the figures of severe records"
+            severe = (
+                ""
+                if usecase.task.severe or usecase.task.type == "generation"
+                else "; name labels in task.severe for the figures of severe records"
+            )
             yield f"{where}.metric: no figure '{limit.metric}'.{did_you_mean(limit.metric, known)} Known: {list(known)}{severe}"
         elif (known[limit.metric] == "higher") == (limit.at_least is None):
             right = "at_least" if known[limit.metric] == "higher" else "at_most"

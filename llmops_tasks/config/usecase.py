@@ -13,8 +13,10 @@ from pydantic import Field, model_validator
 
 from llmops_tasks.config.airflow import YEAR, Access, Airflow, Notify
 from llmops_tasks.config.data import Data, Section, Source
+from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.config.selection import CURRENT, BaseModelChoice, Selection
 from llmops_tasks.config.training import Finetune, Search
+from llmops_tasks.contracts import BASELINES
 from llmops_tasks.errors import InputError, did_you_mean
 from llmops_tasks.store.digests import digest
 
@@ -33,6 +35,7 @@ class Task(Section):
     type: Literal["classification", "generation"]
     labels: list[Label] = Field(default=[], description="Classification only: the closed set of labels.")
     severe: list[str] = Field(default=[], description="Labels whose underestimation is reported separately.")
+    decoding: Decoding = Field(default=Decoding(), description="Generation only: how answers are written.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
@@ -41,6 +44,8 @@ class Task(Section):
             raise ValueError("a classification needs at least two labels")
         if self.type == "generation" and names:
             raise ValueError("a generation task has no labels")
+        if self.type == "classification" and self.decoding != Decoding():
+            raise ValueError("decoding is for generation; a classification chooses among its labels")
         if len(set(names)) < len(names):
             raise ValueError("label names must differ")
         values = [value for label in self.labels for value in label.values]
@@ -63,8 +68,11 @@ class Prompt(Section):
 class Evaluation(Section):
     """How a candidate is evaluated."""
 
-    baselines: list[Literal["base", "tfidf"]] = Field(
-        default=["base", "tfidf"], description="Baselines measured beside the candidate."
+    baselines: list[Literal["base", "tfidf", "retrieval"]] | None = Field(
+        default=None,
+        description="Baselines measured beside the candidate: base, the model before training; for a classification "
+        "tfidf (logistic regression), for a generation retrieval (the answer to the most similar training text). "
+        "null: all of the task's.",
     )
     bootstrap: int = Field(default=1000, ge=100, description="Bootstrap resamples.")
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -93,7 +101,7 @@ class Gate(Section):
 
     metric: str = Field(default="quadratic_kappa", description="The metric of all comparisons.")
     limits: list[Limit] = Field(min_length=1)
-    beats: list[Literal["base", "tfidf"]] = Field(
+    beats: list[Literal["base", "tfidf", "retrieval"]] = Field(
         default=[], description="Must be better than these: the paired confidence interval lies above 0."
     )
     champion_margin: float = Field(
@@ -143,6 +151,14 @@ class Batch(Section):
         return self
 
 
+# How English-language assistants begin to refuse: phrases common to lists such as that of Zou et al. 2023, "Universal and
+# Transferable Adversarial Attacks on Aligned Language Models".
+REFUSALS = (
+    "I'm sorry", "I am sorry", "I apologize", "I cannot", "I can't", "I'm unable", "I am unable", "I'm not able",
+    "I am not able", "As an AI", "As a language model",
+)  # fmt: skip
+
+
 class Monitoring(Section):
     """Drift detection and the decision to retrain."""
 
@@ -154,6 +170,10 @@ class Monitoring(Section):
         default=0.15,
         gt=0,
         description="Jensen-Shannon divergence of words (bits) from which the text counts as drifting.",
+    )
+    refusals: list[str] = Field(
+        default=list(REFUSALS),
+        description="Generation: phrases by which an answer counts as a refusal. A heuristic: other words are missed.",
     )
     min_rows: int = Field(default=50, gt=0)
     min_signals: int = Field(default=1, gt=0, description="Number of drifting signals that raises the alarm.")
@@ -186,6 +206,11 @@ class UseCase(Section):
     def base_models(self) -> dict[str, BaseModelChoice]:
         """Its own base model, as `current`, and the candidates for its place."""
         return {CURRENT: self.base_model, **{candidate.name: candidate for candidate in self.selection.candidates}}
+
+    def baselines(self) -> list[str]:
+        """What is measured beside a candidate."""
+        given = self.evaluation.baselines
+        return list(BASELINES[self.task.type] if given is None else given)
 
     def candidate(self, name: str) -> BaseModelChoice:
         """The base model or candidate of this name."""

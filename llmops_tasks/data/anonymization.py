@@ -107,6 +107,8 @@ def _anonymous(data: Data, batch: pa.Table, key: bytes, counts: Counter[str]) ->
     kinds = [data.columns[name].kind or "identifier" for name in identifiers]
     owns = list(zip(*(batch[name].to_pylist() for name in identifiers), strict=True)) or [()] * batch.num_rows
     for name in data.free_text():
+        if name == data.completion and name not in batch.column_names:
+            continue  # new records come without answers
         texts = [
             mask(text, data.mask, list(zip(kinds, own, strict=True)), counts)
             for text, own in zip(batch[name].to_pylist(), owns, strict=True)

@@ -1,5 +1,7 @@
 """How good a subject is on a dataset's split: the released bytes, the untuned base model, or a baseline.
 
+Answers of a classification are judged here, those of a generation by `generation`.
+
 Every subject is asked as its own release says (base model and baselines: as the candidate's), and leaves its
 predictions beside its figures, so that any two can be compared record by record.
 """
@@ -14,9 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from llmops_tasks import config, metrics
 from llmops_tasks.config import UseCase
-from llmops_tasks.contracts import ArtifactRef, Report
-from llmops_tasks.errors import EvidenceError, InputError
-from llmops_tasks.evaluation import exposure, texts
+from llmops_tasks.contracts import BASELINES, ArtifactRef, Report
+from llmops_tasks.errors import EvidenceError, InputError, did_you_mean
+from llmops_tasks.evaluation import exposure, generation, texts
 from llmops_tasks.models import frozen_layers, layers
 from llmops_tasks.models.generator import Generator, open_generator
 from llmops_tasks.prompts import interface
@@ -44,9 +46,9 @@ def list_subjects(
         >>> list_subjects(usecase="triage", candidate=candidate, champion=champion, base=base)
     """
     release = candidate["release"]
-    models = {"candidate": release, "base": base, "tfidf": None}
-    names = ["candidate", *config.load(usecase).evaluation.baselines]
-    plan = [{"subject": name, "model": models[name], "asked_as": release} for name in names]
+    models = {"candidate": release, "base": base}
+    names = ["candidate", *config.load(usecase).baselines()]
+    plan = [{"subject": name, "model": models.get(name), "asked_as": release} for name in names]
     if champion["version"] is not None:
         plan.append({"subject": "champion", "model": champion["release"], "asked_as": champion["release"]})
     return plan
@@ -66,7 +68,8 @@ def evaluate(
     Args:
         usecase: name or YAML path.
         dataset: from `build_dataset`.
-        subject: "candidate", "champion" or "base" (with `model`), or "tfidf" (trained here, on the train split).
+        subject: "candidate", "champion" or "base" (with `model`), or what learns here, from the train split: "tfidf" of
+            a classification, "retrieval" of a generation.
         asked_as: the release whose prompt, labels and text template are used.
         model: the release or base model to evaluate.
         split: of the dataset.
@@ -80,12 +83,7 @@ def evaluate(
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     asked = interface.of_release(asked_as)
-    if asked.task.type != "classification":
-        raise InputError("Only classification can be evaluated so far. Use a task of type 'classification'.")
-    if (model is None) != (subject == "tfidf"):
-        raise InputError(
-            f"Subject '{subject}' {'takes no' if model else 'needs a'} model. 'tfidf' is trained here, all others are given."
-        )
+    _check_subject(asked.task.type, subject, model)
     inputs = {
         "dataset": dataset["sha256"],
         "model": model["sha256"] if model else TFIDF_C,
@@ -94,13 +92,27 @@ def evaluate(
         "evaluation": case.evaluation.model_dump(mode="json"),
         "code": code_digest(__name__),
     }
-    predict = partial(_by_model, case, asked, name, model) if model else partial(_by_tfidf, asked)
-    build = partial(_build, case, asked, dataset, split, model, predict)
+    if asked.task.type == "generation":
+        build = partial(generation.build, case, name, asked, dataset, split, model, partial(_split, dataset))
+    else:
+        predict = partial(_by_model, case, asked, name, model) if model else partial(_by_tfidf, asked)
+        build = partial(_build, case, asked, dataset, split, model, predict)
     ref = artifacts.publish(usecase=name, kind="evaluations", inputs=inputs, build=build)
     subject_sha256 = model["sha256"] if model else ref["key"]
     report = {"subject": subject, "subject_sha256": subject_sha256, "dataset_sha256": dataset["sha256"], "split": split}
     figures = {"n": ref["rows"], "metrics": ref["meta"]["metrics"], "overlap": ref["meta"]["overlap"]}
     return cast(Report, {**report, **figures, "predictions": ref})
+
+
+def _check_subject(task: str, subject: str, model: ArtifactRef | None) -> None:
+    here = [name for name in BASELINES[task] if name != "base"]
+    known = ["candidate", "champion", "base", *here]
+    if subject not in known:
+        raise InputError(f"No subject '{subject:.40}' of a {task}.{did_you_mean(subject, known)} Known: {known}.")
+    if (model is None) != (subject in here):
+        raise InputError(
+            f"Subject '{subject}' {'takes no' if model else 'needs a'} model. '{here[0]}' is trained here, all others are given."
+        )
 
 
 def _build(

@@ -14,8 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.errors import InputError, did_you_mean
 from llmops_tasks.models import frozen_layers
+from llmops_tasks.models.decoding import Answer
 
 
 class Generator(Protocol):
@@ -39,11 +41,26 @@ class Generator(Protocol):
             ModelError: if a prompt is longer than the model's context.
         """
 
-    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
-        """Greedy continuations."""
+    def generate(
+        self, prompts: list[str], settings: Decoding, batch_size: int, max_length: int | None = None
+    ) -> list[Answer]:
+        """An answer to each prompt.
 
-    def bits(self, start: str, texts: list[str]) -> list[float]:
-        """How unexpected each text is after `start`: -log2 of its probability."""
+        Args:
+            prompts: to answer.
+            settings: of the answers.
+            batch_size: prompts at once.
+            max_length: tokens of prompt and answer; as for `scores`, with space for `max_new_tokens`.
+
+        Raises:
+            ModelError: if the model's output is not a number, or the schema cannot be followed.
+        """
+
+    def bits(self, start: str | list[str], texts: list[str], max_length: int | None = None) -> list[float]:
+        """How unexpected each text is after `start`, one for all or one for each: -log2 of its probability.
+
+        With `max_length`, longer beginnings are cut as in training.
+        """
 
 
 MEMBERS = "members"  # the folder of an ensemble's models
@@ -90,15 +107,17 @@ class Ensemble:
         self.cut += cut  # the members have one tokenizer
         return [[sum(scores) / len(found) for scores in zip(*rows, strict=True)] for rows in zip(*found, strict=True)]
 
-    def bits(self, start: str, texts: list[str]) -> list[float]:
+    def bits(self, start: str | list[str], texts: list[str], max_length: int | None = None) -> list[float]:
         """See Generator; of the averaged probability."""
-        found = [member().bits(start, texts) for member in self._members]
+        found = [member().bits(start, texts, max_length) for member in self._members]
         return [
             min(row) - math.log2(sum(2 ** (min(row) - bits) for bits in row) / len(row))
             for row in zip(*found, strict=True)
         ]
 
-    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
+    def generate(
+        self, prompts: list[str], settings: Decoding, batch_size: int, max_length: int | None = None
+    ) -> list[Answer]:
         """Texts have no average."""
         raise InputError("An ensemble weighs labels; it cannot write. Set finetune.members to 1 to generate.")
 
@@ -119,10 +138,14 @@ class Stub:
             result.append([weight / sum(weights) for weight in weights])
         return result
 
-    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
-        """See Generator."""
-        return [hashlib.sha256(prompt.encode()).hexdigest()[:max_new_tokens] for prompt in prompts]
+    def generate(
+        self, prompts: list[str], settings: Decoding, batch_size: int, max_length: int | None = None
+    ) -> list[Answer]:
+        """See Generator; a letter is a token."""
+        most = settings.max_new_tokens
+        texts = [hashlib.sha256(prompt.encode()).hexdigest()[:most] for prompt in prompts]
+        return [Answer(text, len(text), "length", 4.0 * len(text)) for text in texts]
 
-    def bits(self, start: str, texts: list[str]) -> list[float]:
+    def bits(self, start: str | list[str], texts: list[str], max_length: int | None = None) -> list[float]:
         """See Generator."""
         return [8.0 * len(text.encode()) for text in texts]

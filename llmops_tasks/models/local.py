@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks.models import frozen_layers, layers, tokens
+from llmops_tasks.config.decoding import Decoding
+from llmops_tasks.models import decoding, frozen_layers, layers, tokens
+from llmops_tasks.models.decoding import Answer
 
 
 class LocalModel:
@@ -86,32 +88,30 @@ class LocalModel:
         states = layers.run_layers_at(decoder, states, decoder.layers[cut:], counted)
         return self._model.lm_head(decoder.norm(states))
 
-    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
+    def generate(
+        self, prompts: list[str], settings: Decoding, batch_size: int, max_length: int | None = None
+    ) -> list[Answer]:
         """See Generator."""
-        import torch
+        asked = tokens.encode_with_bos(self._tokenizer, prompts)
+        if max_length is not None:
+            fitted = tokens.fit(self._tokenizer, prompts, max_length, settings.max_new_tokens)
+            self.cut += sum(len(short) < len(long) for short, long in zip(fitted, asked, strict=True))
+            asked = fitted
+        return decoding.write(self._model, self._tokenizer, asked, settings, batch_size)
 
-        self._tokenizer.padding_side = "left"
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
-        answers: list[str] = []
-        with torch.inference_mode():
-            for at in range(0, len(prompts), batch_size):
-                asked = tokens.encode_with_bos(self._tokenizer, prompts[at : at + batch_size])
-                inputs = self._tokenizer.pad({"input_ids": asked}, return_tensors="pt")
-                output = self._model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-                answers += self._tokenizer.batch_decode(
-                    output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-                )
-        return answers
-
-    def bits(self, start: str, texts: list[str]) -> list[float]:
+    def bits(self, start: str | list[str], texts: list[str], max_length: int | None = None) -> list[float]:
         """See Generator. Text and start are split into tokens apart, so that every model is asked for the same text."""
         import torch
 
-        (before,) = tokens.encode_with_bos(self._tokenizer, [start])
-        whole = [torch.tensor(before + ids) for ids in tokens.encode(self._tokenizer, texts)]
+        starts = tokens.encode_with_bos(self._tokenizer, [start] * len(texts) if isinstance(start, str) else start)
+        found = []
         with torch.inference_mode():
-            return [self._bits(text, len(before)) for text in whole]
+            for before, text in zip(starts, tokens.encode(self._tokenizer, texts), strict=True):
+                if max_length is not None:
+                    before = tokens.truncate_left(before, max_length - len(text), tokens.bos(self._tokenizer))
+                layers.check_context(self._model.config, len(before) + len(text))
+                found.append(self._bits(torch.tensor(before + text), len(before)))
+        return found
 
     def _bits(self, text: Any, start: int) -> float:
         """Of the tokens from `start` on, each foreseen from the position before it. One text at a time: with 260,000

@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import InputError
 from llmops_tasks.models.generator import Generator, open_generator
-from llmops_tasks.prompts import interface
+from llmops_tasks.prompts import interface, writing
 from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts
 
@@ -24,13 +23,9 @@ def asked_as(release: ArtifactRef) -> Interface:
     """How a release is to be asked.
 
     Raises:
-        InputError: if it writes free text, which is not served.
         IntegrityError: if its `release.json` is damaged.
     """
-    asked = interface.of_release(release)
-    if asked.task.type != "classification":
-        raise InputError("Only classification can be served so far. Use a task of type 'classification'.")
-    return asked
+    return interface.of_release(release)
 
 
 def open_release(release: ArtifactRef) -> Generator:
@@ -43,7 +38,9 @@ def open_release(release: ArtifactRef) -> Generator:
 
 
 def columns(asked: Interface) -> list[str]:
-    """What an answer consists of: the label, its probability, and that of every label."""
+    """What an answer consists of: the label, its probability, and that of every label; or a text and what is known of it."""
+    if asked.task.type == "generation":
+        return list(writing.COLUMNS)
     return ["label", "score", *(f"p_{name}" for name in asked.labels)]
 
 
@@ -54,6 +51,8 @@ def answer(asked: Interface, generator: Generator, texts: list[str], batch_size:
     """
     import pandas as pd
 
+    if asked.task.type == "generation":
+        return writing.answer(asked, generator, texts, batch_size)
     prompts = [asked.render_prompt(text) for text in texts]
     scores = generator.scores(prompts, asked.answers, batch_size, asked.max_length)
     best = [max(range(len(row)), key=row.__getitem__) for row in scores]

@@ -7,7 +7,6 @@ from typing import Any
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.prompts import interface
-from llmops_tasks.prompts.interface import Interface
 
 
 def model_card(case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef, dataset: ArtifactRef) -> str:
@@ -29,17 +28,11 @@ def model_card(case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef
 | result | {_result(meta)} |
 | input | `text`: a masked record, rendered by the release's own template |
 | output | {", ".join(interface.of_release(trained).labels) or "free text"} |
-{_opened(name, interface.of_release(trained))}
+| used by | batch inference, and `mlflow.pyfunc.load_model("models:/{name}/<version>")` with the same answers |
 
 Its metrics are in its evaluation reports, its approval is in the ledger.
 It supports human decisions and does not replace them.
 """
-
-
-def _opened(name: str, asked: Interface) -> str:
-    if not asked.labels:
-        return "| used by | nothing yet: generation is not served |"
-    return f'| used by | batch inference, and `mlflow.pyfunc.load_model("models:/{name}/<version>")` with the same answers |'
 
 
 def _by_whom(meta: dict[str, Any]) -> str:

@@ -268,3 +268,33 @@ def test_millions_of_records_take_no_more_memory(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(metrics, "_chunks", lambda count, width: (held.append(hi - lo) or (lo, hi) for lo, hi in chunks(count, width)))  # fmt: skip
     assert _measure(truth, predicted, groups=groups) == whole
     assert max(held) <= 500 / LABELS**2
+
+
+def test_figures_of_sums_share_their_draws_and_those_that_are_undefined_are_left_out() -> None:
+    import numpy as np
+
+    columns = np.array([[1.0, 2.0], [0.0, 1.0], [3.0, 4.0], [1.0, 1.0]])
+
+    def figures(sums: Any) -> dict[str, Any]:
+        ratio = sums[:, 0] / sums[:, 1]
+        return {"ratio": ratio, "twice": 2 * ratio, "none": np.full(len(sums), np.nan)}
+
+    found = metrics.of_sums(columns=columns, groups=list("aabc"), figures=figures, resamples=200, confidence=0.9)
+    assert set(found) == {"ratio", "twice"}
+    assert (found["ratio"]["value"], found["ratio"]["n"], found["ratio"]["groups"]) == (0.625, 4, 3)
+    assert [found["twice"][end] for end in ("low", "high")] == [
+        pytest.approx(2 * found["ratio"][end], abs=1e-5) for end in ("low", "high")
+    ]
+
+
+def test_a_share_counts_groups_and_is_that_of_scipy_where_each_is_one_record() -> None:
+    from scipy.stats import binomtest
+
+    hits = [True] * 12 + [False] * 28
+    found = metrics.share(hits=hits, groups=list(range(40)), confidence=0.95)
+    wanted = binomtest(12, 40).proportion_ci(0.95, "exact")
+    assert found and (found["value"], found["n"], found["groups"]) == (0.3, 40, 40)
+    assert (found["low"], found["high"]) == (pytest.approx(wanted.low, abs=0.01), pytest.approx(wanted.high, abs=0.01))
+    alike = metrics.share(hits=hits, groups=[number // 4 for number in range(40)], confidence=0.95)
+    assert alike and alike["high"] - alike["low"] > 1.4 * (found["high"] - found["low"])
+    assert metrics.share(hits=[], groups=[], confidence=0.95) is None

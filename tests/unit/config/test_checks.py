@@ -9,6 +9,7 @@ import pytest
 
 from llmops_tasks import config
 from llmops_tasks.errors import ConfigError
+from tests.support.desk import FAQ
 from tests.support.edited import Mistakes, check_mistake, write
 
 
@@ -61,11 +62,30 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, changes: dict[str, An
     check_mistake(tmp_path, changes, message)
 
 
-def test_a_generation_task_names_its_answer_column(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"task": {"type": "generation"}, "data/columns/triage_level/role": "ignore"}
-    with pytest.raises(ConfigError, match=r"data.completion: a generation task names its answer column; given: None"):
-        config.load(write(tmp_path, changes))
-    assert config.load(write(tmp_path, changes | {"data/completion": "triage_level"})).task.labels == []
+GENERATION: Mistakes = [
+    ("no answer column", {"data/completion": None}, "data.completion: a generation task names its answer column; given: None"),
+    ("a metric of labels", {"gate/metric": "accuracy"}, "gate.metric: 'accuracy' is not compared. Allowed (more is better): ['exact_match', 'token_f1', 'rouge_l', 'bleu', 'chrf']"),
+    ("bits compared", {"gate/metric": "bits_per_character"}, "gate.metric: 'bits_per_character' is not compared"),
+    ("no such figure", {"gate/limits/0/metric": "exact_mach"}, "gate.limits.0.metric: no figure 'exact_mach'. Did you mean 'exact_match'? Known: ['exact_match', 'token_f1', 'rouge_l', 'bleu', 'chrf', 'bits_per_character']"),
+    ("bits at least", {"gate/limits": [{"metric": "bits_per_character", "at_least": 1}]}, "of 'bits_per_character' lower is better, so its limit is 'at_most'"),
+    ("a baseline of labels", {"evaluation/baselines": ["base", "tfidf"]}, "evaluation.baselines: 'tfidf' is no baseline of a generation. Allowed: ['base', 'retrieval']"),
+    ("beats of labels", {"gate/beats": ["tfidf"]}, "gate.beats: 'tfidf' is no baseline of a generation"),
+    ("no space", {"task/decoding/max_new_tokens": 128}, "task.decoding.max_new_tokens: 128 leave no space for a prompt within finetune.max_length (128)"),
+    ("an ensemble", {"finetune/members": 3}, "finetune.members: 3 models have no common text"),
+    ("corrections", {"finetune/preferences": {}, "finetune/start": "champion"}, "finetune.preferences: corrections are of labels"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "message"), [m[1:] for m in GENERATION], ids=[m[0] for m in GENERATION])
+def test_a_mistake_of_a_generation_is_named_with_its_place(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    check_mistake(tmp_path, changes, message, shipped=FAQ)
+
+
+def test_a_classification_does_not_know_what_is_for_texts(tmp_path: Path) -> None:
+    check_mistake(tmp_path, {"gate/beats": ["retrieval"]}, "gate.beats: 'retrieval' is no baseline of a classification")
+    check_mistake(tmp_path, {"gate/metric": "rouge_l"}, "gate.metric: 'rouge_l' is not compared")
 
 
 NEVER = [

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from llmops_tasks import config
-from llmops_tasks.models import tokens
+from llmops_tasks.config.decoding import Decoding
+from llmops_tasks.models import decoding, tokens
 from llmops_tasks.models.generator import open_generator
 from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.training.examples import blocks, encode, pair
@@ -93,12 +94,12 @@ def test_answering_begins_with_it(opening_model: Path, monkeypatch: pytest.Monke
     )
     generator = open_generator("transformers", opening_model)
     first = [ids[0] for ids in tokens.encode(own, ANSWERS)]
-    asked_for, write = [], generator._model.generate  # type: ignore[attr-defined]
-    monkeypatch.setattr(generator._model, "generate", lambda **given: asked_for.append(given) or write(**given))  # type: ignore[attr-defined]
-    scores, written = generator.scores(PROMPTS, ANSWERS, 2), generator.generate(PROMPTS, 3, 2)
+    asked_for, write = [], decoding.write
+    monkeypatch.setattr(decoding, "write", lambda *given: asked_for.append(given[2]) or write(*given))
+    settings = Decoding(max_new_tokens=3)
+    scores, written = generator.scores(PROMPTS, ANSWERS, 2), generator.generate(PROMPTS, settings, 2)
     (given,) = asked_for  # the model repeats itself whatever it is asked, so look at that
-    rows = zip(given["input_ids"], given["attention_mask"], strict=True)
-    assert [row[mask.bool()].tolist().count(BOS) for row, mask in rows] == [1, 1]
+    assert [(row[0], row.count(BOS)) for row in given] == [(BOS, 1)] * 2
     bits = generator.bits("\n", PROMPTS)
     for number, prompt in enumerate(PROMPTS):
         asked = own(prompt, return_tensors="pt")
@@ -109,7 +110,7 @@ def test_answering_begins_with_it(opening_model: Path, monkeypatch: pytest.Monke
             whole = torch.tensor([[BOS, *own("\n")["input_ids"][1:], *own(prompt)["input_ids"][1:]]])
             logits = torch.log_softmax(plain(whole).logits[0].double(), dim=-1)
         assert scores[number] == pytest.approx(expected.tolist(), abs=1e-5)
-        assert written[number] == own.decode(answer, skip_special_tokens=True)
+        assert written[number].text == own.decode(answer, skip_special_tokens=True)
         places = range(2, whole.shape[1])
         nats = -sum(float(logits[place - 1, whole[0, place]]) for place in places)
         assert bits[number] == pytest.approx(nats / 0.6931471805599453, rel=1e-4)

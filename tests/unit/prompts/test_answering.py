@@ -8,7 +8,7 @@ import pytest
 
 from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import InputError, IntegrityError
+from llmops_tasks.errors import IntegrityError
 from llmops_tasks.models.generator import Stub
 from llmops_tasks.prompts import answering, interface
 from llmops_tasks.store import artifacts
@@ -45,11 +45,9 @@ def test_a_damaged_release_answers_nothing(released: ArtifactRef) -> None:
         answering.open_release({**released, "sha256": "0" * 64})
 
 
-def test_free_text_is_refused() -> None:
-    def build(out: Any) -> dict[str, Any]:
-        interface.of_usecase(config.load("faq")).write(out)
-        return {}
-
-    release = artifacts.publish(usecase="faq", kind="release", inputs={}, build=build)
-    with pytest.raises(InputError, match="Only classification can be served so far"):
-        answering.asked_as(release)
+def test_a_generation_answers_with_text() -> None:
+    asked = interface.of_usecase(config.load("faq"))
+    empty, one = (answering.answer(asked, Stub(tiny.ROOT), texts) for texts in ([], ["How do I print?"]))
+    assert list(one) == answering.columns(asked) == ["answer", "tokens", "finish_reason", "error", "bits"]
+    assert (len(empty), len(one["answer"][0])) == (0, 48)
+    assert empty.dtypes.to_dict() == one.dtypes.to_dict()

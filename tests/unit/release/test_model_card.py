@@ -6,8 +6,7 @@ from typing import Any
 
 from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.prompts import interface
-from llmops_tasks.release.model_card import _opened, model_card
+from llmops_tasks.release.model_card import model_card
 from llmops_tasks.store import artifacts
 
 
@@ -23,7 +22,6 @@ def test_the_card_says_what_it_reads_and_who_opens_it(world: Any, trained: Artif
     card = model_card(config.load(world.usecase), "tiny", trained, world.base, world.dataset)
     assert "| input | `text`: a masked record, rendered by the release's own template" in card
     assert 'mlflow.pyfunc.load_model("models:/tiny/<version>")' in card
-    assert "generation is not served" in _opened("faq", interface.of_usecase(config.load("faq")))
 
 
 def test_the_card_says_where_other_code_went_on(world: Any, trained: ArtifactRef) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import yaml
 
 from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import ConflictError, EvidenceError, InputError
-from llmops_tasks.prompts import interface
+from llmops_tasks.errors import ConflictError, EvidenceError
+from llmops_tasks.prompts import interface, writing
 from llmops_tasks.serving.batch import find_predictions, predict_batch
 from llmops_tasks.store import artifacts, objects
+from tests.support import desk
 
 DATE = "2026-03-30"
 TEXT = interface.of_usecase(config.load("triage")).text_digest()
@@ -219,11 +222,60 @@ def test_a_day_asks_the_model_what_training_asked_it(world: Any, released: Artif
     ]
 
 
-def test_free_text_is_not_served_yet(released: ArtifactRef) -> None:
+@pytest.fixture
+def writer(tiny_model: Path, tmp_path: Path) -> tuple[str, ArtifactRef]:
+    """A generation use case, and the tiny model as its release; prompts of more than 20 tokens are too long for it."""
+
     def build(out: Path) -> dict[str, Any]:
-        interface.of_usecase(config.load("faq")).write(out)
+        shutil.copytree(tiny_model, out, dirs_exist_ok=True)
+        settings = json.loads((out / "config.json").read_bytes())
+        (out / "config.json").write_text(json.dumps({**settings, "max_position_embeddings": 32}))
+        interface.of_usecase(config.load(usecase)).write(out)
         return {}
 
-    release = artifacts.publish(usecase="faq", kind="release", inputs={}, build=build)
-    with pytest.raises(InputError, match="Only classification can be served"):
-        predict_batch(usecase="faq", day=_day(), champion=_champion(release))
+    usecase = str(desk.usecase(tmp_path, tiny_model, tmp_path / "faq"))
+    return usecase, artifacts.publish(usecase="desk", kind="release", inputs={}, build=build)
+
+
+def _questions(length: int = 3) -> ArtifactRef:
+    text = interface.of_usecase(config.load("faq")).text_digest()
+    return _day(rows=12, text=text, word="pain " * length)
+
+
+def test_a_generation_writes_answers_and_a_record_that_cannot_be_answered_costs_itself(writer: Any) -> None:
+    usecase, release = writer
+    answers = predict_batch(usecase=usecase, day=_questions(), champion=_champion(release))
+    frame = _frame(answers)
+    assert list(frame) == [
+        "record_id", "answer", "tokens", "read_sha256", "finish_reason", "error", "bits", "release_version", "release_sha256"
+    ]  # fmt: skip
+    long = frame["record_id"].isin(["V3", "V4", "V8", "V9"])  # nine words and more
+    assert (frame.loc[long, "finish_reason"] == "error").all() and (frame.loc[long, "error"] == "ContextError").all()
+    assert (frame.loc[long, "answer"] == "").all() and (frame.loc[~long, "finish_reason"] == "length").all()
+    assert frame.loc[~long, "error"].isna().all() and (frame.loc[~long, "tokens"] == 12).all()
+    assert (set(frame["release_version"]), set(frame["release_sha256"])) == ({"1"}, {release["sha256"]})
+    meta = answers["parts"][0]["meta"]
+    assert meta["finish_reasons"] == {"stop": 0, "length": 8, "error": 4} and meta["cut_prompts"] == 0
+
+
+def test_a_day_whose_run_was_killed_goes_on_after_the_last_whole_shard(
+    writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmops_tasks.models import decoding
+
+    usecase, release = writer
+    monkeypatch.setattr(writing, "SHARD", 4)
+    asked: list[int] = []
+    write = decoding.write
+
+    def killed(*given: Any) -> Any:
+        asked.append(len(given[2]))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return write(*given)
+
+    monkeypatch.setattr(decoding, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        predict_batch(usecase=usecase, day=_questions(1), champion=_champion(release))
+    answers = predict_batch(usecase=usecase, day=_questions(1), champion=_champion(release))
+    assert (answers["rows"], asked) == (12, [4, 4, 4, 4])  # the first, the one that was killed, and the other two

@@ -12,6 +12,7 @@ import pytest
 from llmops_tasks import config
 from llmops_tasks.config import Finetune
 from llmops_tasks.config.data import Augment
+from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data.augment import augmented
 from llmops_tasks.errors import ConfigError, InputError, ModelError
@@ -149,7 +150,7 @@ def test_an_ensemble_averages_its_members(training: Make) -> None:
     mean = [-math.log2(sum(2 ** -row[text] for row in bits) / 3) for text in range(2)]
     assert open_generator("transformers", folder).bits("Note:", PROMPTS) == pytest.approx(mean, rel=1e-9)
     with pytest.raises(InputError, match="cannot write"):
-        open_generator("transformers", folder).generate(PROMPTS, 2, 2)
+        open_generator("transformers", folder).generate(PROMPTS, Decoding(), 2)
 
 
 def test_the_cost_of_an_ensemble_is_that_of_all_members_and_the_frozen_layers_is_run_once(training: Make) -> None:
