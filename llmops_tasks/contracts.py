@@ -17,6 +17,9 @@ METRICS = {
     "over_triage_rate": "lower",
     "severe_under_triage_rate": "lower",
 }
+# Likewise of one that may abstain (task.abstain_below).
+SELECTIVE = {"coverage": "higher", "selective_accuracy": "higher"}
+ABSTAINED = "abstained"  # the answer that is none
 EARLIER = "champion, on its own test set"  # the reference of a comparison on the champion's test set
 
 

@@ -19,6 +19,7 @@ from llmops_tasks.config import Section, UseCase
 from llmops_tasks.config.usecase import Prompt, Task
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import DataError, IntegrityError
+from llmops_tasks.models.label_tree import Scoring
 from llmops_tasks.prompts import templates
 from llmops_tasks.store import artifacts, digests
 
@@ -34,6 +35,7 @@ class Interface(Section):
     text: str  # template: from a row's inputs to the text
     normalise: Literal["NFC", "NFKC", "none"]  # Unicode form of the text
     max_length: int  # tokens; longer prompts lose their beginning
+    temperature: float = 1.0  # that probabilities are calibrated by; 1 changes none
 
     @property
     def labels(self) -> list[str]:
@@ -44,6 +46,11 @@ class Interface(Section):
     def answers(self) -> list[str]:
         """What the model writes for each."""
         return [label.text for label in self.task.labels]
+
+    @property
+    def rule(self) -> Scoring:
+        """What their probabilities are made of."""
+        return Scoring(self.task.scoring == "whole_text", self.task.length_normalised)
 
     @property
     def columns(self) -> list[str]:
