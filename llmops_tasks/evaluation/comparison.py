@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from llmops_tasks import config, metrics
-from llmops_tasks.contracts import EARLIER, ArtifactRef, Comparison, Evidence, Report
+from llmops_tasks.contracts import ABSTAINED, EARLIER, ArtifactRef, Comparison, Evidence, Report
 from llmops_tasks.errors import EvidenceError
 from llmops_tasks.store import artifacts
 
@@ -67,7 +67,7 @@ def compare_pair(*, usecase: str, candidate: Report, reference: Report, only: se
             "separate use case for the new scale."
         )
     both = _both(candidate, reference, only)
-    codes = {name: both[name].map(labels.index).to_numpy() for name in ("truth", "ours", "theirs")}
+    codes = {name: both[name].map([*labels, ABSTAINED].index).to_numpy() for name in ("truth", "ours", "theirs")}
     difference = metrics.difference(
         **codes,
         groups=both["group"].tolist(),

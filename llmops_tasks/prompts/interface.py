@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from llmops_tasks.config import Section, UseCase
 from llmops_tasks.config.usecase import Prompt, Task
-from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.contracts import ABSTAINED, ArtifactRef
 from llmops_tasks.errors import DataError, IntegrityError
 from llmops_tasks.models.label_tree import Scoring
 from llmops_tasks.prompts import templates
@@ -46,6 +46,16 @@ class Interface(Section):
     def answers(self) -> list[str]:
         """What the model writes for each."""
         return [label.text for label in self.task.labels]
+
+    @property
+    def outcomes(self) -> list[str]:
+        """What a record may be answered with: the labels, and that it is not where the release may abstain."""
+        return [*self.labels, *[ABSTAINED] * (self.task.abstain_below is not None)]
+
+    def without_decisions(self) -> Interface:
+        """As another model is asked, which has a temperature of its own, and never abstains."""
+        task = self.task.model_copy(update={"abstain_below": None})
+        return self.model_copy(update={"task": task, "temperature": 1.0})
 
     @property
     def rule(self) -> Scoring:

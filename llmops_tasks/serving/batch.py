@@ -40,7 +40,7 @@ def predict_batch(
 
     Returns:
         All parts of `<store>/<usecase>/predictions/date=YYYY-MM-DD/part-NNNN/`, each with `predictions.parquet`:
-        record_id, label, score, one `p_<label>` each, read_sha256 (of the text), release_version, release_sha256.
+        record_id, label (or `abstained`), score, one `p_<label>` each, read_sha256 (of the text), release_version, release_sha256.
 
     Raises:
         EvidenceError: if nothing was promoted yet, or the day was rendered for a release with another text template.
@@ -162,7 +162,7 @@ def _build(
     words = ["record_id", "read_sha256", "release_version", "release_sha256"]
     kinds = dict.fromkeys(words, "string")  # of a day without records, too
     result.astype(kinds).to_parquet(out / "predictions.parquet", index=False)
-    mix = {name: int((result["label"] == name).sum()) for name in asked.labels}
+    mix = {name: int((result["label"] == name).sum()) for name in asked.outcomes}
     of_day = {"date": day["meta"]["date"], "text_sha256": day["meta"]["text_sha256"]}
     of_day |= {"parents": [artifacts.parent(day)], "release_version": champion["version"]}
     witness = {"ledger_seq": champion["seq"], "ledger_head": champion.get("head")}

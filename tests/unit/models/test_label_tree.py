@@ -58,6 +58,8 @@ def test_a_path_spells_its_answer(seed: int, whole_text: bool) -> None:
         for number, after in path:
             so_far = [*texts[tree.asked[number]], tree.following[number][after]]
             assert label[: len(so_far)] == so_far
-        parting = [at for at in range(len(label)) if len({o[at] for o in labels if o[:at] == label[:at] and at < len(o)}) > 1]
+        parting = [
+            at for at in range(len(label)) if len({o[at] for o in labels if o[:at] == label[:at] and at < len(o)}) > 1
+        ]
         assert len(path) == (len(label) if whole_text else len({0, *parting}))
     assert len({tuple(path) for path in tree.paths}) == len(labels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from llmops_tasks.models.generator import open_generator
 from llmops_tasks.models.label_tree import BRANCHING, Scoring
 from llmops_tasks.models.local import LocalModel
 from llmops_tasks.store import objects
-from tests.support import foreign
+from tests.support import foreign, naive
 
 WHOLE, NORMALISED = Scoring(whole_text=True), Scoring(whole_text=True, length_normalised=True)
 RULES = {"branching": BRANCHING, "whole_text": WHOLE, "normalised": NORMALISED}
@@ -52,38 +51,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Any:
     return get
 
 
-def naive(folder: Path, prompts: list[str], labels: list[str], rule: Scoring) -> list[list[float]]:
-    """By hand: no tree, no cache, no batch. A label that begins another is followed by the end of the text."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in labels]
-    ids = [
-        one + [tokenizer.eos_token_id] * any(other[: len(one)] == one and len(other) > len(one) for other in ids)
-        for one in ids
-    ]
-    rows = []
-    for prompt in prompts:
-        start, logs = tokenizer(prompt)["input_ids"], []
-        for label in ids:
-            with torch.inference_mode():
-                logits = model(torch.tensor([start + label])).logits[0].double()
-            total = 0.0
-            for at, token in enumerate(label):
-                choice = sorted({other[at] for other in ids if other[:at] == label[:at] and at < len(other)})
-                here = logits[len(start) + at - 1]
-                among = here if rule.whole_text else here[choice]
-                total += float(here[token] - torch.logsumexp(among, -1))
-            logs.append(total / len(label) if rule.length_normalised else total)
-        least = max(logs)
-        shares = [math.exp(log - least) for log in logs]
-        rows.append([share / sum(shares) for share in shares])
-        if not rule.whole_text:
-            assert sum(math.exp(log) for log in logs) == pytest.approx(1)  # the tree's leaves need no other share
-    return rows
-
-
 def _close(found: list[list[float]], wanted: list[list[float]], within: float = 1e-5) -> None:
     assert found == [pytest.approx(row, abs=within) for row in wanted]
 
@@ -92,7 +59,7 @@ def _close(found: list[list[float]], wanted: list[list[float]], within: float = 
 @pytest.mark.parametrize("kind", [*LAYERWISE, *WHOLE_RUN])
 def test_probabilities_are_those_of_whole_forward_passes(kind: str, rule: str, folders: Any) -> None:
     """Whatever shares a batch, whichever side is padded."""
-    wanted = naive(folders(kind), PROMPTS, LABELS, RULES[rule])
+    wanted = naive.probabilities(folders(kind), PROMPTS, LABELS, RULES[rule])
     for size in (1, 2, 8):
         generator = LocalModel(folders(kind))
         _close(generator.scores(PROMPTS, LABELS, size, rule=RULES[rule]), wanted)
@@ -102,7 +69,7 @@ def test_probabilities_are_those_of_whole_forward_passes(kind: str, rule: str, f
 @pytest.mark.parametrize("rule", RULES)
 def test_the_rules_differ(rule: str, folders: Any) -> None:
     """So that one in the place of another would be noticed above."""
-    found = {name: naive(folders("llama"), PROMPTS[:1], LABELS, one)[0] for name, one in RULES.items()}
+    found = {name: naive.probabilities(folders("llama"), PROMPTS[:1], LABELS, one)[0] for name, one in RULES.items()}
     others = [row for name, row in found.items() if name != rule]
     assert all(max(abs(a - b) for a, b in zip(found[rule], row, strict=True)) > 1e-3 for row in others)
 
@@ -121,7 +88,7 @@ def test_states_of_one_closed_set_are_not_those_of_another(folders: Any) -> None
     """The tree's tokens and how they hang together are part of what is kept."""
     shared = open_generator("transformers", folders("llama"), Shared("tiny", 1))
     for labels in (LABELS, [" card arrival now", " card arrival then"], [" card arrival", " card payment"]):
-        _close(shared.scores(PROMPTS, labels, 2), naive(folders("llama"), PROMPTS, labels, BRANCHING))
+        _close(shared.scores(PROMPTS, labels, 2), naive.probabilities(folders("llama"), PROMPTS, labels, BRANCHING))
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -153,7 +120,9 @@ def test_first_tokens_that_differ_are_asked_for_as_one_product_and_softmax(kind:
 def test_a_batch_with_a_tree_has_no_more_tokens_than_one_without(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     generator, seen = LocalModel(folders("llama")), []
     read = generator._asked
-    monkeypatch.setattr(generator, "_asked", lambda batch, *more: seen.append(sum(map(len, batch))) or read(batch, *more))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(
+        generator, "_asked", lambda batch, *more: seen.append(sum(map(len, batch))) or read(batch, *more)
+    )  # type: ignore[func-returns-value]
     many = PROMPTS * 6
     longest = max(len(generator._tokenizer(prompt)["input_ids"]) for prompt in PROMPTS)
     for rule in (BRANCHING, WHOLE):
