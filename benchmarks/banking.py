@@ -4,7 +4,7 @@ The names of the 77 intents of BANKING77 (Casanueva et al. 2020, "Efficient Inte
 Encoders", CC BY 4.0). The names only: no text of that data set is here.
 """
 
-INTENTS = """
+_NAMES = """
 activate_my_card age_limit apple_pay_or_google_pay atm_support automatic_top_up
 balance_not_updated_after_bank_transfer balance_not_updated_after_cheque_or_cash_deposit beneficiary_not_allowed
 cancel_transfer card_about_to_expire card_acceptance card_arrival card_delivery_estimate card_linking card_not_working
@@ -21,4 +21,5 @@ top_up_by_cash_or_cheque top_up_failed top_up_limits top_up_reverted topping_up_
 transfer_fee_charged transfer_into_account transfer_not_received_by_recipient transfer_timing
 unable_to_verify_identity verify_my_identity verify_source_of_funds verify_top_up virtual_card_not_working
 visa_or_mastercard why_verify_identity wrong_amount_of_cash_received wrong_exchange_rate_for_cash_withdrawal
-""".split()
+"""
+INTENTS = _NAMES.split()

@@ -93,7 +93,7 @@ def _shards(
     model: Any, cut: int, sequences: list[list[int]], tree: Tree = _NO_TREE
 ) -> Iterator[tuple[dict[str, Any], list[list[int]]]]:
     """Consecutive sequences, with all that their states follow from."""
-    source = {"trunk": _digest(model, cut), "libraries": _libraries()}
+    source: dict[str, Any] = {"trunk": _digest(model, cut), "libraries": _libraries()}
     source["code"] = code_digest(__name__, "llmops_tasks.models.onednn")
     source |= {"tree": [tree.tokens, tree.parents]} if tree.tokens else {}
     for start in range(0, len(sequences), SHARD):

@@ -33,9 +33,10 @@ def probabilities(asked: list[torch.Tensor], tree: Tree, scoring: Scoring) -> li
 
     if not scoring.whole_text:
         shares = [torch.softmax(logits.double(), dim=-1) for logits in asked]
-        found = [math.prod(shares[node][:, token] for node, token in path) for path in tree.paths]
-        return torch.stack(found, dim=1).tolist()  # type: ignore[arg-type, no-any-return]
-    sums = torch.stack([sum(asked[node][:, token] for node, token in path) for path in tree.paths], dim=1)  # type: ignore[misc]
+        found: list[Any] = [math.prod(shares[node][:, token] for node, token in path) for path in tree.paths]
+        return torch.stack(found, dim=1).tolist()  # type: ignore[no-any-return]
+    found = [sum(asked[node][:, token] for node, token in path) for path in tree.paths]
+    sums = torch.stack(found, dim=1)
     if scoring.length_normalised:
         sums = sums / torch.tensor(tree.lengths)
     return torch.softmax(sums, dim=-1).tolist()  # type: ignore[no-any-return]
@@ -82,7 +83,7 @@ def _among_all(logits: torch.Tensor, tokens: list[int]) -> torch.Tensor:
     """Log-probabilities of some tokens among the vocabulary, (rows, tokens)."""
     import torch
 
-    return torch.log_softmax(logits.double(), dim=-1)[:, tokens]
+    return logits[:, tokens].double() - torch.logsumexp(logits, dim=-1, keepdim=True).double()
 
 
 # ---------------------------------------------------------------- by the model's own forward pass

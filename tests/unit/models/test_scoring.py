@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.banking import INTENTS
 from llmops_tasks.errors import ModelError
 from llmops_tasks.models.frozen_layers import Shared
 from llmops_tasks.models.generator import open_generator
@@ -64,6 +65,13 @@ def test_probabilities_are_those_of_whole_forward_passes(kind: str, rule: str, f
         generator = LocalModel(folders(kind))
         _close(generator.scores(PROMPTS, LABELS, size, rule=RULES[rule]), wanted)
         assert generator._layerwise == (kind in LAYERWISE)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_many_labels_that_begin_alike_are_scored(rule: str, folders: Any) -> None:
+    labels = [f" {name.replace('_', ' ')}" for name in INTENTS]
+    wanted = naive.probabilities(folders("llama"), PROMPTS[:2], labels, RULES[rule])
+    _close(LocalModel(folders("llama")).scores(PROMPTS[:2], labels, 2, rule=RULES[rule]), wanted)
 
 
 @pytest.mark.parametrize("rule", RULES)

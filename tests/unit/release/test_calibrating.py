@@ -16,7 +16,7 @@ from llmops_tasks.models.local import LocalModel
 from llmops_tasks.prompts import answering, interface
 from llmops_tasks.release.calibrating import calibrate
 from llmops_tasks.release.packaging import package_release
-from llmops_tasks.store import artifacts, objects
+from llmops_tasks.store import artifacts
 from tests.support import datasets, tiny
 
 LABELS = interface.of_usecase(config.load("triage"))
@@ -74,7 +74,7 @@ def _rows(dataset: ArtifactRef) -> list[dict[str, Any]]:
 
 
 def _card(release: ArtifactRef) -> str:
-    return objects.read(f"{release['uri']}/README.md").decode()
+    return (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
