@@ -28,6 +28,9 @@ TEXT_METRICS = {
 }
 # By type of task: what is measured beside the candidate. Only "base" comes with a model; the others learn from the train split.
 BASELINES = {"classification": ("base", "tfidf"), "generation": ("base", "retrieval")}
+# Likewise of one that may abstain (task.abstain_below).
+SELECTIVE = {"coverage": "higher", "selective_accuracy": "higher"}
+ABSTAINED = "abstained"  # the answer that is none
 EARLIER = "champion, on its own test set"  # the reference of a comparison on the champion's test set
 
 

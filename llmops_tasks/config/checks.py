@@ -12,7 +12,7 @@ from jinja2 import TemplateSyntaxError, meta
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ValidationError
 
-from llmops_tasks.contracts import BASELINES, METRICS, TEXT_METRICS
+from llmops_tasks.contracts import BASELINES, METRICS, SELECTIVE, TEXT_METRICS
 from llmops_tasks.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def column_problems(usecase: UseCase) -> list[str]:
     return [
         *_source_problems(usecase),
         *_role_problems(usecase),
+        *_label_problems(usecase),
         *_text_problems(usecase),
         *_prompt_problems(usecase),
         *_watch_problems(usecase),
@@ -74,6 +75,18 @@ def _role_problems(usecase: UseCase) -> Iterator[str]:
             yield f"data.columns.{name}.type: a column with the role 'time' is a timestamp; given: {column.type}"
         if column.type != "number" and (column.min, column.max, column.cap) != (None, None, None):
             yield f"data.columns.{name}: min, max and cap are for numbers; the type is {column.type}"
+
+
+def _label_problems(usecase: UseCase) -> Iterator[str]:
+    """Texts that no model can tell apart."""
+    known: dict[str, str] = {}
+    for number, label in enumerate(usecase.task.labels):
+        where, text = f"task.labels.{number}.text", label.text.strip()
+        if not text:
+            yield f"{where}: is empty; give '{label.name}' a text of at least one word"
+        elif text in known:
+            yield f"{where}: '{label.name}' has the same text as '{known[text]}'; give it words of its own"
+        known.setdefault(text, label.name)
 
 
 def _variables(template: str) -> set[str] | str:
@@ -205,9 +218,21 @@ def _generation_problems(usecase: UseCase) -> Iterator[str]:
         )
 
 
+def _abstention_problems(usecase: UseCase) -> Iterator[str]:
+    limited = {limit.metric for limit in usecase.gate.limits}
+    if usecase.task.abstain_below is not None and "coverage" not in limited:
+        yield "gate.limits: task.abstain_below lets the model abstain; limit how much: {metric: coverage, at_least: 0.8}"
+    if usecase.task.abstain_below is None and (asked := sorted(limited & set(SELECTIVE))):
+        yield f"gate.limits: {asked} are figures of a model that may abstain; set task.abstain_below, or remove them"
+
+
 def _gate_problems(usecase: UseCase) -> Iterator[str]:
     known = _known_metrics(usecase)
-    if usecase.gate.metric not in (compared := [name for name, better in known.items() if better == "higher"]):
+    compared = [name for name, better in known.items() if better == "higher"]  # none that abstaining alone improves
+    if usecase.task.type == "classification":
+        yield from _abstention_problems(usecase)
+        known |= SELECTIVE
+    if usecase.gate.metric not in compared:
         hint = did_you_mean(usecase.gate.metric, compared)
         yield f"gate.metric: '{usecase.gate.metric}' is not compared.{hint} Allowed (more is better): {compared}"
     for number, limit in enumerate(usecase.gate.limits):

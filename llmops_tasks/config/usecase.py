@@ -16,7 +16,7 @@ from llmops_tasks.config.data import Data, Section, Source
 from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.config.selection import CURRENT, BaseModelChoice, Selection
 from llmops_tasks.config.training import Finetune, Search
-from llmops_tasks.contracts import BASELINES
+from llmops_tasks.contracts import ABSTAINED, BASELINES
 from llmops_tasks.errors import InputError, did_you_mean
 from llmops_tasks.store.digests import digest
 
@@ -26,7 +26,7 @@ class Label(Section):
 
     name: str = Field(min_length=1, description="Name in reports and predictions.")
     values: list[str] = Field(min_length=1, description="Its spellings in the label column.")
-    text: str = Field(min_length=1, description="The model's completion. The first tokens of all labels must differ.")
+    text: str = Field(min_length=1, description="The model's completion, in words that differ from all other labels'.")
 
 
 class Task(Section):
@@ -36,6 +36,28 @@ class Task(Section):
     labels: list[Label] = Field(default=[], description="Classification only: the closed set of labels.")
     severe: list[str] = Field(default=[], description="Labels whose underestimation is reported separately.")
     decoding: Decoding = Field(default=Decoding(), description="Generation only: how answers are written.")
+    scoring: Literal["branching", "whole_text"] = Field(
+        default="branching",
+        description="What a label's probability is made of: of its text the tokens where labels part, each among those "
+        "that labels go on with (branching); or all tokens, among the whole vocabulary (whole_text; slower).",
+    )
+    length_normalised: bool = Field(
+        default=False,
+        description="Only with scoring whole_text: the mean log-probability per token in place of the sum, so that long "
+        "texts are no less likely for being long.",
+    )
+    calibrate: bool = Field(
+        default=True,
+        description="Calibrate probabilities by a temperature, fitted on the validation split when a release is packaged. "
+        "It changes no label.",
+    )
+    abstain_below: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="A record whose most likely label has a (calibrated) probability below this is answered 'abstained'; "
+        "needs a limit on coverage in the gate. Null: every record is answered with a label.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
@@ -53,7 +75,16 @@ class Task(Section):
             raise ValueError("the same value stands for two labels")
         if unknown := [name for name in self.severe if name not in names]:
             raise ValueError(f"severe names unknown labels {unknown}; known: {names}")
+        self._check_scoring(names)
         return self
+
+    def _check_scoring(self, names: list[str]) -> None:
+        if self.length_normalised and self.scoring != "whole_text":
+            raise ValueError("length_normalised is for whole texts: set scoring to whole_text, or remove it")
+        if self.abstain_below is not None and self.type == "generation":
+            raise ValueError("abstain_below is for labels; a generation task has none")
+        if self.abstain_below is not None and ABSTAINED in names:
+            raise ValueError(f"'{ABSTAINED}' is the answer below abstain_below: give the label another name")
 
 
 class Prompt(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from llmops_tasks import config, metrics
-from llmops_tasks.contracts import EARLIER, ArtifactRef, Comparison, Evidence, Report
+from llmops_tasks.contracts import ABSTAINED, EARLIER, ArtifactRef, Comparison, Evidence, Report
 from llmops_tasks.errors import EvidenceError
 from llmops_tasks.evaluation import generation
 from llmops_tasks.store import artifacts
@@ -71,7 +71,7 @@ def compare_pair(*, usecase: str, candidate: Report, reference: Report, only: se
     head = {"reference": reference["subject"], "metric": case.gate.metric, "n": len(both)}
     if case.task.type == "generation":
         return cast(Comparison, {**head, "difference": generation.difference(case, both)})
-    codes = {name: both[name].map(labels.index).to_numpy() for name in ("truth", "ours", "theirs")}
+    codes = {name: both[name].map([*labels, ABSTAINED].index).to_numpy() for name in ("truth", "ours", "theirs")}
     difference = metrics.difference(
         **codes,
         groups=both["group"].tolist(),

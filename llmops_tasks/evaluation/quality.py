@@ -2,8 +2,8 @@
 
 Answers of a classification are judged here, those of a generation by `generation`.
 
-Every subject is asked as its own release says (base model and baselines: as the candidate's), and leaves its
-predictions beside its figures, so that any two can be compared record by record.
+Every subject is asked as its own release says (base model and baselines: as the candidate's, but they never abstain, or
+whoever abstains would beat them), and leaves its predictions beside its figures, so that any two can be compared record by record.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import BASELINES, ArtifactRef, Report
 from llmops_tasks.errors import EvidenceError, InputError, did_you_mean
 from llmops_tasks.evaluation import exposure, generation, texts
-from llmops_tasks.models import frozen_layers, layers
+from llmops_tasks.models import calibration, frozen_layers, layers
 from llmops_tasks.models.generator import Generator, open_generator
-from llmops_tasks.prompts import interface
+from llmops_tasks.prompts import answering, interface
 from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
@@ -84,6 +84,8 @@ def evaluate(
     case, name = config.load(usecase), config.usecase_name(usecase)
     asked = interface.of_release(asked_as)
     _check_subject(asked.task.type, subject, model)
+    if asked.task.type == "classification" and (model is None or model["kind"] != "release"):
+        asked = asked.without_decisions()
     inputs = {
         "dataset": dataset["sha256"],
         "model": model["sha256"] if model else TFIDF_C,
@@ -128,9 +130,9 @@ def _build(
     _check(rows, split, asked)
     rows["text"] = texts.as_read_by(asked, dataset, rows)
     scores, cut = predict(train, rows)
-    best = [max(range(len(row)), key=row.__getitem__) for row in scores]
-    result = rows[["record_id", "group"]].assign(truth=rows["label"], label=[asked.labels[code] for code in best])
-    result["score"] = [max(row) for row in scores]
+    names, calibrated = answering.decide(asked, scores)
+    result = rows[["record_id", "group"]].assign(truth=rows["label"], label=names)
+    result["score"] = [max(row) for row in calibrated]
     result.to_parquet(out / "predictions.parquet", index=False)
     about = {"model_sha256": model["sha256"] if model else None, "model_kind": model["kind"] if model else None}
     return {
@@ -139,6 +141,7 @@ def _build(
         "dataset_sha256": dataset["sha256"],
         **about,
         "metrics": _figures(case, asked, result),
+        "calibration": calibration.figures(scores, rows["label"].map(asked.labels.index).to_numpy(), asked.temperature),
         "labels": asked.labels,
         "cut_prompts": cut,
         "overlap": exposure.overlap(model, rows["group"], train["group"]),
@@ -176,6 +179,7 @@ def _by_model(
             "model": model["sha256"],
             "prompts": digests.digest(shard),
             "answers": asked.answers,
+            "rule": vars(asked.rule),
             "max_length": asked.max_length,
             "code": code_digest(__name__),
         }
@@ -200,7 +204,7 @@ def _score_shard(
 ) -> dict[str, Any]:
     generator = opened()
     before = generator.cut
-    scores = generator.scores(prompts, asked.answers, batch_size, asked.max_length)
+    scores = answering.scores(asked, generator, prompts, batch_size)
     (out / "scores.json").write_bytes(digests.canonical(scores))
     return {"rows": len(scores), "cut_prompts": generator.cut - before}
 
@@ -218,7 +222,7 @@ def _by_tfidf(asked: Interface, train: pd.DataFrame, rows: pd.DataFrame) -> tupl
 
 
 def _figures(case: UseCase, asked: Interface, predictions: pd.DataFrame) -> dict[str, Any]:
-    truth, predicted = (predictions[column].map(asked.labels.index).to_numpy() for column in ("truth", "label"))
+    truth, predicted = (predictions[column].map(asked.outcomes.index).to_numpy() for column in ("truth", "label"))
     return cast(
         dict[str, Any],
         metrics.measure(
@@ -227,6 +231,7 @@ def _figures(case: UseCase, asked: Interface, predictions: pd.DataFrame) -> dict
             groups=predictions["group"].tolist(),
             labels=asked.labels,
             severe=asked.task.severe,
+            selective=asked.task.abstain_below is not None,
             resamples=case.evaluation.bootstrap,
             confidence=case.evaluation.confidence,
         ),

@@ -1,6 +1,6 @@
 """One protocol for whatever answers prompts: a local transformers model, or a double for tests.
 
-`scores` weighs a closed set of answers by one forward pass; `generate` writes freely; `bits` measures how well a
+`scores` weighs a closed set of answers, the prompt read once; `generate` writes freely; `bits` measures how well a
 text was predicted.
 """
 
@@ -18,6 +18,7 @@ from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.errors import InputError, did_you_mean
 from llmops_tasks.models import frozen_layers
 from llmops_tasks.models.decoding import Answer
+from llmops_tasks.models.label_tree import BRANCHING, Scoring
 
 
 class Generator(Protocol):
@@ -26,9 +27,14 @@ class Generator(Protocol):
     cut: int  # prompts so far that were longer than allowed and lost their beginning
 
     def scores(
-        self, prompts: list[str], answers: list[str], batch_size: int, max_length: int | None = None
+        self,
+        prompts: list[str],
+        answers: list[str],
+        batch_size: int,
+        max_length: int | None = None,
+        rule: Scoring = BRANCHING,
     ) -> list[list[float]]:
-        """The probability of each answer's first token among the answers: (prompts, answers), rows sum to 1.
+        """The probability of each answer among the answers: (prompts, answers), rows sum to 1.
 
         Args:
             prompts: to answer.
@@ -36,9 +42,10 @@ class Generator(Protocol):
             batch_size: prompts at once.
             max_length: tokens of prompt and answer; longer prompts lose their beginning, as in training, and are
                 counted in `cut`. None cuts nothing.
+            rule: what an answer's probability is made of.
 
         Raises:
-            ModelError: if a prompt is longer than the model's context.
+            ModelError: if a prompt is longer than the model's context, or two answers are the same to the model.
         """
 
     def generate(
@@ -96,13 +103,18 @@ class Ensemble:
         self._members, self.cut = members, 0
 
     def scores(
-        self, prompts: list[str], answers: list[str], batch_size: int, max_length: int | None = None
+        self,
+        prompts: list[str],
+        answers: list[str],
+        batch_size: int,
+        max_length: int | None = None,
+        rule: Scoring = BRANCHING,
     ) -> list[list[float]]:
         """See Generator."""
         found = []
         for make in self._members:
             member = make()
-            found.append(member.scores(prompts, answers, batch_size, max_length))
+            found.append(member.scores(prompts, answers, batch_size, max_length, rule))
             cut = member.cut
         self.cut += cut  # the members have one tokenizer
         return [[sum(scores) / len(found) for scores in zip(*rows, strict=True)] for rows in zip(*found, strict=True)]
@@ -129,7 +141,12 @@ class Stub:
         self.folder, self.cut = folder, 0
 
     def scores(
-        self, prompts: list[str], answers: list[str], batch_size: int, max_length: int | None = None
+        self,
+        prompts: list[str],
+        answers: list[str],
+        batch_size: int,
+        max_length: int | None = None,
+        rule: Scoring = BRANCHING,
     ) -> list[list[float]]:
         """See Generator."""
         result = []

@@ -189,7 +189,8 @@ def check_context(config: Any, longest: int) -> None:
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     if context and longest > context:
         raise ModelError(
-            f"A prompt has {longest} tokens, the model's context is {context}. Shorten the text, or lower max_length."
+            f"A prompt with its answer has {longest} tokens, the model's context is {context}. Shorten the text, or lower "
+            "max_length."
         )
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tasks.config.decoding import Decoding
-from llmops_tasks.models import decoding, frozen_layers, layers, tokens
+from llmops_tasks.models import decoding, frozen_layers, label_tree, layers, scoring, tokens
 from llmops_tasks.models.decoding import Answer
+from llmops_tasks.models.label_tree import BRANCHING, Scoring, Tree
 
 
 class LocalModel:
@@ -31,33 +32,45 @@ class LocalModel:
         self._shared, self._tried, self._layerwise = shared, 0, True
 
     def scores(
-        self, prompts: list[str], answers: list[str], batch_size: int, max_length: int | None = None
+        self,
+        prompts: list[str],
+        answers: list[str],
+        batch_size: int,
+        max_length: int | None = None,
+        rule: Scoring = BRANCHING,
     ) -> list[list[float]]:
-        """See Generator. Prompts of like length share a batch; only last positions meet the vocabulary head."""
+        """See Generator. Prompts of like length share a batch; only asked positions meet the vocabulary head."""
         import torch
 
-        first = [ids[0] for ids in tokens.encode(self._tokenizer, answers)]
-        asked = self._fitted(prompts, answers, max_length)
-        self._try_layers(max(map(len, asked), default=0))
-        hidden = self._frozen(asked)
+        labels = tokens.closed_set(self._tokenizer, answers)
+        tree = label_tree.build(labels, rule.whole_text)
+        asked = self._fitted(prompts, max(map(len, labels)), max_length)
+        longest, deepest = max(map(len, asked), default=0), max(tree.depths, default=-1) + 1
+        layers.check_context(self._model.config, longest + deepest)
+        self._try_layers(longest + deepest)
+        hidden = self._frozen(asked, tree)
         order = sorted(range(len(asked)), key=lambda index: len(asked[index]))
+        size = self._rows(batch_size, longest, tree)
         result: dict[int, list[float]] = {}
         with torch.inference_mode():
-            for at in range(0, len(order), batch_size):
-                chosen = order[at : at + batch_size]
-                logits = self._last_logits([hidden[index] for index in chosen])[:, first]
-                rows = torch.softmax(logits.double(), dim=-1).tolist()
-                result |= dict(zip(chosen, rows, strict=True))
+            for at in range(0, len(order), size):
+                chosen = order[at : at + size]
+                found = self._asked([hidden[index] for index in chosen], tree, rule.whole_text)
+                result |= dict(zip(chosen, scoring.probabilities(found, tree, rule), strict=True))
         return [result[index] for index in range(len(prompts))]
 
-    def _fitted(self, prompts: list[str], answers: list[str], max_length: int | None) -> list[list[int]]:
+    def _rows(self, batch_size: int, longest: int, tree: Tree) -> int:
+        """Prompts at once, so that a batch has no more tokens than one of prompts alone; a tree counts if it is in the row."""
+        more = len(tree.tokens) if self._layerwise else 0
+        return max(1, batch_size * longest // max(1, longest + more))
+
+    def _fitted(self, prompts: list[str], reserve: int, max_length: int | None) -> list[list[int]]:
         """Prompts as tokens, cut as they were in training."""
         whole = tokens.encode_with_bos(self._tokenizer, prompts)
         if max_length is not None:
-            fitted = tokens.fit(self._tokenizer, prompts, max_length, tokens.longest(self._tokenizer, answers))
+            fitted = tokens.fit(self._tokenizer, prompts, max_length, reserve)
             self.cut += sum(len(short) < len(long) for short, long in zip(fitted, whole, strict=True))
             whole = fitted
-        layers.check_context(self._model.config, max(map(len, whole), default=0))
         return whole
 
     def _try_layers(self, longest: int) -> None:
@@ -65,28 +78,23 @@ class LocalModel:
         if self._layerwise and longest > self._tried:
             self._layerwise, self._tried = layers.can_cut(self._model, longest), longest
 
-    def _frozen(self, sequences: list[list[int]]) -> list[Any]:
-        """What enters the first layer that is not shared: states (time, width), or the tokens if none is."""
+    def _frozen(self, prompts: list[list[int]], tree: Tree) -> list[Any]:
+        """What is run of each prompt: its tokens, and in one pass with them the tree's; or, where lower layers are
+        shared, the states (time, width) that enter the first that is not."""
         import torch
 
-        if self._shared is None or not self._layerwise:
-            return [torch.tensor(sequence) for sequence in sequences]
-        return frozen_layers.activations(model=self._model, shared=self._shared, sequences=sequences)
-
-    def _last_logits(self, batch: list[Any]) -> Any:
-        """Logits (batch, vocabulary) after each sequence's last token. Padding is on the right, where
-        causal attention never looks, so no mask is needed."""
-        import torch
-        from torch.nn.utils.rnn import pad_sequence
-
-        padded, last = pad_sequence(batch, batch_first=True), torch.tensor([len(sequence) - 1 for sequence in batch])
-        counted = torch.arange(padded.shape[1]) == last.unsqueeze(1)
         if not self._layerwise:
-            return layers.logits_at(self._model, padded, counted)
-        decoder = self._model.model
-        cut, states = (self._shared.cut, padded) if self._shared else (0, decoder.embed_tokens(padded))
-        states = layers.run_layers_at(decoder, states, decoder.layers[cut:], counted)
-        return self._model.lm_head(decoder.norm(states))
+            return [torch.tensor(prompt) for prompt in prompts]
+        if self._shared is None:
+            return [torch.tensor(prompt + tree.tokens) for prompt in prompts]
+        return frozen_layers.activations(model=self._model, shared=self._shared, sequences=prompts, tree=tree)
+
+    def _asked(self, batch: list[Any], tree: Tree, whole_text: bool) -> list[Any]:
+        """What the model says at the tree's nodes."""
+        if not self._layerwise:
+            return scoring.by_forward(self._model, batch, tree, whole_text)
+        cut = self._shared.cut if self._shared else 0
+        return scoring.in_one_pass(self._model, batch, tree, whole_text, cut)
 
     def generate(
         self, prompts: list[str], settings: Decoding, batch_size: int, max_length: int | None = None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmops_tasks.errors import ModelError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -44,9 +46,28 @@ def fit(tokenizer: PreTrainedTokenizerBase, prompts: list[str], max_length: int,
     return [truncate_left(found, max_length - reserve, start) for found in encode_with_bos(tokenizer, prompts)]
 
 
-def longest(tokenizer: PreTrainedTokenizerBase, answers: list[str]) -> int:
-    """Tokens of the longest of some answers."""
-    return max(map(len, encode(tokenizer, answers)))
+def closed_set(tokenizer: PreTrainedTokenizerBase, answers: list[str]) -> list[list[int]]:
+    """The tokens of answers that are a closed set, as they are trained on and scored: none begins another.
+
+    An answer whose tokens begin another one's is followed by the end of the text, so that the two part there.
+
+    Raises:
+        ModelError: if an answer has no tokens, two have the same, or there is no token for the end where one is needed.
+    """
+    found = encode(tokenizer, answers)
+    if not all(found):
+        raise ModelError("A label's text has no tokens for this model. Give it a text of at least one word.")
+    if alike := [text for text, ids in zip(answers, found, strict=True) if found.count(ids) > 1]:
+        raise ModelError(f"The label texts {alike} are the same tokens for this model. Give each label its own text.")
+    begun = [any(ids == other[: len(ids)] for other in found if len(other) > len(ids)) for ids in found]
+    end = tokenizer.eos_token_id
+    if any(begun) and end is None:
+        texts = [text for text, more in zip(answers, begun, strict=True) if more]
+        raise ModelError(
+            f"The label texts {texts} begin other labels' texts, and this model has no token for the end of a text. "
+            "Give the labels texts that do not begin each other."
+        )
+    return [[*ids, end] if more else ids for ids, more in zip(found, begun, strict=True)]
 
 
 def truncate_left(tokens: list[int], space: int, start: list[int]) -> list[int]:

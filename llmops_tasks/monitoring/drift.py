@@ -1,8 +1,8 @@
 """Whether a day's records still look like those that the champion was judged on.
 
-Three kinds of signal: watched numbers and their missing share, and the mix of predicted labels, by the population
-stability index; words, by Jensen-Shannon divergence. Of a generation, the length of answers, their finish reasons and
-refusals take the place of labels (`answers`). A signal drifts when its effect is larger than the limit *and* than
+Three kinds of signal: watched numbers and their missing share, and the mix of answers (an abstention is one), by the
+population stability index; words, by Jensen-Shannon divergence. Of a generation, the length of answers, their finish
+reasons and refusals take the place of labels (`answers`). A signal drifts when its effect is larger than the limit *and* than
 chance: than on days made of the same groups in random order, day and reference together, corrected for the number of
 signals. Patients are moved whole, as the records of one are alike. So a quiet day stays quiet, and a huge one does not
 alarm over trifles. Of very many groups, GROUPS of each side are used, drawn by their digest.
@@ -86,7 +86,7 @@ def _build(
     case: UseCase, day: ArtifactRef, predictions: Partition, champion: dict[str, Any], out: Path
 ) -> dict[str, Any]:
     enough = day["rows"] >= case.monitoring.min_rows
-    labels = interface.of_release(champion["release"]).labels
+    labels = interface.of_release(champion["release"]).outcomes
     signals = compare_days(case, labels, *_sides(case, day, predictions, champion)) if enough else []
     drifting = [signal["name"] for signal in signals if signal["drifted"]]
     alarm = len(drifting) >= case.monitoring.min_signals

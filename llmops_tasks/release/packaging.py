@@ -18,6 +18,7 @@ from llmops_tasks.errors import DataError
 from llmops_tasks.models import loading
 from llmops_tasks.models.generator import MEMBERS
 from llmops_tasks.prompts import interface
+from llmops_tasks.release import calibrating
 from llmops_tasks.release.model_card import model_card
 from llmops_tasks.store import artifacts
 from llmops_tasks.store.sources import code_digest
@@ -56,15 +57,18 @@ def _build(
     for number, member in enumerate(members):
         folder = out if members == [weights] else out / MEMBERS / str(number)
         _write_model(source, member, trained["kind"], folder)
-    for carried in (TRAINING_GROUPS, TRAINING_RECORDS, interface.FILE):
+    for carried in (TRAINING_GROUPS, TRAINING_RECORDS):
         if not (weights / carried).is_file():
             raise DataError(f"What was trained has no '{carried}': it is of an earlier version. Train again.")
         shutil.copyfile(weights / carried, out / carried)
-    (out / "README.md").write_text(model_card(case, name, trained, base, dataset), encoding="utf-8")
+    asked, calibrated = calibrating.calibrate(out, interface.of_release(trained), dataset)
+    asked.write(out)
+    (out / "README.md").write_text(model_card(case, name, trained, base, dataset, calibrated), encoding="utf-8")
     stamps = {key: trained["meta"][key] for key in ("control", "smoke", "mlflow_run")}
     parents = [artifacts.parent(trained), artifacts.parent(base), artifacts.parent(dataset)]
     made_from = {"dataset_sha256": dataset["sha256"], "base_sha256": base["sha256"]}
-    return {"rows": 0, "members": len(members), "parents": parents, **made_from, **stamps}
+    about = {"members": len(members), "calibration": calibrated}
+    return {"rows": 0, **about, "parents": parents, **made_from, **stamps}
 
 
 def _write_model(source: Path, trained: Path, kind: str, out: Path) -> None:

@@ -40,9 +40,9 @@ def predict_batch(
 
     Returns:
         All parts of `<store>/<usecase>/predictions/date=YYYY-MM-DD/part-NNNN/`, each with `predictions.parquet`:
-        record_id, label, score, one `p_<label>` each, read_sha256 (of the text), release_version, release_sha256. Of a
-        generation record_id, answer, tokens, read_sha256, finish_reason, error, bits, release_version, release_sha256;
-        answers are kept in shards, so that a run that is killed goes on where it was.
+        record_id, label (or `abstained`), score, one `p_<label>` each, read_sha256 (of the text), release_version,
+        release_sha256. Of a generation record_id, answer, tokens, read_sha256, finish_reason, error, bits, release_version,
+        release_sha256; answers are kept in shards, so that a run that is killed goes on where it was.
 
     Raises:
         EvidenceError: if nothing was promoted yet, or the day was rendered for a release with another text template.
@@ -174,7 +174,9 @@ def _build(
     words = ["record_id", "read_sha256", "release_version", "release_sha256"]
     kinds = dict.fromkeys(words, "string")  # of a day without records, too
     result.astype(kinds).to_parquet(out / "predictions.parquet", index=False)
-    column, names = ("finish_reason", writing.FINISHED) if asked.task.type == "generation" else ("label", asked.labels)
+    column, names = (
+        ("finish_reason", writing.FINISHED) if asked.task.type == "generation" else ("label", asked.outcomes)
+    )
     mix = {f"{column}s": {name: int((result[column] == name).sum()) for name in names}}
     of_day = {"date": day["meta"]["date"], "text_sha256": day["meta"]["text_sha256"]}
     of_day |= {"parents": [artifacts.parent(day)], "release_version": champion["version"]}

@@ -6,8 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks.config.usecase import Task
-from llmops_tasks.errors import ModelError, TrainingError
+from llmops_tasks.errors import TrainingError
 from llmops_tasks.models import tokens
 from llmops_tasks.prompts.interface import Interface
 
@@ -32,11 +31,12 @@ def encode(interface: Interface, tokenizer: PreTrainedTokenizerBase, rows: list[
         TrainingError: if a completion is empty, so that it cannot be trained on.
     """
     prompts = [interface.render_prompt(row["text"]) for row in rows]
-    answers = tokens.encode(tokenizer, [row["completion"] for row in rows])
+    answers = completions(interface, tokenizer, [row["completion"] for row in rows])
     if not all(answers):
         raise TrainingError("A completion has no tokens and cannot be trained on. Check the labels' texts.")
     if interface.answers:
-        asked = tokens.fit(tokenizer, prompts, interface.max_length, tokens.longest(tokenizer, interface.answers))
+        longest = max(map(len, tokens.closed_set(tokenizer, interface.answers)))
+        asked = tokens.fit(tokenizer, prompts, interface.max_length, longest)
         return [example(prompt, answer) for prompt, answer in zip(asked, answers, strict=True)]
     whole = [[*answer, tokenizer.eos_token_id] for answer in answers]
     cut = [
@@ -44,6 +44,12 @@ def encode(interface: Interface, tokenizer: PreTrainedTokenizerBase, rows: list[
         for prompt, answer in zip(prompts, whole, strict=True)
     ]
     return [example(prompt, answer) for prompt, answer in zip(cut, whole, strict=True)]
+
+
+def completions(interface: Interface, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Tokens of what is to be written: of a label, those that it is scored by."""
+    labels = dict(zip(interface.answers, tokens.closed_set(tokenizer, interface.answers), strict=True))
+    return [labels.get(text, ids) for text, ids in zip(texts, tokens.encode(tokenizer, texts), strict=True)]
 
 
 def example(prompt: list[int], answer: list[int]) -> Example:
@@ -64,11 +70,17 @@ class Pair:
         return [example(self.prompt, answer) for answer in (self.chosen, self.rejected)]
 
 
-def pair(tokenizer: PreTrainedTokenizerBase, row: dict[str, str], max_length: int) -> Pair:
-    """Tokens of a row with the columns `prompt`, `chosen` and `rejected`; a long prompt loses its beginning."""
-    chosen, rejected = tokens.encode(tokenizer, [row["chosen"], row["rejected"]])
-    (prompt,) = tokens.fit(tokenizer, [row["prompt"]], max_length, max(len(chosen), len(rejected)))
-    return Pair(prompt, chosen, rejected)
+def pairs(interface: Interface, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, str]]) -> list[Pair]:
+    """Tokens of rows with the columns `prompt`, `chosen` and `rejected`; a long prompt loses its beginning."""
+    chosen, rejected = (
+        completions(interface, tokenizer, [row[name] for row in rows]) for name in ("chosen", "rejected")
+    )
+    longest = [max(len(one), len(other)) for one, other in zip(chosen, rejected, strict=True)]
+    prompts = [
+        tokens.fit(tokenizer, [row["prompt"]], interface.max_length, length)[0]
+        for row, length in zip(rows, longest, strict=True)
+    ]
+    return [Pair(*found) for found in zip(prompts, chosen, rejected, strict=True)]
 
 
 def blocks(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> list[Example]:
@@ -77,22 +89,6 @@ def blocks(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) ->
     rows = tokens.encode_with_bos(tokenizer, texts)
     found = [(row + end)[at : at + length + 1] for row in rows for at in range(0, len(row), length)]
     return [Example(block[:-1], block[1:]) for block in found]
-
-
-def label_tokens(task: Task, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The first token of every label's text, in the order of the scale; they are what is scored.
-
-    Raises:
-        ModelError: if two labels begin with the same token, so that one forward pass cannot distinguish them.
-    """
-    first = [found[0] for found in tokens.encode(tokenizer, [label.text for label in task.labels])]
-    for index, token in enumerate(first):
-        if token in first[:index]:
-            names = [label.name for label, other in zip(task.labels, first, strict=True) if other == token]
-            raise ModelError(
-                f"The texts of the labels {names} begin with the same token. Give them different first words."
-            )
-    return first
 
 
 def batch_plan(lengths: list[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -35,7 +35,7 @@ from llmops_tasks.training import (
     trainable,
 )
 from llmops_tasks.training.corrections import preferences_of
-from llmops_tasks.training.examples import Example, Pair, pair
+from llmops_tasks.training.examples import Example, Pair, pairs
 from llmops_tasks.training.progress import Progress
 from llmops_tasks.training.stopwatch import Stopwatch
 from llmops_tasks.training.training_plan import TrainingPlan
@@ -158,9 +158,7 @@ def _read(job: Job, tokenizer: Any) -> tuple[list[Pair], list[Pair]]:
 
     frame = pd.read_parquet(artifacts.fetch(job.pairs) / "pairs.parquet")
     parts = (frame[frame["split"] == split].to_dict("records") for split in ("train", "validation"))
-    train, held_out = (
-        [pair(tokenizer, row, of_start(job.case, job.start).max_length) for row in part] for part in parts
-    )
+    train, held_out = (pairs(of_start(job.case, job.start), tokenizer, part) for part in parts)
     if not train or not held_out:
         raise DataError(f"{len(train)} pairs to train on and {len(held_out)} held out: both are needed. Wait for more.")
     if job.control == "shuffled_labels":

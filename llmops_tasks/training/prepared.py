@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import CONTROLS, ArtifactRef
 from llmops_tasks.errors import DataError, InputError
-from llmops_tasks.models import frozen_layers, hardware
+from llmops_tasks.models import frozen_layers, hardware, tokens
 from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.store import artifacts
 from llmops_tasks.training import loop, processes, trainable, training_plan
-from llmops_tasks.training.examples import Example, encode, label_tokens
+from llmops_tasks.training.examples import Example, encode
 from llmops_tasks.training.loop import TrainingSet
 from llmops_tasks.training.trainable import State
 from llmops_tasks.training.training_plan import Sources, TrainingPlan
@@ -115,7 +115,7 @@ def prepare_run(
     """Load the model, encode the records, put in what is trained.
 
     Raises:
-        ModelError: if two labels begin with the same token, before any cost arises.
+        ModelError: if two labels are the same to the model, before any cost arises.
     """
     import torch
 
@@ -123,8 +123,7 @@ def prepare_run(
     loop.threads()
     torch.manual_seed(settings.seed)
     model, tokenizer = trainable.load(artifacts.fetch(start), settings)
-    if case.task.type == "classification":
-        label_tokens(case.task, tokenizer)
+    tokens.closed_set(tokenizer, of_usecase(case).answers)
     plan = training_plan.build_plan(case, tokenizer, sources, control)
     plan = TrainingPlan(plan.examples, plan.batches[:max_steps], plan.counts)
     held_out = encode(of_usecase(case), tokenizer, training_plan.rows(sources.own, "validation"))

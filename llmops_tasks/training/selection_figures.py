@@ -1,6 +1,6 @@
 """The figures of one model on given records: answers, cost of the text, size, memory, speed.
 
-Quality is what the model's probabilities of the labels' first tokens say, with no example in the prompt and with
+Quality is what the model's probabilities of the labels say, with no example in the prompt and with
 some. Bits per character compare models with different tokenizers: how unexpected the records' text is, per character.
 """
 
@@ -21,9 +21,8 @@ from llmops_tasks.errors import EvidenceError, ModelError
 from llmops_tasks.models import tokens
 from llmops_tasks.models.generator import Generator
 from llmops_tasks.models.local import LocalModel
-from llmops_tasks.prompts import templates
+from llmops_tasks.prompts import interface, templates
 from llmops_tasks.training import lora_targets
-from llmops_tasks.training.examples import label_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -87,7 +86,7 @@ def prompts(case: UseCase, rows: list[Row], shots: list[Row]) -> list[str]:
 
 def _problems(case: UseCase, tokenizer: PreTrainedTokenizerBase, asked: list[str], context: int | None) -> list[str]:
     """Why this model's answers to these prompts would mean nothing."""
-    found = _against(partial(label_tokens, case.task, tokenizer))
+    found = _against(partial(tokens.closed_set, tokenizer, interface.of_usecase(case).answers))
     longest = max(map(len, tokens.encode_with_bos(tokenizer, asked)))
     if context and longest > context:
         found.append(f"A prompt with examples has {longest} tokens, its context {context}.")
@@ -116,13 +115,13 @@ def _tokens_per_second(
     return round(sum(map(len, tokens.encode_with_bos(tokenizer, some))) / min(seconds), 1)
 
 
-def _answers(case: UseCase, generator: Generator, rows: list[Row], asked: dict[str, list[str]]) -> Columns:
+def _answers(case: UseCase, generator: Generator, rows: list[Row], prompts: dict[str, list[str]]) -> Columns:
     """The likeliest label of every row, with and without examples, beside the true one."""
-    names, texts = [label.name for label in case.task.labels], [label.text for label in case.task.labels]
+    asked = interface.of_usecase(case)
     columns: Columns = {"truth": [row["label"] for row in rows]}
-    for shown, prompts in asked.items():
-        scores = generator.scores(prompts, texts, case.evaluation.batch_size)
-        columns[shown] = [names[max(range(len(names)), key=row.__getitem__)] for row in scores]
+    for shown, texts in prompts.items():
+        scores = generator.scores(texts, asked.answers, case.evaluation.batch_size, rule=asked.rule)
+        columns[shown] = [asked.labels[max(range(len(row)), key=row.__getitem__)] for row in scores]
     return columns
 
 

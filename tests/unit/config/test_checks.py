@@ -35,7 +35,34 @@ def test_problems_between_columns_are_reported_at_once(tmp_path: Path) -> None:
     assert "monitoring.columns: 'heartrate' is not a number column. Did you mean 'heart_rate'?" in str(caught.value)
 
 
+ANSWERED = {"metric": "coverage", "at_least": 0.8}
+RIGHT = {"metric": "selective_accuracy", "at_least": 0.9}
 MISTAKES: Mistakes = [
+    (
+        "blank text",
+        {"task/labels/3/text": "  "},
+        "task.labels.3.text: is empty; give 'less-urgent' a text of at least one",
+    ),
+    (
+        "equal texts",
+        {"task/labels/3/text": "urgent "},
+        "task.labels.3.text: 'less-urgent' has the same text as 'urgent'; give it words of its own",
+    ),
+    (
+        "unlimited abstaining",
+        {"task/abstain_below": 0.6},
+        "gate.limits: task.abstain_below lets the model abstain; limit",
+    ),
+    (
+        "coverage of who always answers",
+        {"gate/limits": [ANSWERED, RIGHT]},
+        "gate.limits: ['coverage', 'selective_accuracy'] are figures of a model that may abstain; set task.abstain_below",
+    ),
+    (
+        "comparing the answered alone",
+        {"task/abstain_below": 0.6, "gate/limits": [ANSWERED], "gate/metric": "selective_accuracy"},
+        "gate.metric: 'selective_accuracy' is not compared",
+    ),
     ("leakage in text", {"data/text": "{{ note }} {{ disposition }}"}, "data.text: 'disposition' is a leakage column"),
     ("label in text", {"data/text": "{{ triage_level }}"}, "data.text: 'triage_level' has the role 'label'"),
     ("identifier in text", {"data/text": "{{ phone }}"}, "data.text: 'phone' has the role 'identifier'"),
@@ -125,3 +152,11 @@ def test_what_can_never_work_is_a_mistake_when_the_file_is_read(
 )
 def test_what_can_work_is_none(tmp_path: Path, changes: dict[str, Any]) -> None:
     config.load(write(tmp_path, changes))
+
+
+def test_labels_that_begin_alike_or_begin_each_other_are_no_mistake(tmp_path: Path) -> None:
+    words = {"task/labels/2/text": " less urgent", "task/labels/4/text": " less urgent still"}
+    limits = {"task/abstain_below": 0.6, "gate/limits": [ANSWERED, RIGHT]}
+    case = config.load(write(tmp_path, words | limits))
+    assert [label.text for label in case.task.labels][2:] == [" less urgent", " less", " less urgent still"]
+    assert case.task.abstain_below == 0.6

@@ -24,6 +24,17 @@ MISTAKES: Mistakes = [
     ("equal names", {"task/labels/1/name": "urgent", "task/severe": []}, "task: label names must differ"),
     ("equal values", {"task/labels/1/values": ["3"]}, "task: the same value stands for two labels"),
     ("unknown severe", {"task/severe": ["emergant"]}, "task: severe names unknown labels ['emergant']"),
+    (
+        "a mean of nothing",
+        {"task/length_normalised": True},
+        "task: length_normalised is for whole texts: set scoring to",
+    ),
+    (
+        "a label called abstained",
+        {"task/labels/1/name": "abstained", "task/severe": [], "task/abstain_below": 0.6},
+        "task: 'abstained' is the answer below abstain_below: give the label another name",
+    ),
+    ("never answered", {"task/abstain_below": 1.0}, "task.abstain_below: input should be less than 1"),
     ("both limits", {"gate/limits/0/at_most": 1.0}, "gate.limits.0: give either at_least or at_most"),
     ("no limit", {"gate/limits/0/at_least": None}, "gate.limits.0: give either at_least or at_most"),
     ("unlimited gate", {"gate/limits": []}, "gate.limits: list should have at least 1 item"),

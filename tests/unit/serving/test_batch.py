@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from llmops_tasks import config
-from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.contracts import ABSTAINED, ArtifactRef
 from llmops_tasks.errors import ConflictError, EvidenceError
 from llmops_tasks.prompts import interface, writing
 from llmops_tasks.serving.batch import find_predictions, predict_batch
@@ -64,6 +64,28 @@ def test_every_record_is_answered_with_its_release(world: Any, released: Artifac
     assert ref["meta"]["labels"] == {name: int((frame["label"] == name).sum()) for name in NAMES}
     assert (answers["rows"], answers["added"], answers["release_version"]) == (12, 12, "1")
     assert (ref["meta"]["ledger_seq"], ref["meta"]["cut_prompts"]) == (7, 0)
+
+
+def test_a_record_below_the_releases_limit_is_answered_abstained(world: Any, released: ArtifactRef) -> None:
+    """And counted; its probabilities stand beside it, calibrated."""
+    asked = interface.of_release(released)
+    plain = _frame(predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released)))
+    least = float(plain["score"].median())
+    task = asked.task.model_copy(update={"abstain_below": least})
+
+    def build(out: Path) -> dict[str, Any]:
+        shutil.copytree(artifacts.fetch(released), out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_manifest*"))
+        asked.model_copy(update={"task": task}).write(out)
+        return {}
+
+    careful = artifacts.publish(usecase="tiny", kind="release", inputs={"least": least}, build=build)
+    answers = predict_batch(usecase=world.usecase, day=_day(date="2026-04-01"), champion=_champion(careful))
+    frame, low = _frame(answers), plain["score"] < least
+    assert 0 < low.sum() < 12
+    assert frame["label"].tolist() == plain["label"].mask(low, ABSTAINED).tolist()
+    assert frame["score"].equals(plain["score"])
+    mix = answers["parts"][0]["meta"]["labels"]
+    assert (mix[ABSTAINED], sum(mix.values())) == (low.sum(), 12)
 
 
 def test_the_partition_is_read_by_its_folder_name(world: Any, released: ArtifactRef) -> None:
@@ -199,7 +221,7 @@ def test_a_day_asks_the_model_what_training_asked_it(world: Any, released: Artif
     import pandas as pd
     from transformers import AutoTokenizer
 
-    from llmops_tasks.models import local
+    from llmops_tasks.models import local, tokens
     from llmops_tasks.training.examples import encode
 
     asked, folder = interface.of_release(released), artifacts.fetch(released)
@@ -210,7 +232,8 @@ def test_a_day_asks_the_model_what_training_asked_it(world: Any, released: Artif
     for one in (asked, short):
         plan = encode(one, AutoTokenizer.from_pretrained(folder), rows)
         model = local.LocalModel(folder)
-        given = model._fitted([one.render_prompt(text) for text in texts], one.answers, one.max_length)
+        longest = max(map(len, tokens.closed_set(model._tokenizer, one.answers)))
+        given = model._fitted([one.render_prompt(text) for text in texts], longest, one.max_length)
         answer = len(plan[0].labels) - [label != -100 for label in plan[0].labels].index(True)
         assert [example.tokens[: len(example.tokens) - answer + 1] for example in plan] == given
         assert model.cut == (0 if one is asked else 6)

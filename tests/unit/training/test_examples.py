@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from llmops_tasks import config
-from llmops_tasks.errors import ModelError, TrainingError
-from llmops_tasks.models.tokens import longest
+from llmops_tasks.errors import TrainingError
+from llmops_tasks.models import tokens
 from llmops_tasks.prompts.interface import Interface, of_usecase
-from llmops_tasks.training.examples import IGNORED, batch_plan, encode, label_tokens
+from llmops_tasks.training.examples import IGNORED, batch_plan, encode, pairs
 from tests.support import tiny
 
 LIMITS = {"limits": [{"metric": "accuracy", "at_least": 0.1}]}  # the shipped ones name labels
@@ -46,7 +46,9 @@ def test_only_the_answers_positions_carry_loss(tmp_path: Path, tiny_model: Path,
 def test_what_is_too_long_loses_its_beginning(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
     case = _case(tmp_path, tiny_model, finetune={"max_length": 12})
     example = encode(case, tokenizer, [{"text": "word " * 50 + "last", "completion": " urgent"}])[0]
-    room = longest(tokenizer, case.answers)  # any answer fits, so the prompt is cut alike whatever the answer is
+    room = max(
+        map(len, tokens.closed_set(tokenizer, case.answers))
+    )  # any answer fits, so the prompt is cut alike whatever the answer is
     assert len(example.tokens) == 12 - room + len(example.labels) - example.labels.count(IGNORED) - 1
     assert tokenizer.decode(example.tokens).endswith("last\nPriority:")
 
@@ -67,22 +69,20 @@ def test_no_rows_give_no_examples(tmp_path: Path, tiny_model: Path, tokenizer: A
     assert encode(_case(tmp_path, tiny_model), tokenizer, []) == []
 
 
-def test_labels_are_distinguished_by_their_first_token(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
-    case = _case(tmp_path, tiny_model)
-    first = label_tokens(case.task, tokenizer)
-    assert len(set(first)) == len(case.task.labels)
-    assert tokenizer.decode(first[2]) == " urgent"
-
-
-def test_labels_that_begin_alike_are_refused(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
+def test_a_label_is_trained_on_as_it_is_scored(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
+    """Its whole text; and one that begins another, its end, too. So are preferences."""
     labels = [
-        {"name": "urgent", "values": ["1"], "text": " urgent now"},
-        {"name": "calm", "values": ["2"], "text": " calm"},
+        {"name": "now", "values": ["1"], "text": " urgent now"},
+        {"name": "urgent", "values": ["2"], "text": " urgent"},
         {"name": "soon", "values": ["3"], "text": " urgent soon"},
     ]
     case = _case(tmp_path, tiny_model, task={"labels": labels, "severe": []}, gate=LIMITS)
-    with pytest.raises(ModelError, match=r"labels \['urgent', 'soon'\] begin with the same token"):
-        label_tokens(case.task, tokenizer)
+    scored = tokens.closed_set(tokenizer, case.answers)
+    assert scored[1] == [*tokens.encode(tokenizer, [" urgent"])[0], tokenizer.eos_token_id]
+    rows = [{"text": "x", "completion": text} for text in case.answers]
+    assert [[token for token in one.labels if token != IGNORED] for one in encode(case, tokenizer, rows)] == scored
+    (found,) = pairs(case, tokenizer, [{"prompt": "x", "chosen": " urgent", "rejected": " urgent soon"}])
+    assert [found.chosen, found.rejected] == scored[1:]
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 300])
