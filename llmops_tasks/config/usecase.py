@@ -96,6 +96,14 @@ class Prompt(Section):
     )
 
 
+class Inference(Section):
+    """How a release computes its answers. It is decided when the release is packaged, and holds wherever it runs."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="auto: on a GPU bf16, or fp16 where it has no bf16; fp32 on a CPU."
+    )
+
+
 class Evaluation(Section):
     """How a candidate is evaluated."""
 
@@ -225,6 +233,7 @@ class UseCase(Section):
     selection: Selection = Selection()
     finetune: Finetune = Finetune()
     search: Search | None = None
+    inference: Inference = Inference()
     evaluation: Evaluation = Evaluation()
     gate: Gate
     approval: Approval = Approval()

@@ -89,11 +89,11 @@ def _by_model(
     case: UseCase, usecase: str, asked: Interface, model: ArtifactRef, rows: pd.DataFrame
 ) -> tuple[pd.DataFrame, list[float], int]:
     """Answers, bits of the references, and how many prompts were cut."""
-    opened, texts = writing.opener(model), rows["text"].tolist()
+    opened, texts = writing.opener(model, asked.number_format), rows["text"].tolist()
     size = case.evaluation.batch_size
     written, cut = writing.kept_answers(usecase, model, opened, asked, texts, size)
     prompts = [asked.render_prompt(text) for text in texts]
-    bits = _reference_bits(usecase, model, opened, prompts, rows["label"].tolist(), asked.max_length)
+    bits = _reference_bits(usecase, model, opened, prompts, rows["label"].tolist(), asked)
     return written, bits, cut
 
 
@@ -136,16 +136,16 @@ def _reference_bits(
     opened: Callable[[], Generator],
     prompts: list[str],
     truth: list[str],
-    max_length: int,
+    asked: Interface,
 ) -> list[float]:
     """How unexpected the model finds each reference after its prompt; kept in shards."""
     found: list[float] = []
     for start in range(0, len(prompts), writing.SHARD):
         end = start + writing.SHARD
         shard = prompts[start:end], truth[start:end]
-        about = {"model": model["sha256"], "max_length": max_length, "code": code_digest(__name__)}
-        inputs = {**about, "texts": digests.digest(shard)}
-        make = partial(_shard_bits, opened, *shard, max_length)
+        about = {"max_length": asked.max_length, "number_format": asked.number_format, "code": code_digest(__name__)}
+        inputs = {"model": model["sha256"], **about, "texts": digests.digest(shard)}
+        make = partial(_shard_bits, opened, *shard, asked.max_length)
         ref = artifacts.publish(usecase=usecase, kind="reference_bits", inputs=inputs, build=make)
         found += json.loads((artifacts.fetch(ref) / "bits.json").read_bytes())
     return found

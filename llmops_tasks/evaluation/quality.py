@@ -170,7 +170,7 @@ def _by_model(
 ) -> tuple[list[list[float]], int]:
     """Scores of every row, kept in shards of consecutive rows: what a grown dataset shares is not scored again."""
     prompts = [asked.render_prompt(text) for text in rows["text"]]
-    opened = cache(partial(_open, case, usecase, model))  # only if a shard is missing
+    opened = cache(partial(_open, case, usecase, model, asked.number_format))  # only if a shard is missing
     result: list[list[float]] = []
     cut = 0
     for start in range(0, len(prompts), SHARD):
@@ -181,6 +181,7 @@ def _by_model(
             "answers": asked.answers,
             "rule": vars(asked.rule),
             "max_length": asked.max_length,
+            "number_format": asked.number_format,
             "code": code_digest(__name__),
         }
         build = partial(_score_shard, opened, shard, asked, case.evaluation.batch_size)
@@ -190,13 +191,13 @@ def _by_model(
     return result, cut
 
 
-def _open(case: UseCase, usecase: str, model: ArtifactRef) -> Generator:
+def _open(case: UseCase, usecase: str, model: ArtifactRef, number_format: str) -> Generator:
     """What candidate, champion and base model have in common is run once for all of them."""
     folder, shared = artifacts.fetch(model), None
     if case.finetune.method == "lora":
         count = layers.count(next(folder.rglob("config.json")).parent)
         shared = frozen_layers.Shared(usecase, max(0, count - case.finetune.top_layers))
-    return open_generator("transformers", folder, shared)
+    return open_generator("transformers", folder, shared, number_format)
 
 
 def _score_shard(

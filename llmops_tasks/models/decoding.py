@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.errors import ConstraintError, ContextError, InputError, LLMOpsError, ModelError
-from llmops_tasks.models import grammar
+from llmops_tasks.models import grammar, loading
 from llmops_tasks.models.states import States
 
 if TYPE_CHECKING:
@@ -67,14 +67,12 @@ def write(
     Raises:
         ModelError: if the model's output is not a number, or the schema cannot be followed.
     """
-    import torch
-
     found = {prompt: _refused(model, prompt, settings) for prompt in dict.fromkeys(map(tuple, prompts))}
     order = sorted(
         (prompt for prompt, said in found.items() if said is None), key=lambda prompt: (-len(prompt), prompt)
     )
     if order:
-        with torch.inference_mode():
+        with loading.running(model):
             found |= _Writer(model, tokenizer, settings).write(order, batch_size)
     return [answer for prompt in prompts if (answer := found[tuple(prompt)])]
 
@@ -144,7 +142,7 @@ class _Writer:
         import torch
 
         said = hashlib.sha256(f"{self._settings.seed}|{prompt}".encode()).digest()
-        draw = torch.Generator().manual_seed(int.from_bytes(said[:7], "big"))
+        draw = torch.Generator("cpu").manual_seed(int.from_bytes(said[:7], "big"))
         return _Row(prompt, draw, self._begin())
 
     def _extend(self, rows: list[_Row], logits: torch.Tensor) -> list[Answer | None]:
@@ -168,11 +166,12 @@ class _Writer:
     def _chosen(self, row: _Row, logits: torch.Tensor, greedy: int) -> int:
         """The next token: the most probable one that is allowed, or one that is drawn."""
         if row.fits:
-            logits = logits.masked_fill(~row.fits.allowed()[: len(logits)], -math.inf)
+            allowed = row.fits.allowed()[: len(logits)].to(logits.device)
+            logits = logits.masked_fill(~allowed, -math.inf)
             greedy = int(logits.argmax())
         if not self._settings.temperature:
             return greedy
-        return drawn(logits, self._settings.temperature, self._settings.top_p, row.draw)
+        return drawn(logits.cpu(), self._settings.temperature, self._settings.top_p, row.draw)
 
     def _finished(self, row: _Row, complete: bool) -> Answer | None:
         stop = self._settings.stop
@@ -215,5 +214,5 @@ def drawn(logits: torch.Tensor, temperature: float, top_p: float, draw: torch.Ge
     chances, order = torch.softmax(logits.double() / temperature, -1).sort(descending=True, stable=True)
     sums = chances.cumsum(-1)
     kept = int((sums - chances < top_p).sum())
-    number = torch.rand((), generator=draw, dtype=torch.float64) * sums[kept - 1]
+    number = torch.rand((), generator=draw, dtype=torch.float64, device="cpu") * sums[kept - 1]
     return int(order[min(int(torch.searchsorted(sums, number, right=True)), kept - 1)])

@@ -75,7 +75,9 @@ MEMBERS = "members"  # the folder of an ensemble's models
 KINDS = {"transformers": "llmops_tasks.models.local:LocalModel", "stub": "llmops_tasks.models.generator:Stub"}
 
 
-def open_generator(kind: str, folder: Path, shared: frozen_layers.Shared | None = None) -> Generator:
+def open_generator(
+    kind: str, folder: Path, shared: frozen_layers.Shared | None = None, number_format: str = "fp32"
+) -> Generator:
     """Open the generator of this kind over a verified model folder.
 
     Args:
@@ -83,14 +85,15 @@ def open_generator(kind: str, folder: Path, shared: frozen_layers.Shared | None 
         folder: of the model.
         shared: keep what its lower layers make of the prompts to be scored, for it and all models with the same
             lower layers; what is kept already is not computed again.
+        number_format: that it computes in: fp32, bf16 or fp16.
     """
     if kind not in KINDS:
         raise InputError(f"No generator '{kind}'.{did_you_mean(kind, KINDS)} Known: {sorted(KINDS)}.")
     module, _, name = KINDS[kind].partition(":")
-    factory: Callable[[Path, frozen_layers.Shared | None], Generator] = getattr(import_module(module), name)
+    factory: Callable[[Path, frozen_layers.Shared | None, str], Generator] = getattr(import_module(module), name)
     if members := sorted((folder / MEMBERS).glob("*")):
-        return Ensemble([partial(factory, member, shared) for member in members])
-    return factory(folder, shared)
+        return Ensemble([partial(factory, member, shared, number_format) for member in members])
+    return factory(folder, shared, number_format)
 
 
 class Ensemble:
@@ -137,7 +140,7 @@ class Ensemble:
 class Stub:
     """A double for tests: answers follow from the prompt's digest, no model is read."""
 
-    def __init__(self, folder: Path, shared: frozen_layers.Shared | None = None) -> None:
+    def __init__(self, folder: Path, shared: frozen_layers.Shared | None = None, number_format: str = "fp32") -> None:
         self.folder, self.cut = folder, 0
 
     def scores(

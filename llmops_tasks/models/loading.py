@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,15 @@ def load_model(folder: Path, number_format: str = "fp32", four_bits: bool = Fals
             layer.support_avx512bf16_for_cpu = False
     onednn.use(model)
     return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@contextmanager
+def running(model: Any) -> Iterator[None]:
+    """No gradients are kept, and new tensors are made on the model's device."""
+    import torch
+
+    with torch.inference_mode(), torch.device(model.device):
+        yield
 
 
 def _placement(folder: Path, number_format: str) -> Any:

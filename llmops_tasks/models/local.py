@@ -8,26 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tasks.config.decoding import Decoding
-from llmops_tasks.models import decoding, frozen_layers, label_tree, layers, scoring, tokens
+from llmops_tasks.models import decoding, frozen_layers, label_tree, layers, loading, scoring, tokens
 from llmops_tasks.models.decoding import Answer
 from llmops_tasks.models.label_tree import BRANCHING, Scoring, Tree
 
 
 class LocalModel:
-    """A model in safetensors, in fp32, in this process."""
+    """A model in safetensors, in this process, on its device."""
 
-    def __init__(self, folder: Path, shared: frozen_layers.Shared | None = None) -> None:
+    def __init__(self, folder: Path, shared: frozen_layers.Shared | None = None, number_format: str = "fp32") -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        from llmops_tasks.models import onednn
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self._model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-        ).eval()
-        onednn.use(self._model)
+        self._model, self._tokenizer = loading.load_model(folder, number_format)
+        self._model.eval()
         self.cut = 0
         self._shared, self._tried, self._layerwise = shared, 0, True
 
@@ -40,8 +34,6 @@ class LocalModel:
         rule: Scoring = BRANCHING,
     ) -> list[list[float]]:
         """See Generator. Prompts of like length share a batch; only asked positions meet the vocabulary head."""
-        import torch
-
         labels = tokens.closed_set(self._tokenizer, answers)
         tree = label_tree.build(labels, rule.whole_text)
         asked = self._fitted(prompts, max(map(len, labels)), max_length)
@@ -52,7 +44,7 @@ class LocalModel:
         order = sorted(range(len(asked)), key=lambda index: len(asked[index]))
         size = self._rows(batch_size, longest, tree)
         result: dict[int, list[float]] = {}
-        with torch.inference_mode():
+        with loading.running(self._model):
             for at in range(0, len(order), size):
                 chosen = order[at : at + size]
                 found = self._asked([hidden[index] for index in chosen], tree, rule.whole_text)
@@ -113,7 +105,7 @@ class LocalModel:
 
         starts = tokens.encode_with_bos(self._tokenizer, [start] * len(texts) if isinstance(start, str) else start)
         found = []
-        with torch.inference_mode():
+        with loading.running(self._model):
             for before, text in zip(starts, tokens.encode(self._tokenizer, texts), strict=True):
                 if max_length is not None:
                     before = tokens.truncate_left(before, max_length - len(text), tokens.bos(self._tokenizer))
@@ -130,4 +122,4 @@ class LocalModel:
         counted = torch.zeros(1, len(text), dtype=torch.bool)
         counted[0, start - 1 : -1] = True
         logits = layers.logits_at(self._model, text.unsqueeze(0), counted)
-        return float(cross_entropy(logits.double(), text[start:], reduction="sum")) / math.log(2)
+        return float(cross_entropy(logits.cpu().double(), text[start:].cpu(), reduction="sum")) / math.log(2)

@@ -31,6 +31,7 @@ def probabilities(asked: list[torch.Tensor], tree: Tree, scoring: Scoring) -> li
     """
     import torch
 
+    asked = [logits.cpu() for logits in asked]  # in 64 bits, which not all devices have
     if not scoring.whole_text:
         shares = [torch.softmax(logits.double(), dim=-1) for logits in asked]
         found: list[Any] = [math.prod(shares[node][:, token] for node, token in path) for path in tree.paths]
@@ -38,7 +39,7 @@ def probabilities(asked: list[torch.Tensor], tree: Tree, scoring: Scoring) -> li
     found = [sum(asked[node][:, token] for node, token in path) for path in tree.paths]
     sums = torch.stack(found, dim=1)
     if scoring.length_normalised:
-        sums = sums / torch.tensor(tree.lengths)
+        sums = sums / torch.tensor(tree.lengths, device="cpu")
     return torch.softmax(sums, dim=-1).tolist()
 
 
@@ -55,7 +56,7 @@ def in_one_pass(model: Any, batch: list[torch.Tensor], tree: Tree, whole_text: b
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    decoder, padded = model.model, pad_sequence(batch, batch_first=True)
+    decoder, padded = model.model, pad_sequence(batch, batch_first=True).to(model.device)
     lengths, time = [len(row) - len(tree.tokens) for row in batch], padded.shape[1]
     states = decoder.embed_tokens(padded) if padded.dim() == 2 else padded
     layout = tree_attention.layout(tree, lengths, time)
@@ -83,7 +84,8 @@ def _among_all(logits: torch.Tensor, tokens: list[int]) -> torch.Tensor:
     """Log-probabilities of some tokens among the vocabulary, (rows, tokens)."""
     import torch
 
-    return logits[:, tokens].double() - torch.logsumexp(logits, dim=-1, keepdim=True).double()
+    chosen, whole = logits[:, tokens], torch.logsumexp(logits.float(), dim=-1, keepdim=True)
+    return chosen.cpu().double() - whole.cpu().double()
 
 
 # ---------------------------------------------------------------- by the model's own forward pass
@@ -114,7 +116,8 @@ def _last_logits(model: Any, batch: list[torch.Tensor]) -> torch.Tensor:
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    padded, last = pad_sequence(batch, batch_first=True), torch.tensor([len(prompt) - 1 for prompt in batch])
+    padded = pad_sequence(batch, batch_first=True).to(model.device)
+    last = torch.tensor([len(prompt) - 1 for prompt in batch])
     return layers.logits_at(model, padded, torch.arange(padded.shape[1]) == last.unsqueeze(1))
 
 
@@ -124,7 +127,7 @@ def _node_logits(model: Any, batch: list[torch.Tensor], tree: Tree) -> Iterator[
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    tokens = pad_sequence(batch, batch_first=True, padding_side="left")
+    tokens = pad_sequence(batch, batch_first=True, padding_side="left").to(model.device)
     lengths = torch.tensor([len(prompt) for prompt in batch]).unsqueeze(1)
     seen = torch.arange(tokens.shape[1]) >= tokens.shape[1] - lengths
     logits, cache = _step(model, tokens, seen, (seen.cumsum(1) - 1).clamp(min=0), None)

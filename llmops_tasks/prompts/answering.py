@@ -35,7 +35,8 @@ def open_release(release: ArtifactRef) -> Generator:
     Raises:
         IntegrityError: if it is damaged, or another one than is referred to.
     """
-    return open_generator("transformers", artifacts.fetch(release))
+    number_format = interface.of_release(release).number_format
+    return open_generator("transformers", artifacts.fetch(release), number_format=number_format)
 
 
 def columns(asked: Interface) -> list[str]:

@@ -35,6 +35,7 @@ class Interface(Section):
     text: str  # template: from a row's inputs to the text
     normalise: Literal["NFC", "NFKC", "none"]  # Unicode form of the text
     max_length: int  # tokens; longer prompts lose their beginning
+    number_format: Literal["fp32", "bf16", "fp16"] = "fp32"  # that the model computes in
     temperature: float = 1.0  # that probabilities are calibrated by; 1 changes none
 
     @property

@@ -69,6 +69,7 @@ def kept_answers(
             "prompts": digests.digest([asked.render_prompt(text) for text in shard]),
             "decoding": asked.task.decoding.model_dump(mode="json"),
             "max_length": asked.max_length,
+            "number_format": asked.number_format,
             "code": code_digest(__name__),
         }
         build = partial(_build, opened, asked, shard, batch_size)
@@ -78,9 +79,9 @@ def kept_answers(
     return pd.concat(frames, ignore_index=True).astype(COLUMNS), cut
 
 
-def opener(model: ArtifactRef) -> Callable[[], Generator]:
+def opener(model: ArtifactRef, number_format: str) -> Callable[[], Generator]:
     """What opens a model of the store once, when it is first needed; every byte is checked first."""
-    return cache(lambda: open_generator("transformers", artifacts.fetch(model)))
+    return cache(lambda: open_generator("transformers", artifacts.fetch(model), number_format=number_format))
 
 
 def _build(

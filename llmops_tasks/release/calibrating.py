@@ -50,7 +50,7 @@ def _fit(folder: Path, asked: Interface, dataset: ArtifactRef, rows: pd.DataFram
             f"{len(rows)} records with the release's labels to calibrate on, {calibration.MIN_RECORDS} are needed",
         )
     prompts = [asked.render_prompt(text) for text in rows["text"]]
-    scores = answering.scores(asked, open_generator("transformers", folder), prompts)
+    scores = answering.scores(asked, open_generator("transformers", folder, number_format=asked.number_format), prompts)
     return calibration.fit(scores, rows["label"].map(asked.labels.index).to_numpy())
 
 

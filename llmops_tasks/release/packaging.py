@@ -15,7 +15,7 @@ from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import TRAINING_GROUPS, TRAINING_RECORDS, ArtifactRef
 from llmops_tasks.errors import DataError
-from llmops_tasks.models import loading
+from llmops_tasks.models import hardware, loading
 from llmops_tasks.models.generator import MEMBERS
 from llmops_tasks.prompts import interface
 from llmops_tasks.release import calibrating
@@ -43,6 +43,7 @@ def package_release(*, usecase: str, trained: ArtifactRef, base: ArtifactRef, da
         "base": base["sha256"],
         "dataset": dataset["sha256"],
         "card": case.digest("description", "owner", "base_model", "finetune"),
+        "number_format": hardware.inference_format(case.inference.precision),
         "code": code_digest(__name__),
     }
     build = partial(_build, case, name, trained, base, dataset)
@@ -61,7 +62,9 @@ def _build(
         if not (weights / carried).is_file():
             raise DataError(f"What was trained has no '{carried}': it is of an earlier version. Train again.")
         shutil.copyfile(weights / carried, out / carried)
-    asked, calibrated = calibrating.calibrate(out, interface.of_release(trained), dataset)
+    number_format = hardware.inference_format(case.inference.precision)
+    asked = interface.of_release(trained).model_copy(update={"number_format": number_format})
+    asked, calibrated = calibrating.calibrate(out, asked, dataset)
     asked.write(out)
     (out / "README.md").write_text(model_card(case, name, trained, base, dataset, calibrated), encoding="utf-8")
     stamps = {key: trained["meta"][key] for key in ("control", "smoke", "mlflow_run")}

@@ -164,7 +164,9 @@ def _build(
     size = case.batch.batch_size if case.batch else answering.BATCH_SIZE
     if asked.task.type == "generation":
         model, texts = champion["release"], rows["text"].tolist()
-        result, cut = writing.kept_answers(usecase, model, writing.opener(model), asked, texts, size)
+        result, cut = writing.kept_answers(
+            usecase, model, writing.opener(model, asked.number_format), asked, texts, size
+        )
     else:
         generator = answering.open_release(champion["release"])
         result, cut = answering.answer(asked, generator, rows["text"].tolist(), size), generator.cut

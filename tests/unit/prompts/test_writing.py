@@ -115,11 +115,11 @@ def test_an_opener_opens_once_and_checks_every_byte(tiny_model: Path) -> None:
         return {}
 
     release = artifacts.publish(usecase="desk", kind="release", inputs={}, build=build)
-    opened = writing.opener(release)
+    opened = writing.opener(release, "fp32")
     assert opened() is opened()
     (artifacts.fetch(release) / "config.json").write_text("{}")
     with pytest.raises(IntegrityError, match="damaged"):
-        writing.opener(release)()
+        writing.opener(release, "fp32")()
 
 
 def test_a_record_that_cannot_be_answered_has_a_row_with_its_error() -> None:
