@@ -34,12 +34,12 @@ def probabilities(asked: list[torch.Tensor], tree: Tree, scoring: Scoring) -> li
     if not scoring.whole_text:
         shares = [torch.softmax(logits.double(), dim=-1) for logits in asked]
         found: list[Any] = [math.prod(shares[node][:, token] for node, token in path) for path in tree.paths]
-        return torch.stack(found, dim=1).tolist()  # type: ignore[no-any-return]
+        return torch.stack(found, dim=1).tolist()
     found = [sum(asked[node][:, token] for node, token in path) for path in tree.paths]
     sums = torch.stack(found, dim=1)
     if scoring.length_normalised:
         sums = sums / torch.tensor(tree.lengths)
-    return torch.softmax(sums, dim=-1).tolist()  # type: ignore[no-any-return]
+    return torch.softmax(sums, dim=-1).tolist()
 
 
 def in_one_pass(model: Any, batch: list[torch.Tensor], tree: Tree, whole_text: bool, cut: int) -> list[torch.Tensor]:
