@@ -78,7 +78,7 @@ def _role_problems(usecase: UseCase) -> Iterator[str]:
 
 
 def _label_problems(usecase: UseCase) -> Iterator[str]:
-    """Texts that no model can tell apart."""
+    """Texts that no model can distinguish."""
     known: dict[str, str] = {}
     for number, label in enumerate(usecase.task.labels):
         where, text = f"task.labels.{number}.text", label.text.strip()

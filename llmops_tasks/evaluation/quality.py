@@ -2,8 +2,9 @@
 
 Answers of a classification are judged here, those of a generation by `generation`.
 
-Every subject is asked as its own release says (base model and baselines: as the candidate's, but they never abstain, or
-whoever abstains would beat them), and leaves its predictions beside its figures, so that any two can be compared record by record.
+Every subject is asked as its own release says, and leaves its predictions beside its figures, so that any two can be
+compared record by record. Base model and baselines are asked as the candidate's release says, but never abstain: with a
+limit that weak models do not reach, abstaining would make them easy to beat.
 """
 
 from __future__ import annotations

@@ -16,21 +16,26 @@ ENDINGS = ("What can I do?", "Thank you.", "Please answer soon.", "This is annoy
 
 
 def messages(each: int = 10, seed: int = 1) -> list[dict[str, str]]:
-    """So many messages of every intent, each by a customer of their own."""
+    """So many messages of every intent, in all of its words; every fifth is vague and has the first alone."""
     rng = random.Random(seed)
     return [
         {
             "message_id": f"M{number}-{intent}",
             "intent": intent,
-            "message": f"{rng.choice(OPENINGS)} about {' '.join(_words(intent, rng))}. {rng.choice(ENDINGS)} {number}",
+            "message": f"{rng.choice(OPENINGS)} about {' '.join(_words(intent, number, rng))}. {rng.choice(ENDINGS)} {number}",
         }
         for number in range(each)
         for intent in INTENTS
     ]
 
 
-def _words(intent: str, rng: random.Random) -> list[str]:
-    words = intent.split("_")
+def is_vague(number: int) -> bool:
+    """Whether a message of this number could have any intent that begins like its own."""
+    return number % 5 == 0
+
+
+def _words(intent: str, number: int, rng: random.Random) -> list[str]:
+    words = intent.split("_")[: 1 if is_vague(number) else None]
     rng.shuffle(words)
     return words
 
