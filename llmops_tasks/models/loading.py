@@ -17,20 +17,27 @@ _SHARE = 0.9  # of a GPU's free memory that weights may take before a model is s
 
 
 def load_model(folder: Path, number_format: str = "fp32", four_bits: bool = False) -> tuple[Any, Any]:
-    """A model and its tokenizer, from a verified folder: safetensors only, nothing downloaded.
+    """A model and its tokenizer; see `load_weights`."""
+    from transformers import AutoTokenizer
+
+    return load_weights(folder, number_format, four_bits), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def load_weights(folder: Path, number_format: str = "fp32", four_bits: bool = False) -> Any:
+    """A model from a verified folder: safetensors only, nothing downloaded.
 
     Weights go straight to this process's device, without a copy in main memory; those of a model that is larger than
     one GPU are spread over all GPUs that the process sees.
 
     Args:
-        folder: config.json, safetensors, tokenizer.
+        folder: config.json, safetensors.
         number_format: of the weights: fp32, bf16 or fp16.
         four_bits: linear layers become 4-bit normal floats (NF4, double quantised) that compute in `number_format`.
 
     Raises:
         ModelError: if 4 bits need a library that is not there.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     from llmops_tasks.models import onednn
 
@@ -49,7 +56,7 @@ def load_model(folder: Path, number_format: str = "fp32", four_bits: bool = Fals
             # later training steps then come out wrong, without an error.
             layer.support_avx512bf16_for_cpu = False
     onednn.use(model)
-    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return model
 
 
 @contextmanager

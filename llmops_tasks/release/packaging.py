@@ -82,7 +82,7 @@ def _write_model(source: Path, trained: Path, kind: str, out: Path) -> None:
     from transformers import AutoTokenizer
 
     number_format = loading.stored_format(source)
-    model, _ = loading.load_model(source if kind == "adapter" else trained, number_format)
+    model = loading.load_weights(source if kind == "adapter" else trained, number_format)
     if kind == "adapter":
         from peft import PeftModel
 
