@@ -132,8 +132,24 @@ class Finetune(Section):
     processes: int = Field(
         default=1, ge=1, description="Number of processes (devices); each computes its part of every batch."
     )
+    sharded: bool = Field(
+        default=False,
+        description="Split weights, gradients and optimizer states over the processes (FSDP2); else each has a copy.",
+    )
     budget: Budget = Budget()
     resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Finetune:
+        if self.method == "full" and (self.rslora or self.dora or self.modules_to_save):
+            raise ValueError("rslora, dora and modules_to_save belong to LoRA: remove them, or set method to 'lora'")
+        if self.patience and not self.evaluate_every:
+            raise ValueError("patience counts evaluations: set evaluate_every, the steps between them")
+        if self.sharded and (self.processes < 2 or self.method == "qlora" or self.packing):
+            raise ValueError(
+                "sharded splits 16- or 32-bit weights over processes: set processes to 2 or more, method to lora or full, packing to false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Finetune:
@@ -147,10 +163,6 @@ class Finetune(Section):
             )
         if self.preferences and self.dropout:
             raise ValueError("preferences are trained without dropout: set dropout to 0")
-        if self.method == "full" and (self.rslora or self.dora or self.modules_to_save):
-            raise ValueError("rslora, dora and modules_to_save belong to LoRA: remove them, or set method to 'lora'")
-        if self.patience and not self.evaluate_every:
-            raise ValueError("patience counts evaluations: set evaluate_every, the steps between them")
         if self.preferences and self.evaluate_every:
             raise ValueError("preferences are evaluated before and after training only: remove evaluate_every")
         if self.accumulate > self.batch_size:
@@ -179,7 +191,7 @@ class Range(Section):
 
 # Data, placement, and what would change nothing: trials have their own number of epochs.
 _NOT_SEARCHED = {
-    "start", "domain", "mix", "continual", "preferences", "members", "processes", "budget", "resources",
+    "start", "domain", "mix", "continual", "preferences", "members", "processes", "sharded", "budget", "resources",
     "epochs", "checkpoint_every", "checkpoint_minutes", "activations_gib", "evaluate_every", "patience",
 }  # fmt: skip
 

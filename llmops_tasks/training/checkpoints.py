@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.errors import IntegrityError, StorageError
 from llmops_tasks.store import artifacts, digests, files, objects, retention
+from llmops_tasks.training import sharding
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ def snapshot(
     for name, value in trained.items():  # those that no gradient has reached yet have none
         state |= {f"{moment}/{name}": kept for moment, kept in optimizer.state.get(value, {}).items()}
     state |= {f"best/{name}": value for name, value in best.items()}
-    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
+    return {name: sharding.whole(value.detach()).to("cpu", copy=True).contiguous() for name, value in state.items()}
 
 
 def save(*, usecase: str, run: str, step: int, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
@@ -136,12 +137,12 @@ def _restore(path: Path, trained: dict[str, torch.Tensor], optimizer: Any, best:
     state = load_file(path)
     with torch.no_grad():
         for name, value in trained.items():
-            value.copy_(state[f"weight/{name}"])
+            value.copy_(sharding.like(state[f"weight/{name}"], value))
             if (kept_best := state.get(f"best/{name}")) is not None:
-                best[name] = kept_best.to(value.device)
+                best[name] = sharding.like(kept_best, value)
             moments = {moment: state.get(f"{moment}/{name}") for moment in ("exp_avg", "exp_avg_sq", "step")}
             if all(kept is not None for kept in moments.values()):
-                optimizer.state[value] = {moment: kept.to(value.device) for moment, kept in moments.items()}
+                optimizer.state[value] = {moment: sharding.like(kept, value) for moment, kept in moments.items()}
 
 
 def clear(*, usecase: str, run: str) -> None:

@@ -243,5 +243,4 @@ def _has_stopped(state: State, settings: Finetune) -> bool:
 
 
 def _save(job: Job, state: State, out: Path) -> None:
-    if processes.rank() == 0:
-        trainable.save(state, out, job.start, {"control": job.control, "smoke": job.max_steps is not None})
+    trainable.save(state, out, job.start, {"control": job.control, "smoke": job.max_steps is not None})

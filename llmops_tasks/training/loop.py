@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llmops_tasks.config import Finetune
 from llmops_tasks.errors import TrainingError
 from llmops_tasks.models import hardware, layers
-from llmops_tasks.training import processes
+from llmops_tasks.training import processes, sharding
 from llmops_tasks.training.batches import assemble
 from llmops_tasks.training.examples import IGNORED, Example
 from llmops_tasks.training.optimizer import schedule
@@ -86,7 +86,7 @@ def step(
         group["lr"] = settings.learning_rate * schedule(number, total, settings)
     state.model.train()
     loss = _gradients_or_less(state, settings, number, examples, hidden)
-    length = float(torch.nn.utils.clip_grad_norm_(state.trained.values(), settings.clip))
+    length = float(sharding.whole(torch.nn.utils.clip_grad_norm_(state.trained.values(), settings.clip)))
     stop_if_ill(loss, length, number, settings)
     state.optimizer.step()
     return loss
@@ -142,15 +142,31 @@ def _gradients(
         raise TrainingError(f"No position carries loss at step {number + 1}: stopped. Check the records' answers.")
     torch.manual_seed(settings.seed * 1_000_003 + number + processes.rank() * 7_919)
     state.optimizer.zero_grad()
-    mine = list(range(processes.rank(), len(examples), processes.count()))
-    size = math.ceil(len(mine) / state.parts) or 1
     total = 0.0
-    for at in range(0, len(mine), size):
-        part = mine[at : at + size]
-        loss = _loss(state, settings, [examples[i] for i in part], pick(hidden, part)) / targets
-        loss.backward()
-        total += float(loss.detach())
-    return processes.summed(total, state.trained.values())
+    for part in _my_parts(len(examples), state):
+        loss = _loss(state, settings, [examples[i] for i in part.records], pick(hidden, part.records)) / targets
+        (loss * part.counts).backward()
+        total += float(loss.detach()) * part.counts
+    return processes.total(total) if state.sharded else processes.summed(total, state.trained.values())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Records that are computed at once, and whether they count: 1 or 0."""
+
+    records: list[int]
+    counts: int
+
+
+def _my_parts(count: int, state: State) -> list[_Part]:
+    """This process's share of a batch. Over split weights all processes must make equally many passes: one that has
+    no more records repeats one that does not count."""
+    mine = list(range(processes.rank(), count, processes.count()))
+    most = math.ceil(count / processes.count())
+    size = math.ceil(most / state.parts) or 1
+    found = [_Part(mine[at : at + size], 1) for at in range(0, len(mine), size)]
+    passes = math.ceil(most / size) if state.sharded else len(found)
+    return found + [_Part([0], 0)] * (passes - len(found))
 
 
 def _loss(state: State, settings: Finetune, examples: list[Example], hidden: list[torch.Tensor] | None) -> Any:

@@ -112,7 +112,7 @@ def linear(model: Any) -> dict[str, tuple[int, str]]:
 
     Plain ones: what derives from a linear layer to do something else, such as to choose experts, is none.
     """
-    prefix = f"{_layers(model)[0]}."
+    prefix = f"{layers_of(model)[0]}."
     inside = {name: module for name, module in model.named_modules() if name.startswith(prefix)}
     return {
         name: (int(name.removeprefix(prefix).split(".")[0]), name.rsplit(".", 1)[-1])
@@ -123,7 +123,7 @@ def linear(model: Any) -> dict[str, tuple[int, str]]:
 
 def first_layer(model: Any, settings: Finetune) -> int:
     """The lowest of the layers that are trained."""
-    return max(0, _layers(model)[1] - settings.top_layers)
+    return max(0, layers_of(model)[1] - settings.top_layers)
 
 
 def adapted(model: Any) -> dict[str, int]:
@@ -147,7 +147,7 @@ def check(folder: Path, settings: Finetune) -> None:
         chosen(model, settings)
 
 
-def _layers(model: Any) -> tuple[str, int]:
+def layers_of(model: Any) -> tuple[str, int]:
     """The name of the list of the decoder's layers, and how many there are."""
     from torch import nn
 

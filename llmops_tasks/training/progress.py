@@ -53,25 +53,27 @@ class Progress:
 
     def after_step(self, state: State, made: int, speed: float, left: float) -> None:
         """To be called after every step, with the number of steps made, tokens/s and seconds left."""
-        if processes.rank():
-            return
-        if made % LOG_EVERY == 0 or made == self.total:
+        if not processes.rank() and (made % LOG_EVERY == 0 or made == self.total):
             self._tell(state, made, speed, left)
         if self._is_due(state, made) and made < self.total:
             self._save(state, made)
             state.written = time.monotonic()
 
     def _is_due(self, state: State, made: int) -> bool:
-        waited = (time.monotonic() - state.written) / 60
-        return made % self.checkpoint_every == 0 or (
-            self.checkpoint_minutes is not None and waited >= self.checkpoint_minutes
-        )
+        if made % self.checkpoint_every == 0 or self.checkpoint_minutes is None:
+            return made % self.checkpoint_every == 0
+        late = (time.monotonic() - state.written) / 60 >= self.checkpoint_minutes
+        return processes.total(float(late and not processes.rank())) > 0  # the first process's clock counts
 
     def _save(self, state: State, made: int) -> None:
-        """A copy is taken now, and written while the next steps are made."""
+        """A copy is taken now, by all processes, and written by the first while the next steps are made."""
+        if processes.rank() and not state.sharded:
+            return
         meta = {"losses": list(state.losses), "parts": state.parts, "spent": state.meter.spent(), "code": state.code}
         meta |= {"fits": self.fits, "began": self.began, "held_out": list(state.held_out.losses)}
         tensors = checkpoints.snapshot(state.trained, state.optimizer, state.held_out.weights)
+        if processes.rank():
+            return
         save = partial(checkpoints.save, usecase=self.usecase, run=self.run, step=made, tensors=tensors, meta=meta)
         state.writer.start(save)
 
