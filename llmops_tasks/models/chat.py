@@ -10,7 +10,6 @@ Source: transformers' guide "Chat templates" (`apply_chat_template`, `sanitize_c
 from __future__ import annotations
 
 import bisect
-import datetime
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Message = dict[str, str]  # {role: system | user | assistant, content}
-_DAY = datetime.date(2024, 7, 26)  # what Llama 3's template says where it cannot ask for the date
+# The day that Llama 3's template says where it cannot ask for the date, in place of today; trim_blocks drops the line end.
+_DAY = "{%- macro strftime_now(form) %}26 Jul 2024{% endmacro %}\n"
+_ALONE = "{{ messages[0]['content'] }}"
 _FAILURES = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError)
 
 
@@ -69,27 +70,27 @@ def encode(tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str | None = 
     """
     if not tokenizer.chat_template:
         raise ModelError("This model has no chat template. Set prompt.format to plain, or choose an instruct model.")
-    if getattr(tokenizer, "chat_control_tokens", None) is None:
-        tokenizer.chat_control_tokens = []  # special ones only: <think> in an answer is that token
     said = [] if answer is None else [{"role": "assistant", "content": answer}]
+    asks = {"add_generation_prompt": answer is None, "enable_thinking": chat.thinking}
     try:
-        found: Any = tokenizer.apply_chat_template(
-            [*chat.messages, *said],
-            add_generation_prompt=answer is None,
-            return_dict=False,
-            sanitize_control_tokens=True,
-            enable_thinking=chat.thinking,
-            strftime_now=_DAY.strftime,
-        )
+        template = tokenizer.get_chat_template()
+        template = _DAY + template if "strftime_now" in template else template
+        return _applied(tokenizer, [*chat.messages, *said], template, **asks)
     except _FAILURES as exc:
         roles = ", ".join(dict.fromkeys(message["role"] for message in [*chat.messages, *said]))
         failed = type(exc).__name__
-    else:
-        return list(found)
     raise ModelError(
         f"The model's chat template fails: {failed}, for turns of {roles}. Some templates allow no system turn: remove "
         "prompt.system, or set prompt.format to plain."
     )
+
+
+def _applied(tokenizer: PreTrainedTokenizerBase, turns: list[Message], template: str, **asks: bool) -> list[int]:
+    if getattr(tokenizer, "chat_control_tokens", None) is None:
+        tokenizer.chat_control_tokens = []  # special ones only: <think> in an answer is that token
+    more = {"return_dict": False, "sanitize_control_tokens": True}
+    found: Any = tokenizer.apply_chat_template(turns, chat_template=template, **more, **asks)
+    return list(found)
 
 
 def fit(tokenizer: PreTrainedTokenizerBase, chat: Chat, space: int) -> list[int]:
@@ -126,8 +127,7 @@ def written(tokenizer: PreTrainedTokenizerBase, chat: Chat, answer: str) -> list
     asked, whole = encode(tokenizer, chat), encode(tokenizer, chat, answer)
     if whole[: len(asked)] == asked:
         return _to_end(tokenizer, whole[len(asked) :])
-    text: Any = tokenizer(answer, add_special_tokens=False)["input_ids"]
-    return [*text, *end_of_turn(tokenizer)]
+    return [*_applied(tokenizer, [{"role": "assistant", "content": answer}], _ALONE), *end_of_turn(tokenizer)]
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:

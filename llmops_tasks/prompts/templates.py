@@ -112,13 +112,12 @@ def _opening(prompt: Prompt, labels: str) -> list[Message]:
 
 
 def _said(text: str) -> list[Message]:
-    try:
+    if conversations.is_conversation(text):
         return conversations.parsed(text)
-    except ValueError:
-        raise InputError(
-            "A text is not a conversation. Allowed: JSON of turns {role, content}, the user's first and last, the "
-            "assistant's between, at most one system turn before them."
-        ) from None
+    raise InputError(
+        "A text is not a conversation. Allowed: JSON of turns {role, content}, the user's first and last, the "
+        "assistant's between, at most one system turn before them."
+    )
 
 
 def _answered(text: str) -> Message:
