@@ -28,6 +28,7 @@ def column_problems(usecase: UseCase) -> list[str]:
         *_label_problems(usecase),
         *_text_problems(usecase),
         *_prompt_problems(usecase),
+        *_chat_problems(usecase),
         *_watch_problems(usecase),
         *_search_problems(usecase),
         *_gate_problems(usecase),
@@ -120,6 +121,41 @@ def _prompt_problems(usecase: UseCase) -> Iterator[str]:
         yield f"prompt.template: not a valid template, {used}"
     elif "text" not in used or used - {"text", "labels"}:
         yield f"prompt.template: uses {sorted(used)}; it needs {{{{ text }}}} and may use {{{{ labels }}}}"
+
+
+def _chat_problems(usecase: UseCase) -> Iterator[str]:
+    prompt, data = usecase.prompt, usecase.data
+    templates = {"prompt.system": prompt.system or ""}
+    templates |= {f"prompt.messages.{number}.content": turn.content for number, turn in enumerate(prompt.messages)}
+    for path, template in templates.items():
+        used = _variables(template)
+        if isinstance(used, str):
+            yield f"{path}: not a valid template, {used}"
+        elif used - {"labels"}:
+            yield f"{path}: uses {sorted(used)}; it may use {{{{ labels }}}}"
+    if usecase.task.type == "classification" and prompt.thinking == "keep":
+        yield "prompt.thinking: a label is chosen at once, without thinking; remove it"
+    yield from _conversation_problems(
+        usecase, [name for name, one in data.columns.items() if one.type == "conversation"]
+    )
+
+
+def _conversation_problems(usecase: UseCase, columns: list[str]) -> Iterator[str]:
+    """The text must be the conversation as it is."""
+    if usecase.prompt.format != "conversation":
+        if columns:
+            yield f"data.columns.{columns[0]}.type: a conversation is read by prompt.format: conversation"
+        if usecase.finetune.turns == "all":
+            yield "finetune.turns: the turns of a conversation; set prompt.format to conversation, or remove it"
+        return
+    allowed = [name for name in columns if usecase.data.columns[name].role == "input"]
+    if "".join(usecase.data.text.split()) not in {f"{{{{{name}}}}}" for name in allowed}:
+        yield (
+            "data.text: a conversation is read as it is: {{ <column> }}, an input of the type conversation; "
+            f"there are: {allowed}"
+        )
+    if usecase.data.augment.active:
+        yield "data.augment: variants of a conversation's text would break its turns; remove it"
 
 
 def _watch_problems(usecase: UseCase) -> Iterator[str]:

@@ -106,6 +106,9 @@ class Finetune(Section):
     clip: float = Field(default=1.0, gt=0, description="Gradient norm above which the gradient is scaled down to it.")
     max_gradient: float = Field(default=1000.0, gt=1, description="Gradient norm above which the run stops.")
     max_length: int = Field(default=256, gt=8, description="In tokens; longer prompts are truncated from the left.")
+    turns: Literal["last", "all"] = Field(
+        default="last", description="Conversations: the assistant's turns that are trained on."
+    )
     checkpoint_every: int = Field(default=20, gt=0, description="Steps between checkpoints.")
     checkpoint_minutes: float | None = Field(
         default=None, gt=0, description="Also a checkpoint after so many minutes, where steps are slow."
@@ -192,7 +195,7 @@ class Range(Section):
 # Data, placement, and what would change nothing: trials have their own number of epochs.
 _NOT_SEARCHED = {
     "start", "domain", "mix", "continual", "preferences", "members", "processes", "sharded", "budget", "resources",
-    "epochs", "checkpoint_every", "checkpoint_minutes", "activations_gib", "evaluate_every", "patience",
+    "turns", "epochs", "checkpoint_every", "checkpoint_minutes", "activations_gib", "evaluate_every", "patience",
 }  # fmt: skip
 
 

@@ -87,13 +87,48 @@ class Task(Section):
             raise ValueError(f"'{ABSTAINED}' is the answer below abstain_below: give the label another name")
 
 
+class Turn(Section):
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(min_length=1, description="Jinja template; {{ labels }} lists the labels' texts.")
+
+
 class Prompt(Section):
     """The prompt around the text."""
 
-    template: str = Field(description="Jinja template with {{ text }}; {{ labels }} lists the labels' texts.")
-    examples: list[dict[str, str]] = Field(
-        default=[], description="Few-shot pairs {text, answer}, placed before the record."
+    template: str = Field(
+        description="Jinja template with {{ text }}; {{ labels }} lists the labels' texts. Of a chat: the user's turn."
     )
+    examples: list[dict[str, str]] = Field(
+        default=[], description="Few-shot pairs {text, answer}, placed before the record; of a chat a turn each."
+    )
+    format: Literal["plain", "chat", "conversation"] = Field(
+        default="plain",
+        description="chat: turns, rendered by the model's own chat template. conversation: likewise, where the text is a "
+        "whole conversation (a column of the type conversation).",
+    )
+    system: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Chats: the system turn, a template; a conversation that has its own keeps it.",
+    )
+    messages: list[Turn] = Field(default=[], description="Chats: further turns, before the examples and the record's.")
+    thinking: Literal["strip", "keep"] = Field(
+        default="strip",
+        description="Chats: <think> parts of answers, in training and in what is written; strip also turns thinking off in "
+        "templates that know enable_thinking.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Prompt:
+        if self.format == "plain" and (self.system or self.messages or self.thinking == "keep"):
+            raise ValueError("system, messages and thinking are for chats: set format to chat, or remove them")
+        if self.format == "conversation" and (self.messages or self.examples):
+            raise ValueError("a conversation has its own turns: remove messages and examples")
+        if any(turn.role == "system" for turn in self.messages[1 if self.system is None else 0 :]):
+            raise ValueError("a system turn comes first and once: give it as system")
+        return self
 
 
 class Inference(Section):

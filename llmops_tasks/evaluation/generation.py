@@ -16,6 +16,7 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import EvidenceError
 from llmops_tasks.evaluation import exposure, text_metrics, texts
+from llmops_tasks.models.chat import Prompt
 from llmops_tasks.models.generator import Generator
 from llmops_tasks.prompts import writing
 from llmops_tasks.prompts.interface import Interface
@@ -54,7 +55,9 @@ def build(
     Raises:
         EvidenceError: if the split has no records, or a reference without text.
     """
-    train, rows = frames("train"), frames(split)
+    train, rows = (
+        frame.assign(label=frame["label"].map(asked.render_answer)) for frame in map(frames, ("train", split))
+    )
     _check(rows, split)
     rows["text"] = texts.as_read_by(asked, dataset, rows)
     written, bits, cut = _by_model(case, usecase, asked, model, rows) if model else (retrieve(train, rows), None, 0)
@@ -134,7 +137,7 @@ def _reference_bits(
     usecase: str,
     model: ArtifactRef,
     opened: Callable[[], Generator],
-    prompts: list[str],
+    prompts: list[Prompt],
     truth: list[str],
     asked: Interface,
 ) -> list[float]:
@@ -152,7 +155,7 @@ def _reference_bits(
 
 
 def _shard_bits(
-    opened: Callable[[], Generator], prompts: list[str], truth: list[str], max_length: int, out: Path
+    opened: Callable[[], Generator], prompts: list[Prompt], truth: list[str], max_length: int, out: Path
 ) -> dict[str, Any]:
     bits = opened().bits(prompts, truth, max_length)
     (out / "bits.json").write_bytes(digests.canonical(bits))

@@ -21,6 +21,7 @@ from llmops_tasks.contracts import BASELINES, ArtifactRef, Report
 from llmops_tasks.errors import EvidenceError, InputError, did_you_mean
 from llmops_tasks.evaluation import exposure, generation, texts
 from llmops_tasks.models import calibration, frozen_layers, layers
+from llmops_tasks.models.chat import Prompt
 from llmops_tasks.models.generator import Generator, open_generator
 from llmops_tasks.prompts import answering, interface
 from llmops_tasks.prompts.interface import Interface
@@ -202,7 +203,7 @@ def _open(case: UseCase, usecase: str, model: ArtifactRef, number_format: str) -
 
 
 def _score_shard(
-    opened: Callable[[], Generator], prompts: list[str], asked: Interface, batch_size: int, out: Path
+    opened: Callable[[], Generator], prompts: list[Prompt], asked: Interface, batch_size: int, out: Path
 ) -> dict[str, Any]:
     generator = opened()
     before = generator.cut

@@ -8,4 +8,5 @@ frozen_layers  the activation cache: frozen lower layers run once over a dataset
 varlen      attention over packed records, on GPUs
 onednn      products of fp32 matrices on CPUs
 tokens      from texts to tokens
+chat        from conversations to tokens, by the tokenizer's chat template
 """

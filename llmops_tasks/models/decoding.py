@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,12 @@ class _Row:
 
 
 def write(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], settings: Decoding, batch_size: int
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    settings: Decoding,
+    batch_size: int,
+    ends: Sequence[int] = (),
 ) -> list[Answer]:
     """Answer prompts, the same one once.
 
@@ -63,6 +69,7 @@ def write(
         prompts: as tokens, with the opening.
         settings: of the answers.
         batch_size: rows at once.
+        ends: tokens that end an answer, beside those that end the model's texts.
 
     Raises:
         ModelError: if the model's output is not a number, or the schema cannot be followed.
@@ -73,7 +80,7 @@ def write(
     )
     if order:
         with loading.running(model):
-            found |= _Writer(model, tokenizer, settings).write(order, batch_size)
+            found |= _Writer(model, tokenizer, settings, ends).write(order, batch_size)
     return [answer for prompt in prompts if (answer := found[tuple(prompt)])]
 
 
@@ -110,9 +117,9 @@ def check(config: Any, tokens: int, settings: Decoding) -> None:
 class _Writer:
     """A model, and the answers that it is writing."""
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, settings: Decoding) -> None:
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, settings: Decoding, ends: Sequence[int]) -> None:
         self._model, self._tokenizer, self._settings = model, tokenizer, settings
-        self._ends = _ends(model, tokenizer)
+        self._ends = [*dict.fromkeys([*_ends(model, tokenizer), *ends])]
         schema = settings.json_schema
         self._begin = grammar.opener(tokenizer, schema, self._ends) if schema else lambda: None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Protocol
 from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.errors import InputError, did_you_mean
 from llmops_tasks.models import frozen_layers
+from llmops_tasks.models.chat import Prompt
 from llmops_tasks.models.decoding import Answer
 from llmops_tasks.models.label_tree import BRANCHING, Scoring
 
@@ -28,7 +29,7 @@ class Generator(Protocol):
 
     def scores(
         self,
-        prompts: list[str],
+        prompts: Sequence[Prompt],
         answers: list[str],
         batch_size: int,
         max_length: int | None = None,
@@ -37,7 +38,7 @@ class Generator(Protocol):
         """The probability of each answer among the answers: (prompts, answers), rows sum to 1.
 
         Args:
-            prompts: to answer.
+            prompts: to answer, each a text or a chat.
             answers: to choose from.
             batch_size: prompts at once.
             max_length: tokens of prompt and answer; longer prompts lose their beginning, as in training, and are
@@ -49,7 +50,7 @@ class Generator(Protocol):
         """
 
     def generate(
-        self, prompts: list[str], settings: Decoding, batch_size: int, max_length: int | None = None
+        self, prompts: Sequence[Prompt], settings: Decoding, batch_size: int, max_length: int | None = None
     ) -> list[Answer]:
         """An answer to each prompt.
 
@@ -63,7 +64,7 @@ class Generator(Protocol):
             ModelError: if the model's output is not a number, or the schema cannot be followed.
         """
 
-    def bits(self, start: str | list[str], texts: list[str], max_length: int | None = None) -> list[float]:
+    def bits(self, start: Prompt | list[Prompt], texts: list[str], max_length: int | None = None) -> list[float]:
         """How unexpected each text is after `start`, one for all or one for each: -log2 of its probability.
 
         With `max_length`, longer beginnings are cut as in training.
@@ -107,7 +108,7 @@ class Ensemble:
 
     def scores(
         self,
-        prompts: list[str],
+        prompts: Sequence[Prompt],
         answers: list[str],
         batch_size: int,
         max_length: int | None = None,
@@ -122,7 +123,7 @@ class Ensemble:
         self.cut += cut  # the members have one tokenizer
         return [[sum(scores) / len(found) for scores in zip(*rows, strict=True)] for rows in zip(*found, strict=True)]
 
-    def bits(self, start: str | list[str], texts: list[str], max_length: int | None = None) -> list[float]:
+    def bits(self, start: Prompt | list[Prompt], texts: list[str], max_length: int | None = None) -> list[float]:
         """See Generator; of the averaged probability."""
         found = [member().bits(start, texts, max_length) for member in self._members]
         return [
@@ -131,7 +132,7 @@ class Ensemble:
         ]
 
     def generate(
-        self, prompts: list[str], settings: Decoding, batch_size: int, max_length: int | None = None
+        self, prompts: Sequence[Prompt], settings: Decoding, batch_size: int, max_length: int | None = None
     ) -> list[Answer]:
         """Texts have no average."""
         raise InputError("An ensemble weighs labels; it cannot write. Set finetune.members to 1 to generate.")
@@ -145,7 +146,7 @@ class Stub:
 
     def scores(
         self,
-        prompts: list[str],
+        prompts: Sequence[Prompt],
         answers: list[str],
         batch_size: int,
         max_length: int | None = None,
@@ -159,13 +160,13 @@ class Stub:
         return result
 
     def generate(
-        self, prompts: list[str], settings: Decoding, batch_size: int, max_length: int | None = None
+        self, prompts: Sequence[Prompt], settings: Decoding, batch_size: int, max_length: int | None = None
     ) -> list[Answer]:
         """See Generator; a letter is a token."""
         most = settings.max_new_tokens
-        texts = [hashlib.sha256(prompt.encode()).hexdigest()[:most] for prompt in prompts]
+        texts = [hashlib.sha256(str(prompt).encode()).hexdigest()[:most] for prompt in prompts]
         return [Answer(text, len(text), "length", 4.0 * len(text)) for text in texts]
 
-    def bits(self, start: str | list[str], texts: list[str], max_length: int | None = None) -> list[float]:
+    def bits(self, start: Prompt | list[Prompt], texts: list[str], max_length: int | None = None) -> list[float]:
         """See Generator."""
         return [8.0 * len(text.encode()) for text in texts]

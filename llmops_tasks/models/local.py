@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from llmops_tasks.config.decoding import Decoding
-from llmops_tasks.models import decoding, frozen_layers, label_tree, layers, loading, scoring, tokens
+from llmops_tasks.models import chat, decoding, frozen_layers, label_tree, layers, loading, scoring, tokens
+from llmops_tasks.models.chat import Chat, Prompt
 from llmops_tasks.models.decoding import Answer
 from llmops_tasks.models.label_tree import BRANCHING, Scoring, Tree
 
@@ -27,7 +29,7 @@ class LocalModel:
 
     def scores(
         self,
-        prompts: list[str],
+        prompts: Sequence[Prompt],
         answers: list[str],
         batch_size: int,
         max_length: int | None = None,
@@ -56,7 +58,7 @@ class LocalModel:
         more = len(tree.tokens) if self._layerwise else 0
         return max(1, batch_size * longest // max(1, longest + more))
 
-    def _fitted(self, prompts: list[str], reserve: int, max_length: int | None) -> list[list[int]]:
+    def _fitted(self, prompts: Sequence[Prompt], reserve: int, max_length: int | None) -> list[list[int]]:
         """Prompts as tokens, cut as they were in training."""
         whole = tokens.encode_with_bos(self._tokenizer, prompts)
         if max_length is not None:
@@ -89,7 +91,7 @@ class LocalModel:
         return scoring.in_one_pass(self._model, batch, tree, whole_text, cut)
 
     def generate(
-        self, prompts: list[str], settings: Decoding, batch_size: int, max_length: int | None = None
+        self, prompts: Sequence[Prompt], settings: Decoding, batch_size: int, max_length: int | None = None
     ) -> list[Answer]:
         """See Generator."""
         asked = tokens.encode_with_bos(self._tokenizer, prompts)
@@ -97,18 +99,21 @@ class LocalModel:
             fitted = tokens.fit(self._tokenizer, prompts, max_length, settings.max_new_tokens)
             self.cut += sum(len(short) < len(long) for short, long in zip(fitted, asked, strict=True))
             asked = fitted
-        return decoding.write(self._model, self._tokenizer, asked, settings, batch_size)
+        chats = any(isinstance(prompt, Chat) for prompt in prompts)
+        ends = chat.end_of_turn(self._tokenizer) if chats else []
+        return decoding.write(self._model, self._tokenizer, asked, settings, batch_size, ends)
 
-    def bits(self, start: str | list[str], texts: list[str], max_length: int | None = None) -> list[float]:
+    def bits(self, start: Prompt | list[Prompt], texts: list[str], max_length: int | None = None) -> list[float]:
         """See Generator. Text and start are split into tokens apart, so that every model is asked for the same text."""
         import torch
 
-        starts = tokens.encode_with_bos(self._tokenizer, [start] * len(texts) if isinstance(start, str) else start)
+        starts = start if isinstance(start, list) else [start] * len(texts)
+        whole = tokens.encode_with_bos(self._tokenizer, starts)
         found = []
         with loading.running(self._model):
-            for before, text in zip(starts, tokens.encode(self._tokenizer, texts), strict=True):
+            for prompt, before, text in zip(starts, whole, tokens.encode(self._tokenizer, texts), strict=True):
                 if max_length is not None:
-                    before = tokens.truncate_left(before, max_length - len(text), tokens.bos(self._tokenizer))
+                    (before,) = tokens.fit(self._tokenizer, [prompt], max_length, len(text))
                 layers.check_context(self._model.config, len(before) + len(text))
                 found.append(self._bits(torch.tensor(before + text), len(before)))
         return found

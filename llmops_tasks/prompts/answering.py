@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmops_tasks.contracts import ABSTAINED, ArtifactRef
 from llmops_tasks.models import calibration
+from llmops_tasks.models.chat import Prompt
 from llmops_tasks.models.generator import Generator, open_generator
 from llmops_tasks.prompts import interface, writing
 from llmops_tasks.prompts.interface import Interface
@@ -48,7 +49,7 @@ def columns(asked: Interface) -> list[str]:
 
 
 def scores(
-    asked: Interface, generator: Generator, prompts: list[str], batch_size: int = BATCH_SIZE
+    asked: Interface, generator: Generator, prompts: list[Prompt], batch_size: int = BATCH_SIZE
 ) -> list[list[float]]:
     """Probabilities of the labels, (prompts, labels), as the model gives them: not calibrated."""
     return generator.scores(prompts, asked.answers, batch_size, asked.max_length, asked.rule)

@@ -19,8 +19,9 @@ from llmops_tasks.config import Section, UseCase
 from llmops_tasks.config.usecase import Prompt, Task
 from llmops_tasks.contracts import ABSTAINED, ArtifactRef
 from llmops_tasks.errors import DataError, IntegrityError
+from llmops_tasks.models.chat import Prompt as Prompted
 from llmops_tasks.models.label_tree import Scoring
-from llmops_tasks.prompts import templates
+from llmops_tasks.prompts import conversations, templates
 from llmops_tasks.store import artifacts, digests
 
 FILE = "release.json"
@@ -84,9 +85,14 @@ class Interface(Section):
         """The same of many rows, None where the template fails; and there the class of the error."""
         return templates.render_texts(self.text, rows, self.normalise)
 
-    def render_prompt(self, text: str) -> str:
-        """The whole prompt around a text."""
+    def render_prompt(self, text: str) -> Prompted:
+        """The whole prompt around a text: a text or, where the model's chat template renders it, a chat."""
         return templates.render_prompt(self.prompt, self.task, text)
+
+    def render_answer(self, text: str) -> str:
+        """An answer as the use case wants it: of a chat without thinking, unless it is kept."""
+        strip = self.prompt.format != "plain" and self.prompt.thinking == "strip"
+        return conversations.without_thinking(text) if strip else text
 
     def check_columns(self, there: list[str]) -> None:
         """Refuse records that lack what the template reads.

@@ -31,13 +31,13 @@ FILE = "answers.parquet"
 def answer(asked: Interface, generator: Generator, texts: list[str], batch_size: int) -> pd.DataFrame:
     """One row for each rendered text, with COLUMNS; a text that cannot be answered has a row with its error."""
     prompts = [asked.render_prompt(text) for text in texts]
-    return _table(generator.generate(prompts, asked.task.decoding, batch_size, asked.max_length))
+    return _table(asked, generator.generate(prompts, asked.task.decoding, batch_size, asked.max_length))
 
 
-def _table(answers: list[Answer]) -> pd.DataFrame:
+def _table(asked: Interface, answers: list[Answer]) -> pd.DataFrame:
     import pandas as pd
 
-    rows = [(one.text, one.tokens, one.finish_reason, one.error, one.bits) for one in answers]
+    rows = [(asked.render_answer(one.text), one.tokens, one.finish_reason, one.error, one.bits) for one in answers]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)  # also without rows
 
 
@@ -61,13 +61,14 @@ def kept_answers(
     """
     import pandas as pd
 
-    frames, cut = [_table([])], 0
+    frames, cut = [_table(asked, [])], 0
     for start in range(0, len(texts), SHARD):
         shard = texts[start : start + SHARD]
         inputs = {
             "model": model["sha256"],
             "prompts": digests.digest([asked.render_prompt(text) for text in shard]),
             "decoding": asked.task.decoding.model_dump(mode="json"),
+            "thinking": asked.prompt.thinking,
             "max_length": asked.max_length,
             "number_format": asked.number_format,
             "code": code_digest(__name__),

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import CONTROLS, ArtifactRef
 from llmops_tasks.errors import DataError, InputError
-from llmops_tasks.models import frozen_layers, hardware, tokens
+from llmops_tasks.models import frozen_layers, hardware
 from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.store import artifacts
 from llmops_tasks.training import loop, processes, trainable, training_plan
-from llmops_tasks.training.examples import Example, encode
+from llmops_tasks.training.examples import Example, check_prompt, encode
 from llmops_tasks.training.loop import TrainingSet
 from llmops_tasks.training.trainable import State
 from llmops_tasks.training.training_plan import Sources, TrainingPlan
@@ -123,10 +123,10 @@ def prepare_run(
     loop.threads()
     torch.manual_seed(settings.seed)
     model, tokenizer = trainable.load(artifacts.fetch(start), settings)
-    tokens.closed_set(tokenizer, of_usecase(case).answers)
+    check_prompt(of_usecase(case), tokenizer)
     plan = training_plan.build_plan(case, tokenizer, sources, control)
     plan = TrainingPlan(plan.examples, plan.batches[:max_steps], plan.counts)
-    held_out = encode(of_usecase(case), tokenizer, training_plan.rows(sources.own, "validation"))
+    held_out = encode(of_usecase(case), tokenizer, training_plan.rows(sources.own, "validation"), settings.turns)
     if not held_out:
         raise DataError("No record is held out for validation, so there would be no held-out loss. Add records.")
     lengths = [len(example.tokens) for example in [*plan.examples, *held_out]]

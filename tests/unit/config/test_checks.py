@@ -66,6 +66,56 @@ MISTAKES: Mistakes = [
     ("leakage in text", {"data/text": "{{ note }} {{ disposition }}"}, "data.text: 'disposition' is a leakage column"),
     ("label in text", {"data/text": "{{ triage_level }}"}, "data.text: 'triage_level' has the role 'label'"),
     ("identifier in text", {"data/text": "{{ phone }}"}, "data.text: 'phone' has the role 'identifier'"),
+    (
+        "chat settings of a plain prompt",
+        {"prompt/system": "S"},
+        "prompt: system, messages and thinking are for chats: set format to chat, or remove them",
+    ),
+    (
+        "a stranger in the system turn",
+        {"prompt/format": "chat", "prompt/system": "{{ note }}"},
+        "prompt.system: uses ['note']; it may use {{ labels }}",
+    ),
+    (
+        "two system turns",
+        {"prompt/format": "chat", "prompt/system": "S", "prompt/messages": [{"role": "system", "content": "T"}]},
+        "prompt: a system turn comes first and once",
+    ),
+    (
+        "examples before a conversation",
+        {"prompt/format": "conversation", "prompt/examples": [{"text": "a", "answer": "b"}]},
+        "prompt: a conversation has its own turns: remove messages and examples",
+    ),
+    (
+        "a label after thinking",
+        {"prompt/format": "chat", "prompt/thinking": "keep"},
+        "prompt.thinking: a label is chosen at once, without thinking",
+    ),
+    (
+        "a conversation among other words",
+        {"prompt/format": "conversation", "data/columns/note/type": "conversation", "data/text": "{{ note }}!"},
+        "data.text: a conversation is read as it is: {{ <column> }}, an input of the type conversation; there are: ['note']",
+    ),
+    (
+        "variants of a conversation",
+        {
+            "prompt/format": "conversation",
+            "data/columns/note/type": "conversation",
+            "data/text": "{{ note }}",
+            "data/augment": {"noise": 1},
+        },
+        "data.augment: variants of a conversation's text would break its turns",
+    ),
+    (
+        "a conversation in a plain prompt",
+        {"data/columns/note/type": "conversation"},
+        "data.columns.note.type: a conversation is read by prompt.format: conversation",
+    ),
+    (
+        "turns of what has none",
+        {"finetune/turns": "all"},
+        "finetune.turns: the turns of a conversation; set prompt.format to conversation",
+    ),
     ("broken text", {"data/text": "{{ note "}, "data.text: not a valid template, line 1"),
     ("broken prompt", {"prompt/template": "{% if %}"}, "prompt.template: not a valid template"),
     ("prompt without text", {"prompt/template": "{{ labels }}"}, "prompt.template: uses ['labels']"),

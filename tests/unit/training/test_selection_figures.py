@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,19 @@ def test_prompts_beyond_the_context_are_a_problem(tiny_model: Path) -> None:
     found = _figures(config.load("triage"), tiny_model, text="pain " * 200)
     assert found["few_shot"] is None
     assert found["problems"] == ["A prompt with examples has 627 tokens, its context 512."]
+
+
+def test_a_model_that_cannot_be_asked_in_chats_is_measured_and_the_problem_reported(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    case = config.load("triage")
+    case = case.model_copy(update={"prompt": case.prompt.model_copy(update={"format": "chat"})})
+    assert _figures(case, tmp_path / "model")["problems"] == []
+    (tmp_path / "model" / "chat_template.jinja").unlink()
+    found = _figures(case, tmp_path / "model")
+    assert found["few_shot"] is None and found["tokens_per_second"] > 0
+    assert found["problems"][0].startswith("This model has no chat template.")
 
 
 def test_a_model_that_cannot_be_trained_as_asked_is_measured_and_the_obstacle_reported(
