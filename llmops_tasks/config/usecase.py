@@ -15,6 +15,7 @@ from llmops_tasks.config.airflow import YEAR, Access, Airflow, Notify
 from llmops_tasks.config.data import Data, Section, Source
 from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.config.selection import CURRENT, BaseModelChoice, Selection
+from llmops_tasks.config.server import Server
 from llmops_tasks.config.training import Finetune, Search
 from llmops_tasks.contracts import ABSTAINED, BASELINES
 from llmops_tasks.errors import InputError, did_you_mean
@@ -136,6 +137,9 @@ class Inference(Section):
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="auto: on a GPU bf16, or fp16 where it has no bf16; fp32 on a CPU."
+    )
+    server: Server | None = Field(
+        default=None, description="Evaluate and answer by a server that has loaded the release, not in this process."
     )
 
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.config import UseCase
+from llmops_tasks.config.server import Server
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import EvidenceError
 from llmops_tasks.evaluation import exposure, text_metrics, texts
 from llmops_tasks.models.chat import Prompt
 from llmops_tasks.models.generator import Generator
-from llmops_tasks.prompts import writing
+from llmops_tasks.prompts import opening, writing
 from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
@@ -92,11 +93,11 @@ def _by_model(
     case: UseCase, usecase: str, asked: Interface, model: ArtifactRef, rows: pd.DataFrame
 ) -> tuple[pd.DataFrame, list[float], int]:
     """Answers, bits of the references, and how many prompts were cut."""
-    opened, texts = writing.opener(model, asked.number_format), rows["text"].tolist()
-    size = case.evaluation.batch_size
-    written, cut = writing.kept_answers(usecase, model, opened, asked, texts, size)
+    server, texts = case.inference.server, rows["text"].tolist()
+    opened = cache(partial(opening.open_model, model, asked.number_format, server))
+    written, cut = writing.kept_answers(usecase, model, opened, asked, texts, case.evaluation.batch_size, server)
     prompts = [asked.render_prompt(text) for text in texts]
-    bits = _reference_bits(usecase, model, opened, prompts, rows["label"].tolist(), asked)
+    bits = _reference_bits(usecase, model, opened, prompts, rows["label"].tolist(), asked, server)
     return written, bits, cut
 
 
@@ -140,13 +141,18 @@ def _reference_bits(
     prompts: list[Prompt],
     truth: list[str],
     asked: Interface,
+    server: Server | None,
 ) -> list[float]:
     """How unexpected the model finds each reference after its prompt; kept in shards."""
     found: list[float] = []
     for start in range(0, len(prompts), writing.SHARD):
         end = start + writing.SHARD
         shard = prompts[start:end], truth[start:end]
-        about = {"max_length": asked.max_length, "number_format": asked.number_format, "code": code_digest(__name__)}
+        about = {
+            "max_length": asked.max_length,
+            "engine": opening.engine(asked.number_format, server),
+            "code": code_digest(__name__),
+        }
         inputs = {"model": model["sha256"], **about, "texts": digests.digest(shard)}
         make = partial(_shard_bits, opened, *shard, asked.max_length)
         ref = artifacts.publish(usecase=usecase, kind="reference_bits", inputs=inputs, build=make)

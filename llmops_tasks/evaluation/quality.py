@@ -9,7 +9,6 @@ limit that weak models do not reach, abstaining would make them easy to beat.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -21,11 +20,10 @@ from llmops_tasks.contracts import BASELINES, ArtifactRef, Report
 from llmops_tasks.errors import EvidenceError, InputError, did_you_mean
 from llmops_tasks.evaluation import exposure, generation, texts
 from llmops_tasks.models import calibration, frozen_layers, layers
-from llmops_tasks.models.chat import Prompt
-from llmops_tasks.models.generator import Generator, open_generator
-from llmops_tasks.prompts import answering, interface
+from llmops_tasks.models.generator import Generator
+from llmops_tasks.prompts import answering, interface, opening, scoring
 from llmops_tasks.prompts.interface import Interface
-from llmops_tasks.store import artifacts, digests
+from llmops_tasks.store import artifacts
 from llmops_tasks.store.sources import code_digest
 
 if TYPE_CHECKING:
@@ -173,43 +171,17 @@ def _by_model(
     """Scores of every row, kept in shards of consecutive rows: what a grown dataset shares is not scored again."""
     prompts = [asked.render_prompt(text) for text in rows["text"]]
     opened = cache(partial(_open, case, usecase, model, asked.number_format))  # only if a shard is missing
-    result: list[list[float]] = []
-    cut = 0
-    for start in range(0, len(prompts), SHARD):
-        shard = prompts[start : start + SHARD]
-        inputs = {
-            "model": model["sha256"],
-            "prompts": digests.digest(shard),
-            "answers": asked.answers,
-            "rule": vars(asked.rule),
-            "max_length": asked.max_length,
-            "number_format": asked.number_format,
-            "code": code_digest(__name__),
-        }
-        build = partial(_score_shard, opened, shard, asked, case.evaluation.batch_size)
-        ref = artifacts.publish(usecase=usecase, kind="scores", inputs=inputs, build=build)
-        result += json.loads((artifacts.fetch(ref) / "scores.json").read_bytes())
-        cut += ref["meta"]["cut_prompts"]
-    return result, cut
+    size, server = case.evaluation.batch_size, case.inference.server
+    return scoring.kept_scores(usecase, model, opened, asked, prompts, size, server)
 
 
 def _open(case: UseCase, usecase: str, model: ArtifactRef, number_format: str) -> Generator:
     """What candidate, champion and base model have in common is run once for all of them."""
-    folder, shared = artifacts.fetch(model), None
+    shared = None
     if case.finetune.method == "lora":
-        count = layers.count(next(folder.rglob("config.json")).parent)
+        count = layers.count(next(artifacts.fetch(model).rglob("config.json")).parent)
         shared = frozen_layers.Shared(usecase, max(0, count - case.finetune.top_layers))
-    return open_generator("transformers", folder, shared, number_format)
-
-
-def _score_shard(
-    opened: Callable[[], Generator], prompts: list[Prompt], asked: Interface, batch_size: int, out: Path
-) -> dict[str, Any]:
-    generator = opened()
-    before = generator.cut
-    scores = answering.scores(asked, generator, prompts, batch_size)
-    (out / "scores.json").write_bytes(digests.canonical(scores))
-    return {"rows": len(scores), "cut_prompts": generator.cut - before}
+    return opening.open_model(model, number_format, case.inference.server, shared)
 
 
 def _by_tfidf(asked: Interface, train: pd.DataFrame, rows: pd.DataFrame) -> tuple[list[list[float]], int]:

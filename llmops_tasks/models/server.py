@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.config.server import Server
 from llmops_tasks.errors import ConfigError, InputError, ModelError, ServerError
 from llmops_tasks.models import tokens
+from llmops_tasks.models.chat import Prompt
 from llmops_tasks.models.decoding import ERROR, Answer
 from llmops_tasks.models.label_tree import BRANCHING, Scoring
 
@@ -39,7 +41,7 @@ class ServedModel:
         self._name, self._server, self.cut = sha256[:NAME], server, 0
 
     def generate(
-        self, prompts: list[str], settings: Decoding, batch_size: int, max_length: int | None = None
+        self, prompts: Sequence[Prompt], settings: Decoding, batch_size: int, max_length: int | None = None
     ) -> list[Answer]:
         """See Generator; a prompt that the server refuses costs itself."""
         if settings.json_schema:
@@ -47,13 +49,17 @@ class ServedModel:
                 "task.decoding.json_schema is not sent to servers, which differ in it. Remove inference.server."
             )
         asked = self._texts(prompts, settings.max_new_tokens, max_length)
-        about = {"max_tokens": settings.max_new_tokens, "temperature": settings.temperature, "top_p": settings.top_p}
+        about: dict[str, Any] = {
+            "max_tokens": settings.max_new_tokens,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+        }
         about |= {"seed": settings.seed, "stop": settings.stop or None, "logprobs": 0}
         return self._all([{"prompt": prompt, **about} for prompt in asked], _answer)
 
     def scores(
         self,
-        prompts: list[str],
+        prompts: Sequence[Prompt],
         answers: list[str],
         batch_size: int,
         max_length: int | None = None,
@@ -78,9 +84,9 @@ class ServedModel:
         sums = [_weight(logs, len(labels[at % len(labels)]), rule) for at, logs in enumerate(found)]
         return [_shares(sums[at : at + len(labels)]) for at in range(0, len(sums), len(labels))]
 
-    def bits(self, start: str | list[str], texts: list[str], max_length: int | None = None) -> list[float]:
+    def bits(self, start: Prompt | list[Prompt], texts: list[str], max_length: int | None = None) -> list[float]:
         """See Generator."""
-        starts = tokens.encode_with_bos(self._tokenizer, [start] * len(texts) if isinstance(start, str) else start)
+        starts = tokens.encode_with_bos(self._tokenizer, start if isinstance(start, list) else [start] * len(texts))
         found = []
         for before, text in zip(starts, tokens.encode(self._tokenizer, texts), strict=True):
             if max_length is not None:
@@ -90,7 +96,7 @@ class ServedModel:
         logs = self._all(bodies, lambda body, answer: _log_probabilities(body["prompt"], answer))
         return [-sum(row[len(before) :]) / math.log(2) for row, (before, _) in zip(logs, found, strict=True)]
 
-    def _fitted(self, prompts: list[str], reserve: int, max_length: int | None) -> list[list[int]]:
+    def _fitted(self, prompts: Sequence[Prompt], reserve: int, max_length: int | None) -> list[list[int]]:
         """Prompts as tokens, cut as they were in training."""
         whole = tokens.encode_with_bos(self._tokenizer, prompts)
         if max_length is None:
@@ -99,12 +105,14 @@ class ServedModel:
         self.cut += sum(len(short) < len(long) for short, long in zip(fitted, whole, strict=True))
         return fitted
 
-    def _texts(self, prompts: list[str], reserve: int, max_length: int | None) -> list[str]:
+    def _texts(self, prompts: Sequence[Prompt], reserve: int, max_length: int | None) -> list[str]:
         """The same as texts, as not all servers take tokens; what a tokenizer puts before every text, the server's does."""
         start, whole = tokens.bos(self._tokenizer), tokens.encode_with_bos(self._tokenizer, prompts)
         fitted = self._fitted(prompts, reserve, max_length)
         return [
-            prompt if len(short) == len(long) else str(self._tokenizer.decode(short[len(start) :]))
+            prompt
+            if isinstance(prompt, str) and len(short) == len(long)
+            else self._tokenizer.decode(short[len(start) :])
             for prompt, long, short in zip(prompts, whole, fitted, strict=True)
         ]
 

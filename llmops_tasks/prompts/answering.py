@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmops_tasks.config.server import Server
 from llmops_tasks.contracts import ABSTAINED, ArtifactRef
 from llmops_tasks.models import calibration
 from llmops_tasks.models.chat import Prompt
-from llmops_tasks.models.generator import Generator, open_generator
-from llmops_tasks.prompts import interface, writing
+from llmops_tasks.models.generator import Generator
+from llmops_tasks.prompts import interface, opening, writing
 from llmops_tasks.prompts.interface import Interface
-from llmops_tasks.store import artifacts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,14 +30,17 @@ def asked_as(release: ArtifactRef) -> Interface:
     return interface.of_release(release)
 
 
-def open_release(release: ArtifactRef) -> Generator:
+def open_release(release: ArtifactRef, server: Server | None = None) -> Generator:
     """A release's model, or its ensemble; every byte is checked first.
+
+    Args:
+        release: as referred to.
+        server: that has loaded it; None: it is loaded here.
 
     Raises:
         IntegrityError: if it is damaged, or another one than is referred to.
     """
-    number_format = interface.of_release(release).number_format
-    return open_generator("transformers", artifacts.fetch(release), number_format=number_format)
+    return opening.open_model(release, interface.of_release(release).number_format, server)
 
 
 def columns(asked: Interface) -> list[str]:
@@ -77,12 +80,18 @@ def answer(asked: Interface, generator: Generator, texts: list[str], batch_size:
 
     The batch size, and the texts that share a batch, move a probability in its last digits only.
     """
-    import pandas as pd
 
     if asked.task.type == "generation":
         return writing.answer(asked, generator, texts, batch_size)
     prompts = [asked.render_prompt(text) for text in texts]
-    names, found = decide(asked, scores(asked, generator, prompts, batch_size))
+    return labelled(asked, scores(asked, generator, prompts, batch_size))
+
+
+def labelled(asked: Interface, scores: list[list[float]]) -> pd.DataFrame:
+    """One row for each prompt's scores, with `columns`."""
+    import pandas as pd
+
+    names, found = decide(asked, scores)
     rows = [[name, max(row), *row] for name, row in zip(names, found, strict=True)]
     table = pd.DataFrame(rows, columns=columns(asked))
     return table.astype({name: "string" if name == "label" else "float64" for name in table})  # also without rows

@@ -7,14 +7,16 @@ a process that is killed loses one shard.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops_tasks.config.server import Server
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.models.decoding import FINISHED as FINISHED
 from llmops_tasks.models.decoding import Answer
-from llmops_tasks.models.generator import Generator, open_generator
+from llmops_tasks.models.generator import Generator
+from llmops_tasks.prompts import opening
 from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
@@ -48,6 +50,7 @@ def kept_answers(
     asked: Interface,
     texts: list[str],
     batch_size: int,
+    server: Server | None = None,
 ) -> tuple[pd.DataFrame, int]:
     """The same from a model in the store, shard by shard; and how many prompts were cut.
 
@@ -58,6 +61,7 @@ def kept_answers(
         asked: how.
         texts: rendered.
         batch_size: prompts at once.
+        server: that answers; None: this process does.
     """
     import pandas as pd
 
@@ -70,7 +74,7 @@ def kept_answers(
             "decoding": asked.task.decoding.model_dump(mode="json"),
             "thinking": asked.prompt.thinking,
             "max_length": asked.max_length,
-            "number_format": asked.number_format,
+            "engine": opening.engine(asked.number_format, server),
             "code": code_digest(__name__),
         }
         build = partial(_build, opened, asked, shard, batch_size)
@@ -78,11 +82,6 @@ def kept_answers(
         frames.append(pd.read_parquet(artifacts.fetch(ref) / FILE))
         cut += ref["meta"]["cut_prompts"]
     return pd.concat(frames, ignore_index=True).astype(COLUMNS), cut
-
-
-def opener(model: ArtifactRef, number_format: str) -> Callable[[], Generator]:
-    """What opens a model of the store once, when it is first needed; every byte is checked first."""
-    return cache(lambda: open_generator("transformers", artifacts.fetch(model), number_format=number_format))
 
 
 def _build(

@@ -44,6 +44,7 @@ def package_release(*, usecase: str, trained: ArtifactRef, base: ArtifactRef, da
         "dataset": dataset["sha256"],
         "card": case.digest("description", "owner", "base_model", "finetune"),
         "number_format": hardware.inference_format(case.inference.precision),
+        "served": case.inference.server is not None,
         "code": code_digest(__name__),
     }
     build = partial(_build, case, name, trained, base, dataset)
@@ -64,7 +65,7 @@ def _build(
         shutil.copyfile(weights / carried, out / carried)
     number_format = hardware.inference_format(case.inference.precision)
     asked = interface.of_release(trained).model_copy(update={"number_format": number_format})
-    asked, calibrated = calibrating.calibrate(out, asked, dataset)
+    asked, calibrated = calibrating.calibrate(out, asked, dataset, case.inference.server is not None)
     asked.write(out)
     (out / "README.md").write_text(model_card(case, name, trained, base, dataset, calibrated), encoding="utf-8")
     stamps = {key: trained["meta"][key] for key in ("control", "smoke", "mlflow_run")}

@@ -7,7 +7,7 @@ partition, by the champion of that time. The prompt interface is that of the rel
 from __future__ import annotations
 
 import logging
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef, Partition
 from llmops_tasks.errors import ConflictError, EvidenceError
-from llmops_tasks.prompts import answering, writing
+from llmops_tasks.prompts import answering, scoring, writing
 from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts, digests, partitions
 from llmops_tasks.store.sources import code_digest
@@ -152,6 +152,20 @@ def _answer(
         return None
 
 
+def _answers(
+    case: UseCase, asked: Interface, usecase: str, release: ArtifactRef, texts: list[str]
+) -> tuple[pd.DataFrame, int]:
+    """Answers to texts, kept in shards: a run that was killed goes on where it was."""
+    size = case.batch.batch_size if case.batch else answering.BATCH_SIZE
+    server = case.inference.server
+    opened = cache(partial(answering.open_release, release, server))
+    if asked.task.type == "generation":
+        return writing.kept_answers(usecase, release, opened, asked, texts, size, server)
+    prompts = [asked.render_prompt(text) for text in texts]
+    scores, cut = scoring.kept_scores(usecase, release, opened, asked, prompts, size, server)
+    return answering.labelled(asked, scores), cut
+
+
 def _build(
     case: UseCase,
     asked: Interface,
@@ -161,15 +175,7 @@ def _build(
     rows: pd.DataFrame,
     out: Path,
 ) -> dict[str, Any]:
-    size = case.batch.batch_size if case.batch else answering.BATCH_SIZE
-    if asked.task.type == "generation":
-        model, texts = champion["release"], rows["text"].tolist()
-        result, cut = writing.kept_answers(
-            usecase, model, writing.opener(model, asked.number_format), asked, texts, size
-        )
-    else:
-        generator = answering.open_release(champion["release"])
-        result, cut = answering.answer(asked, generator, rows["text"].tolist(), size), generator.cut
+    result, cut = _answers(case, asked, usecase, champion["release"], rows["text"].tolist())
     result.insert(0, "record_id", rows["record_id"].tolist())
     result.insert(3, "read_sha256", [_read_digest(text) for text in rows["text"]])
     result["release_version"], result["release_sha256"] = champion["version"], champion["release"]["sha256"]

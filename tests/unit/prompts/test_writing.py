@@ -10,7 +10,6 @@ import pytest
 from llmops_tasks import config
 from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import IntegrityError
 from llmops_tasks.models.decoding import Answer
 from llmops_tasks.models.generator import Stub
 from llmops_tasks.prompts import interface, writing
@@ -106,20 +105,6 @@ def test_another_model_is_another_answer(model: ArtifactRef) -> None:
     again = Counting()
     _kept({**model, "sha256": "f" * 64}, again)
     assert len(again.asked) == 9
-
-
-def test_an_opener_opens_once_and_checks_every_byte(tiny_model: Path) -> None:
-    def build(out: Path) -> dict[str, Any]:
-        for path in tiny_model.iterdir():
-            (out / path.name).write_bytes(path.read_bytes())
-        return {}
-
-    release = artifacts.publish(usecase="desk", kind="release", inputs={}, build=build)
-    opened = writing.opener(release, "fp32")
-    assert opened() is opened()
-    (artifacts.fetch(release) / "config.json").write_text("{}")
-    with pytest.raises(IntegrityError, match="damaged"):
-        writing.opener(release, "fp32")()
 
 
 def test_a_record_that_cannot_be_answered_has_a_row_with_its_error() -> None:

@@ -32,7 +32,7 @@ def test_labels_that_begin_alike_are_a_problem_not_a_figure(tiny_model: Path) ->
     labels = [label.model_copy(update={"text": " less"}) for label in case.task.labels]
     found = _figures(case.model_copy(update={"task": case.task.model_copy(update={"labels": labels})}), tiny_model)
     assert found["few_shot"] is found["zero_shot"] is None
-    assert "begin with the same token" in found["problems"][0]
+    assert "are the same tokens" in found["problems"][0]
     assert found["bits_per_character"]["value"] > 0
 
 
