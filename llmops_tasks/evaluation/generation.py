@@ -7,6 +7,7 @@ with answers for labels. Answers and the references' bits are kept in shards by 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -91,7 +92,7 @@ def _check(rows: pd.DataFrame, split: str) -> None:
 
 def _by_model(
     case: UseCase, usecase: str, asked: Interface, model: ArtifactRef, rows: pd.DataFrame
-) -> tuple[pd.DataFrame, list[float], int]:
+) -> tuple[pd.DataFrame, list[float | None], int]:
     """Answers, bits of the references, and how many prompts were cut."""
     server, texts = case.inference.server, rows["text"].tolist()
     opened = cache(partial(opening.open_model, model, asked.number_format, server))
@@ -101,7 +102,7 @@ def _by_model(
     return written, bits, cut
 
 
-def _figures(case: UseCase, result: pd.DataFrame, bits: list[float] | None) -> dict[str, Any]:
+def _figures(case: UseCase, result: pd.DataFrame, bits: list[float | None] | None) -> dict[str, Any]:
     return dict(
         text_metrics.measure(
             truth=result["truth"].tolist(),
@@ -142,9 +143,9 @@ def _reference_bits(
     truth: list[str],
     asked: Interface,
     server: Server | None,
-) -> list[float]:
-    """How unexpected the model finds each reference after its prompt; kept in shards."""
-    found: list[float] = []
+) -> list[float | None]:
+    """How unexpected the model finds each reference after its prompt, None of one beyond its context; kept in shards."""
+    found: list[float | None] = []
     for start in range(0, len(prompts), writing.SHARD):
         end = start + writing.SHARD
         shard = prompts[start:end], truth[start:end]
@@ -163,7 +164,7 @@ def _reference_bits(
 def _shard_bits(
     opened: Callable[[], Generator], prompts: list[Prompt], truth: list[str], max_length: int, out: Path
 ) -> dict[str, Any]:
-    bits = opened().bits(prompts, truth, max_length)
+    bits = [None if math.isnan(found) else found for found in opened().bits(prompts, truth, max_length)]
     (out / "bits.json").write_bytes(digests.canonical(bits))
     return {"rows": len(bits)}
 

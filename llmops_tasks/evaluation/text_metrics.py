@@ -46,7 +46,7 @@ _CHRF = slice(_BLEU.stop, _BLEU.stop + 3 * LETTERS)
 
 
 def measure(
-    *, truth: list[str], written: list[str], groups: Sequence[Any], bits: list[float] | None, resamples: int,
+    *, truth: list[str], written: list[str], groups: Sequence[Any], bits: list[float | None] | None, resamples: int,
     confidence: float,
 ) -> dict[str, Interval]:  # fmt: skip
     """Every figure that can be measured.
@@ -55,7 +55,7 @@ def measure(
         truth: (records,), the references.
         written: (records,), the texts to judge.
         groups: (records,), whose record it is.
-        bits: (records,), -log2 of the reference's probability under the model; None: it has none.
+        bits: (records,), -log2 of the reference's probability under the model, None of one that is too long for it; None: it has none.
         resamples: of the bootstrap.
         confidence: of the two-sided intervals.
 
@@ -69,9 +69,25 @@ def measure(
     )
     found["exact_match"] = metrics.share(hits=counted[:, 1] > 0, **rule)  # exact, also at 0 and 1
     if bits is not None:
-        letters = [float(len(text)) for text in truth]
-        found["bits_per_character"] = metrics.ratio(parts=bits, wholes=letters, resamples=resamples, **rule)
+        found["bits_per_character"] = _bits_per_character(truth, bits, groups, resamples, confidence)
     return {name: figure for name, figure in sorted(found.items()) if figure is not None}
+
+
+def _bits_per_character(
+    truth: list[str], bits: list[float | None], groups: Sequence[Any], resamples: int, confidence: float
+) -> Interval | None:
+    """Over the references that the model could read whole."""
+    read = [
+        (found, float(len(text)), group)
+        for found, text, group in zip(bits, truth, groups, strict=True)
+        if found is not None
+    ]
+    if not read:
+        return None
+    parts, wholes, owners = zip(*read, strict=True)
+    return metrics.ratio(
+        parts=list(parts), wholes=list(wholes), groups=owners, resamples=resamples, confidence=confidence
+    )
 
 
 def difference(

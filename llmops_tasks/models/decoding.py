@@ -154,7 +154,7 @@ class _Writer:
 
     def _extend(self, rows: list[_Row], logits: torch.Tensor) -> list[Answer | None]:
         """Write a token in every row: the answers that end here."""
-        if logits.isnan().any():
+        if (logits.isnan() | logits.isposinf()).any():
             raise ModelError("The model gives no numbers (NaN) as probabilities. Train it again, with a lower rate.")
         surprise = logits.logsumexp(-1, keepdim=True) - logits
         greedy = logits.argmax(-1).tolist()
@@ -172,8 +172,12 @@ class _Writer:
 
     def _chosen(self, row: _Row, logits: torch.Tensor, greedy: int) -> int:
         """The next token: the most probable one that is allowed, or one that is drawn."""
+        import torch
+
         if row.fits:
-            allowed = row.fits.allowed()[: len(logits)].to(logits.device)
+            known = row.fits.allowed()[: len(logits)].to(logits.device)
+            allowed = torch.zeros_like(logits, dtype=torch.bool)  # a model may have rows for more tokens than there are
+            allowed[: len(known)] = known
             logits = logits.masked_fill(~allowed, -math.inf)
             greedy = int(logits.argmax())
         if not self._settings.temperature:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tasks.config.decoding import Decoding
+from llmops_tasks.errors import ContextError, ModelError
 from llmops_tasks.models import chat, decoding, frozen_layers, label_tree, layers, loading, scoring, tokens
 from llmops_tasks.models.chat import Chat, Prompt
 from llmops_tasks.models.decoding import Answer
@@ -94,14 +95,24 @@ class LocalModel:
         self, prompts: Sequence[Prompt], settings: Decoding, batch_size: int, max_length: int | None = None
     ) -> list[Answer]:
         """See Generator."""
-        asked = tokens.encode_with_bos(self._tokenizer, prompts)
-        if max_length is not None:
-            fitted = tokens.fit(self._tokenizer, prompts, max_length, settings.max_new_tokens)
-            self.cut += sum(len(short) < len(long) for short, long in zip(fitted, asked, strict=True))
-            asked = fitted
+        fitted = [self._fitted_or_refused(prompt, settings, max_length) for prompt in prompts]
+        asked = [found for found in fitted if not isinstance(found, Answer)]
         chats = any(isinstance(prompt, Chat) for prompt in prompts)
         ends = chat.end_of_turn(self._tokenizer) if chats else []
-        return decoding.write(self._model, self._tokenizer, asked, settings, batch_size, ends)
+        written = iter(decoding.write(self._model, self._tokenizer, asked, settings, batch_size, ends))
+        return [found if isinstance(found, Answer) else next(written) for found in fitted]
+
+    def _fitted_or_refused(self, prompt: Prompt, settings: Decoding, max_length: int | None) -> list[int] | Answer:
+        """A prompt as tokens; or the answer to a chat that cannot be cut so far, which costs itself alone."""
+        (whole,) = tokens.encode_with_bos(self._tokenizer, [prompt])
+        if max_length is None:
+            return whole
+        try:
+            (fitted,) = tokens.fit(self._tokenizer, [prompt], max_length, settings.max_new_tokens)
+        except ContextError as exc:
+            return Answer("", 0, decoding.ERROR, 0.0, type(exc).__name__)
+        self.cut += len(fitted) < len(whole)
+        return fitted
 
     def bits(self, start: Prompt | list[Prompt], texts: list[str], max_length: int | None = None) -> list[float]:
         """See Generator. Text and start are split into tokens apart, so that every model is asked for the same text."""
@@ -112,9 +123,13 @@ class LocalModel:
         found = []
         with loading.running(self._model):
             for prompt, before, text in zip(starts, whole, tokens.encode(self._tokenizer, texts), strict=True):
-                if max_length is not None:
-                    (before,) = tokens.fit(self._tokenizer, [prompt], max_length, len(text))
-                layers.check_context(self._model.config, len(before) + len(text))
+                try:
+                    if max_length is not None:
+                        (before,) = tokens.fit(self._tokenizer, [prompt], max_length, len(text))
+                    layers.check_context(self._model.config, len(before) + len(text))
+                except ModelError:  # longer than the model looks at
+                    found.append(math.nan)
+                    continue
                 found.append(self._bits(torch.tensor(before + text), len(before)))
         return found
 

@@ -28,10 +28,17 @@ def probabilities(asked: list[torch.Tensor], tree: Tree, scoring: Scoring) -> li
             log-probabilities of these among the vocabulary.
         tree: of the answers.
         scoring: what a probability is made of.
+
+    Raises:
+        ModelError: if the model's output is not a number.
     """
     import torch
 
     asked = [logits.cpu() for logits in asked]  # in 64 bits, which not all devices have
+    if not all(logits.isfinite().all() for logits in asked):
+        raise ModelError(
+            "The model gives no numbers (NaN) as probabilities. Use another number format, or train it again."
+        )
     if not scoring.whole_text:
         shares = [torch.softmax(logits.double(), dim=-1) for logits in asked]
         found: list[Any] = [math.prod(shares[node][:, token] for node, token in path) for path in tree.paths]

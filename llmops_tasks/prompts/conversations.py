@@ -15,6 +15,7 @@ from llmops_tasks.models.chat import Message
 
 ROLES = {"human": "user", "gpt": "assistant"}  # ShareGPT's names
 _THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
+_CUT = re.compile(r"<think>.*\Z", re.DOTALL)  # begun, and cut by the number of tokens
 _OPEN = re.compile(r"^.*?</think>\s*", re.DOTALL)  # opened by the prompt
 
 
@@ -71,4 +72,4 @@ def changed(text: str, change: Callable[[str], str]) -> str:
 
 def without_thinking(text: str) -> str:
     """A text without `<think>` parts; what stands before a `</think>` that was opened by the prompt is one, too."""
-    return _OPEN.sub("", _THINKING.sub("", text))
+    return _CUT.sub("", _OPEN.sub("", _THINKING.sub("", text)))

@@ -24,6 +24,11 @@ class Background:
         self._thread = self._thread or ThreadPoolExecutor(1, "checkpoint")
         self._last = self._thread.submit(write)
 
+    def check(self) -> None:
+        """Raise what the last write ended with, if it has ended."""
+        if self._last is not None and self._last.done():
+            self.finish()
+
     def finish(self) -> None:
         """Wait for the write under way.
 

@@ -7,6 +7,7 @@ resumed run decides as an undisturbed one. Source: Prechelt 1998, "Early Stoppin
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ class HeldOut:
 
     def best(self) -> tuple[int, float]:
         """(Steps made, loss) of the smallest loss; the earliest of equal ones."""
-        return min(self.losses, key=lambda found: found[1])
+        return min(self.losses, key=lambda found: math.inf if math.isnan(found[1]) else found[1])
 
     def evaluate(self, settings: Finetune, made: int, trained: dict[str, torch.Tensor], measure: Callable[[], float]) -> bool:  # fmt: skip
         """Evaluate if it is time to.

@@ -114,7 +114,7 @@ def _gradients_or_less(
         if not is_out_of_memory(exc):
             raise
     smaller = 2 * state.parts
-    if state.parts > settings.accumulate or smaller > settings.batch_size:
+    if state.sharded or state.parts > settings.accumulate or smaller > settings.batch_size:
         raise TrainingError(
             f"Memory ran out at step {number + 1}, a batch of {settings.batch_size} in {state.parts} parts. "
             "Lower batch_size or max_length, raise accumulate, or set recompute."

@@ -83,7 +83,8 @@ def check_device(found: Estimate, loaded_mib: float) -> None:
 
 def weights(state: State) -> float:
     """MiB that all weights take as they are loaded."""
-    return float(sum(value.numel() * value.element_size() for value in state.model.parameters()) / MIB)
+    total = sum(value.numel() * value.element_size() for value in state.model.parameters()) / MIB
+    return float(total / (processes.count() if state.sharded else 1))  # each process holds its share
 
 
 def estimate(state: State, settings: Finetune, plan: TrainingPlan, usecase: str) -> Estimate:
@@ -221,7 +222,10 @@ def _memory(state: State, settings: Finetune, plan: TrainingPlan) -> Any:
     model = state.base.config.get_text_config()
     held = weights(state) * MIB
     held *= 1.5 if state.bf16 and settings.method == "full" else 1  # copies in bf16 of those that are trained in fp32
-    trained = sum(value.numel() for value in state.trained.values()) * 4 * 4  # gradient, two moments, the probe's copy
+    trained = (
+        sum(value.numel() for value in state.trained.values()) * 4 * 4 / (processes.count() if state.sharded else 1)
+    )
+    # of the weights, their gradient, two moments, and the probe's copy
     rows = max(1, settings.batch_size // settings.accumulate // settings.processes)
     longest = max(len(example.tokens) for example in plan.examples)
     kept_layers = 1 if settings.recompute else model.num_hidden_layers - state.cut

@@ -53,6 +53,7 @@ class Progress:
 
     def after_step(self, state: State, made: int, speed: float, left: float) -> None:
         """To be called after every step, with the number of steps made, tokens/s and seconds left."""
+        state.writer.check()
         if not processes.rank() and (made % LOG_EVERY == 0 or made == self.total):
             self._tell(state, made, speed, left)
         if self._is_due(state, made) and made < self.total:

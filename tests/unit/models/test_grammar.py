@@ -83,3 +83,19 @@ def test_without_llguidance_the_error_says_what_to_install(tokenizer: Any, monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"json_schema requires llguidance.*pip install llguidance"):
         grammar.opener(tokenizer, SCHEMA, [0])
+
+
+def test_a_model_may_have_rows_for_more_tokens_than_there_are(tiny_model: Path) -> None:
+    """As Qwen's, whose embeddings are padded."""
+    from llmops_tasks.models.local import LocalModel
+
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "boolean"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    model = LocalModel(tiny_model)
+    model._model.resize_token_embeddings(len(model._tokenizer) + 200)
+    (answer,) = model.generate(["A:"], Decoding(max_new_tokens=20, json_schema=schema), 1)
+    assert json.loads(answer.text) in ({"a": True}, {"a": False})

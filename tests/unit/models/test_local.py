@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from llmops_tasks.errors import ModelError
 from llmops_tasks.models import decoding
 from llmops_tasks.models.frozen_layers import Shared
 from llmops_tasks.models.generator import Generator, open_generator
+from llmops_tasks.models.local import LocalModel
 from llmops_tasks.store import objects
 
 ANSWERS = [" urgent", " less", " emergent"]
@@ -63,7 +65,6 @@ def test_scores_are_those_of_the_plain_model(tiny_model: Path, model: Generator,
 
 def test_it_multiplies_by_onednn(tiny_model: Path) -> None:
     from llmops_tasks.models import onednn
-    from llmops_tasks.models.local import LocalModel
 
     layers = [type(layer) for layer in LocalModel(tiny_model)._model.modules()]
     assert layers.count(onednn.Linear) == 15  # seven in each of two layers, and the vocabulary's
@@ -131,3 +132,28 @@ def test_a_long_prompt_leaves_space_for_its_answer_and_is_counted(
 def test_a_text_longer_than_the_context_has_no_bits(model: Generator) -> None:
     with pytest.raises(ModelError, match="the model's context is 512"):
         model.bits("pain " * 600, [" urgent"])
+
+
+def test_a_reference_beyond_the_context_has_no_bits_and_costs_no_other(tiny_model: Path) -> None:
+    found = open_generator("transformers", tiny_model).bits("Note:", ["pain", "pain " * 600, "pain"])
+    assert math.isnan(found[1]) and found[0] == found[2] > 0
+
+
+def test_a_chat_that_cannot_be_cut_so_far_costs_itself(tiny_model: Path) -> None:
+    from llmops_tasks.models.chat import Chat
+
+    model = LocalModel(tiny_model)
+    model._tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
+    )
+    chats = [
+        Chat([{"role": "system", "content": words}, {"role": "user", "content": "pain"}], (0, 4), False)
+        for words in ("Brief.", "Long " * 300)
+    ]
+    found = model.generate([*chats, chats[0]], Decoding(max_new_tokens=3), 2, 60)
+    assert [(one.finish_reason, one.error) for one in found] == [
+        ("length", None),
+        ("error", "ContextError"),
+        ("length", None),
+    ]
+    assert found[0].text == found[2].text

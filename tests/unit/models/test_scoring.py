@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from benchmarks.banking import INTENTS
 from llmops_tasks.errors import ModelError
+from llmops_tasks.models import label_tree, scoring
 from llmops_tasks.models.frozen_layers import Shared
 from llmops_tasks.models.generator import open_generator
 from llmops_tasks.models.label_tree import BRANCHING, Scoring
@@ -160,3 +162,12 @@ def test_what_follows_a_prompt_counts_for_the_context(folders: Any) -> None:
     assert generator.scores([prompt], [" urgent now", " less"], 1)
     with pytest.raises(ModelError, match="A prompt with its answer has"):
         generator.scores([prompt], [f" urgent{' now' * 9} {word}" for word in ("so", "then")], 1)
+
+
+def test_a_model_that_gives_no_numbers_answers_nothing() -> None:
+    import torch
+
+    tree = label_tree.build([[1], [2]])
+    for wrong in (math.nan, math.inf):
+        with pytest.raises(ModelError, match="gives no numbers"):
+            scoring.probabilities([torch.tensor([[0.0, wrong]])], tree, label_tree.BRANCHING)

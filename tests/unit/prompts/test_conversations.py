@@ -46,3 +46,8 @@ def test_a_change_meets_every_turn_and_no_key() -> None:
 )  # fmt: skip
 def test_thinking_is_cut_out_of_an_answer(text: str, left: str) -> None:
     assert conversations.without_thinking(text) == left
+
+
+def test_a_thought_that_was_cut_off_is_stripped_too() -> None:
+    assert conversations.without_thinking("<think>the patient says") == ""
+    assert conversations.without_thinking("Yes. <think>or no") == "Yes. "

@@ -32,3 +32,17 @@ def test_an_error_is_raised_at_the_next_write_or_at_the_end_once() -> None:
     with pytest.raises(OSError, match="full"):
         writer.finish()
     writer.finish()
+
+
+def test_an_error_is_seen_at_the_next_look() -> None:
+    def fail() -> None:
+        raise OSError("the disk is full")
+
+    writer = Background()
+    writer.check()
+    writer.start(fail)
+    while not writer._last.done():  # type: ignore[union-attr]
+        pass
+    with pytest.raises(OSError, match="full"):
+        writer.check()
+    writer.check()

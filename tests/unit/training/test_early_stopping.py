@@ -42,6 +42,11 @@ def test_it_stops_after_so_many_evaluations_without_a_smaller_loss() -> None:
     assert stops == [12, 14]
 
 
+def test_a_loss_that_is_no_number_is_never_the_best() -> None:
+    found, _, trained = _run([float("nan"), 1.0, 0.5], Finetune(evaluate_every=2))
+    assert found.best() == (6, 0.5) and float(trained["a"]) == 6
+
+
 def test_without_evaluations_the_last_weights_stay() -> None:
     found, stops, trained = _run([1.0, 1.0], Finetune())
     assert (found.losses, stops, float(trained["a"])) == ([], [], 4.0)
