@@ -10,7 +10,7 @@ AIRFLOW_IMAGE := apache/airflow:slim-3.3.2-python3.11
 POSTGRES_IMAGE := postgres:16
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: help install demo up down token test unit lint format types live fab bench mutation schema lock audit init digests compose-check clean
+.PHONY: help install demo up down token test unit lint format types live fab bench gpu mutation schema lock audit init digests compose-check clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -53,7 +53,7 @@ types: $(STAMP)  ## mypy, strict on llmops_tasks
 	$(BIN)/mypy
 
 unit: $(STAMP)   ## everything but the live life cycle, [PROCESSES=2]
-	$(BIN)/python -m pytest -m "not live and not fab" -n $(PROCESSES) --dist worksteal
+	$(BIN)/python -m pytest -m "not live and not fab and not gpu" -n $(PROCESSES) --dist worksteal
 
 live: $(STAMP)   ## one life cycle through a running Airflow, with a tiny model
 	$(BIN)/python -m pytest -m live
@@ -67,6 +67,10 @@ fab: $(STAMP) var/compose/.installed ## who may do what under Airflow's FAB auth
 
 bench: $(STAMP)  ## speed beside a peer, [ONLY=name]
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+gpu:             ## on a machine with a GPU: speed of training and scoring, and the tests marked gpu, [PYTHON=python3]
+	$(PYTHON) -m benchmarks.gpu
+	$(PYTHON) -m pytest -m gpu tests/gpu
 
 mutation: $(STAMP) ## do the tests notice wrong code? hours, [ONLY="release.ledger metrics"] [AGAIN=1]
 	@test -d var/mutation || $(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps --target var/mutation "mutmut==3.8.1" "libcst==1.9.0"

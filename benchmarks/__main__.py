@@ -7,7 +7,7 @@ import os
 import tempfile
 from importlib import import_module
 
-BENCHES = ("airflow", "finetune", "validate", "scale", "ledger")
+BENCHES = ("airflow", "finetune", "labels", "validate", "scale", "ledger")
 
 
 def main() -> None:

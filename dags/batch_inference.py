@@ -18,7 +18,7 @@ from typing import Any
 from airflow.sdk import get_current_context, task
 from llmops_dags import runs
 from llmops_dags.assets import announced, assets_of
-from llmops_dags.stage import DATE, MEASURED, VERSION, cron, model_task, optional, stage
+from llmops_dags.stage import DATE, VERSION, cron, model_task, optional, stage
 
 from llmops_tasks.config import UseCase, checked_date
 from llmops_tasks.data import anonymize, ingest, render_day, validate
@@ -71,7 +71,6 @@ def _start(usecase: str, case: UseCase) -> datetime.datetime | None:
     schedule=_schedule,
     params=PARAMS,
     doc=__doc__,
-    only=MEASURED,
     catchup=_catchup,
     start_date=_start,
 )

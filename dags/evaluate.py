@@ -16,7 +16,7 @@ from typing import Any
 from airflow.sdk import task
 from llmops_dags import runs
 from llmops_dags.assets import assets_of
-from llmops_dags.stage import MEASURED, VERSION, model_task, optional, stage
+from llmops_dags.stage import VERSION, model_task, optional, stage
 
 from llmops_tasks.config import UseCase
 from llmops_tasks.evaluation import apply_gate, evaluate, has_passed, list_subjects, render_gate_table
@@ -28,9 +28,7 @@ PARAMS = {
 }
 
 
-@stage(
-    "evaluate", schedule=lambda usecase, case: [assets_of(usecase).candidate], params=PARAMS, doc=__doc__, only=MEASURED
-)
+@stage("evaluate", schedule=lambda usecase, case: [assets_of(usecase).candidate], params=PARAMS, doc=__doc__)
 def dags(usecase: Any, name: str, case: UseCase) -> None:
     """Wire one use case."""
     candidate = runs.candidate(usecase)

@@ -15,16 +15,14 @@ from typing import Any
 from airflow.sdk import task
 from llmops_dags import runs
 from llmops_dags.assets import announced, assets_of
-from llmops_dags.stage import MEASURED, stage
+from llmops_dags.stage import stage
 
 from llmops_tasks.config import UseCase
 from llmops_tasks.monitoring import decide_for_days, first_retraining, measure_drift_of_days
 from llmops_tasks.release import find_due_days, find_retrainings, record_decisions
 
 
-@stage(
-    "monitor", schedule=lambda usecase, case: [assets_of(usecase).predictions], params={}, doc=__doc__, only=MEASURED
-)
+@stage("monitor", schedule=lambda usecase, case: [assets_of(usecase).predictions], params={}, doc=__doc__)
 def dags(usecase: Any, name: str, case: UseCase) -> None:
     """Wire one use case."""
     days = task(find_due_days, task_id="due_days")(usecase=usecase)

@@ -18,7 +18,7 @@ from airflow.sdk import Param, task
 from llmops_dags import runs
 from llmops_dags.approval import Approval
 from llmops_dags.assets import announced, assets_of, champion_event
-from llmops_dags.stage import MEASURED, VERSION, optional, stage
+from llmops_dags.stage import VERSION, optional, stage
 from llmops_notices import reminder
 
 from llmops_tasks.config import UseCase
@@ -67,7 +67,6 @@ def _asked(usecase: Any, name: str, case: UseCase, question: Any) -> list[Any]:
     schedule=lambda usecase, case: None,
     params=PARAMS,
     doc=__doc__,
-    only=MEASURED,
     max_active_runs=OPEN_QUESTIONS,
     deadline=_reminder,
 )

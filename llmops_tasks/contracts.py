@@ -17,6 +17,20 @@ METRICS = {
     "over_triage_rate": "lower",
     "severe_under_triage_rate": "lower",
 }
+# The same of a generation.
+TEXT_METRICS = {
+    "exact_match": "higher",
+    "token_f1": "higher",
+    "rouge_l": "higher",
+    "bleu": "higher",
+    "chrf": "higher",
+    "bits_per_character": "lower",
+}
+# By type of task: what is measured beside the candidate. Only "base" comes with a model; the others learn from the train split.
+BASELINES = {"classification": ("base", "tfidf"), "generation": ("base", "retrieval")}
+# Likewise of one that may abstain (task.abstain_below).
+SELECTIVE = {"coverage": "higher", "selective_accuracy": "higher"}
+ABSTAINED = "abstained"  # the answer that is none
 EARLIER = "champion, on its own test set"  # the reference of a comparison on the champion's test set
 
 
@@ -57,14 +71,14 @@ class Interval(TypedDict):
 class Report(TypedDict):
     """The metrics of one subject (a model or a baseline) on one split."""
 
-    subject: str  # "candidate", "champion", "base", "tfidf", ...
+    subject: str  # "candidate", "champion", "base", "tfidf", "retrieval", ...
     subject_sha256: str
     dataset_sha256: str
     split: str
     n: int
     metrics: dict[str, Interval]  # without those that could not be measured
     overlap: int | None  # groups both trained and evaluated on; None: unknown
-    predictions: ArtifactRef  # record_id, group, truth, label, score: what paired comparisons need
+    predictions: ArtifactRef  # record_id, group, truth, label and score, or answer: what paired comparisons need
 
 
 class Comparison(TypedDict):

@@ -9,6 +9,9 @@ LLMOpsError
 │   ├── IntegrityError   stored bytes are not what their manifest says
 │   └── ConflictError    the address is taken by another content
 ├── ModelError           a model cannot be loaded or does not fit the use case
+│   ├── ContextError     a prompt and its answer are longer than the model's context
+│   └── ConstraintError  no continuation of an answer fits its JSON Schema
+├── ServerError          an inference server is away, busy or incomprehensible
 ├── TrainingError        training had to stop (NaN loss, nothing to learn from, ...)
 │   └── BudgetError      a run would cost more than it may; nothing was started
 ├── EvidenceError        a decision lacks the evidence it needs
@@ -61,6 +64,18 @@ class ConflictError(StorageError):
 
 class ModelError(LLMOpsError):
     """A model cannot be loaded or does not fit the use case."""
+
+
+class ContextError(ModelError):
+    """A prompt and its answer are longer than the model's context."""
+
+
+class ConstraintError(ModelError):
+    """No continuation of an answer fits its JSON Schema."""
+
+
+class ServerError(LLMOpsError):
+    """An inference server gave no usable answer."""
 
 
 class TrainingError(LLMOpsError):

@@ -5,16 +5,21 @@ exact (Clopper-Pearson) on the effective number of records, also where nothing w
 differences have expanded percentile bootstrap intervals. A figure whose denominator is empty is not measured: it is
 left out, and never 0.
 
+A record may be answered with no label: an abstention. It counts as wrong in accuracy, as a miss of its true label in
+macro F1, and as far from every label as the scale is long in kappa; rates of under- and over-triage are of the answered
+records alone, so that abstaining dilutes none. So no figure is improved by abstaining at random.
+
 Sources: kappa: Cohen 1968, quadratic weights. Korn & Graubard 1998, "Confidence intervals for proportions with small
 expected number of positive counts". Field & Welsh 2007, "Bootstrapping clustered data". Hesterberg 2015, "What Teachers
-Should Know About the Bootstrap" (expanded intervals).
+Should Know About the Bootstrap" (expanded intervals). El-Yaniv & Wiener 2010, "On the Foundations of Noise-free Selective
+Classification" (coverage, and the risk among what is answered).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.contracts import Interval
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Codes = NDArray[np.int64]  # (records,) positions on the scale, 0 = most urgent; or numbers of groups
-    Counts = NDArray[np.float64]  # (samples, truth, predicted)
+    Counts = NDArray[np.float64]  # (samples, truth, predicted); of `predicted` one more column than labels: abstained
     Figures = NDArray[np.float64]  # (samples,): the sample itself, then its resamples; NaN where not defined
 
 SEED = 20_260_101
@@ -34,29 +39,32 @@ _DEFINED = 0.95  # share of resamples in which a figure must be defined
 
 def measure(
     *, truth: Codes, predicted: Codes, groups: Sequence[Any], labels: list[str], severe: list[str], resamples: int,
-    confidence: float,
+    confidence: float, selective: bool = False,
 ) -> dict[str, Interval]:  # fmt: skip
     """Every figure that can be measured.
 
     Args:
         truth: (records,), positions in `labels`.
-        predicted: (records,), likewise.
+        predicted: (records,), likewise; the number of labels stands for an abstention.
         groups: (records,), whose record it is.
         labels: most urgent first.
         severe: those whose under-estimation is reported apart.
         resamples: of the bootstrap.
         confidence: of the two-sided intervals.
+        selective: also how many are answered, and how many of these rightly.
 
     Returns:
         accuracy, macro_f1 (over labels that occur), quadratic_kappa; under_triage_rate: share predicted as less urgent
         than the truth; over_triage_rate; severe_under_triage_rate: the first among truly severe records, and
-        under_triage_rate.<label> for each severe label. `n` counts a figure's own denominator.
+        under_triage_rate.<label> for each severe label. `coverage`: share that is answered; `selective_accuracy`: of these. `n` counts a figure's own denominator.
     """
     patterns, times = _patterns(truth, [predicted], groups, len(labels))
     found = figures(next(_resampled(patterns, times, 1, len(labels), resamples)))
     total = {"n": len(truth), "groups": int(times.sum())}
     result = {name: _interval(values, confidence, **total) for name, values in found.items()}
-    result |= _rates(patterns, times, labels, severe, confidence)  # a bootstrap is certain of what it never saw
+    result |= _rates(
+        patterns, times, labels, severe, confidence, selective
+    )  # a bootstrap is certain of what it never saw
     return {name: figure for name, figure in sorted(result.items()) if figure is not None}
 
 
@@ -76,10 +84,47 @@ def ratio(
     """Sum of `parts` over sum of `wholes`, both one a record."""
     import numpy as np
 
+    columns = np.stack([np.asarray(parts, dtype=float), np.asarray(wholes, dtype=float)], axis=1)
+    found = of_sums(
+        columns=columns,
+        groups=groups,
+        figures=lambda sums: {"ratio": sums[:, 0] / sums[:, 1]},
+        resamples=resamples,
+        confidence=confidence,
+    )
+    return found.get("ratio")
+
+
+def of_sums(
+    *, columns: Any, groups: Sequence[Any], figures: Callable[[Any], dict[str, Figures]], resamples: int,
+    confidence: float,
+) -> dict[str, Interval]:  # fmt: skip
+    """Figures that follow from sums over records, with intervals; those that cannot be measured are left out.
+
+    Args:
+        columns: (records, columns), what each record adds to the sums.
+        groups: (records,), whose record it is.
+        figures: from sums (samples, columns) to each figure (samples,), NaN where it is not defined.
+        resamples: of the bootstrap; all figures share its draws.
+        confidence: of the two-sided intervals.
+    """
+    import numpy as np
+
     index = _numbered(groups)
-    sums = np.stack([np.bincount(index, weights=np.asarray(column)) for column in (parts, wholes)], axis=1)
+    sums = np.stack([np.bincount(index, weights=column) for column in np.asarray(columns, dtype=float).T], axis=1)
+    total = {"n": len(index), "groups": len(sums)}
     drawn = _sums(sums, np.ones(len(sums), dtype=np.int64), resamples)
-    return _interval(drawn[:, 0] / drawn[:, 1], confidence, n=len(parts), groups=len(sums))
+    found = {name: _interval(values, confidence, **total) for name, values in figures(drawn).items()}
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def share(*, hits: Any, groups: Sequence[Any], confidence: float) -> Interval | None:
+    """The share of records (records,) that are hits, with its Korn-Graubard interval."""
+    import numpy as np
+
+    index = _numbered(groups)
+    counted = np.bincount(index, weights=np.asarray(hits, dtype=float))
+    return rate(counted, np.bincount(index).astype(float), np.ones(len(counted)), confidence)
 
 
 def figures(counts: Counts) -> dict[str, Figures]:
@@ -87,18 +132,19 @@ def figures(counts: Counts) -> dict[str, Figures]:
     import numpy as np
 
     labels = counts.shape[1]
-    total = counts.sum(axis=(1, 2))
-    row, column = np.indices((labels, labels))
-    truth, predicted = counts.sum(axis=2), counts.sum(axis=1)
+    total, answered = counts.sum(axis=(1, 2)), np.maximum(counts[:, :, :labels].sum(axis=(1, 2)), 1e-12)
+    row, column = np.indices(counts.shape[1:])
+    under, over = (column > row) & (column < labels), column < row
+    truth, predicted = counts.sum(axis=2), counts[:, :, :labels].sum(axis=1)
     hits = np.diagonal(counts, axis1=1, axis2=2)
     f1 = 2 * hits / np.maximum(truth + predicted, 1e-12)
     occurs = truth + predicted > 0
     return {
         "accuracy": hits.sum(axis=1) / total,
         "macro_f1": np.where(occurs, f1, 0).sum(axis=1) / occurs.sum(axis=1),
-        "quadratic_kappa": _kappa(counts, (row - column) ** 2),
-        "under_triage_rate": counts[:, column > row].sum(axis=1) / total,
-        "over_triage_rate": counts[:, column < row].sum(axis=1) / total,
+        "quadratic_kappa": _kappa(counts, np.where(column < labels, (row - column) ** 2, (labels - 1) ** 2)),
+        "under_triage_rate": counts[:, under].sum(axis=1) / answered,
+        "over_triage_rate": counts[:, over].sum(axis=1) / answered,
     }
 
 
@@ -123,7 +169,7 @@ def _numbered(groups: Sequence[Any]) -> Codes:
 
 
 def _patterns(truth: Codes, predicted: list[Codes], groups: Sequence[Any], labels: int) -> tuple[Any, Any]:
-    """Groups that are alike, once: their confusion counts (patterns, predictions x labels x labels), and how many.
+    """Groups that are alike, once: their confusion counts (patterns, predictions x labels x (labels + 1)), and how many.
 
     A group is all that a resample draws, so those with the same counts are interchangeable: of groups with one
     visit each, however many, there are as many patterns as cells.
@@ -132,8 +178,8 @@ def _patterns(truth: Codes, predicted: list[Codes], groups: Sequence[Any], label
 
     index = _numbered(groups)
     order = np.argsort(index, kind="stable")
-    cells, width = labels * labels, labels * labels * len(predicted)
-    codes = np.stack([(truth * labels + one)[order] + at * cells for at, one in enumerate(predicted)])
+    cells, width = labels * (labels + 1), labels * (labels + 1) * len(predicted)
+    codes = np.stack([(truth * (labels + 1) + one)[order] + at * cells for at, one in enumerate(predicted)])
     ends = np.cumsum(np.bincount(index))
     found: Counter[bytes] = Counter()
     for first, last in _chunks(len(ends), width):
@@ -165,7 +211,7 @@ def _sums(patterns: Any, times: Any, resamples: int) -> Any:
 
 def _resampled(patterns: Any, times: Any, predictions: int, labels: int, resamples: int) -> Iterator[Counts]:
     """Confusion counts of the sample and its resamples, for each prediction."""
-    drawn = _sums(patterns, times, resamples).reshape(resamples + 1, predictions, labels, labels)
+    drawn = _sums(patterns, times, resamples).reshape(resamples + 1, predictions, labels, labels + 1)
     yield from (drawn[:, at] for at in range(predictions))
 
 
@@ -191,21 +237,23 @@ def _rounded(value: float, low: float, high: float, n: int, groups: int) -> Inte
 
 
 def _rates(
-    patterns: Any, times: Any, labels: list[str], severe: list[str], confidence: float
+    patterns: Any, times: Any, labels: list[str], severe: list[str], confidence: float, selective: bool
 ) -> dict[str, Interval | None]:
     """Rates of confusion cells among others, each with a denominator of its own."""
     import numpy as np
 
-    row, column = np.indices((len(labels), len(labels)))
-    every, under = row >= 0, column > row
+    row, column = np.indices((len(labels), len(labels) + 1))
+    every, answered, under = row >= 0, column < len(labels), column > row
     wanted = {
         "accuracy": (row == column, every),
-        "under_triage_rate": (under, every),
-        "over_triage_rate": (column < row, every),
+        "under_triage_rate": (under, answered),
+        "over_triage_rate": (column < row, answered),
     }
+    if selective:
+        wanted |= {"coverage": (answered, every), "selective_accuracy": (row == column, answered)}
     if severe:
-        wanted["severe_under_triage_rate"] = (under, np.isin(row, [labels.index(name) for name in severe]))
-    wanted |= {f"under_triage_rate.{name}": (under, row == labels.index(name)) for name in severe}
+        wanted["severe_under_triage_rate"] = (under, answered & np.isin(row, [labels.index(name) for name in severe]))
+    wanted |= {f"under_triage_rate.{name}": (under, answered & (row == labels.index(name))) for name in severe}
     return {
         name: rate(patterns @ (hit & among).ravel(), patterns @ among.ravel(), times, confidence)
         for name, (hit, among) in wanted.items()

@@ -16,9 +16,6 @@ from llmops_tasks import config, errors
 from llmops_tasks.process import isolated
 
 log = logging.getLogger(__name__)
-# Generation cannot be evaluated and served yet, so such a use case has no DAG that evaluates, scores or monitors:
-# a new candidate would start it, and it could only fail.
-MEASURED = "classification"
 PLAIN_TEXT = r"^[\w .,()'+-]{3,300}$"  # nothing a shell, a template or an address is made of
 DIGEST = r"^[0-9a-f]{8,64}$"
 DATE = r"^\d{4}-\d{2}-\d{2}$"
@@ -93,7 +90,6 @@ def stage(
     schedule: Callable[[str, config.UseCase], Any],
     params: dict[str, Param],
     doc: str | None,
-    only: str | None = None,
     **settings: Any,
 ) -> Callable[[Callable[[Any, str, config.UseCase], None]], dict[str, DAG]]:
     """Turn a function that wires one use case's tasks into one DAG for every use case.
@@ -106,14 +102,13 @@ def stage(
         schedule: from a use case to Airflow's `schedule`.
         params: of the form in the web UI.
         doc: Markdown for the web UI.
-        only: the type of task this stage can handle; use cases of other types have no such DAG.
         settings: of the DAG, or functions from name and use case to them.
     """
 
     def build(wire: Callable[[Any, str, config.UseCase], None]) -> dict[str, DAG]:
         dags, wanted = {}, get_parsing_context().dag_id
         for usecase, case, problem in usecases():
-            if only not in (None, case.task.type) or wanted not in (None, f"{usecase}.{name}"):
+            if wanted not in (None, f"{usecase}.{name}"):
                 continue
             when = None if usecase not in config.usecase_names() else schedule(usecase, case)
             about = {

@@ -16,6 +16,8 @@ OF_ERRORS = {
     "IntegrityError": 6,
     "ConflictError": 6,
     "ModelError": 7,
+    "ContextError": 7,
+    "ConstraintError": 7,
     "TrainingError": 7,
     "BudgetError": 7,
     "EvidenceError": 8,

@@ -2,6 +2,7 @@
 
 usecase     the whole file, and its sections about task, prompt, evaluation, gate, batch and monitoring
 data        from a source to a dataset
+decoding    how answers of a generation are written
 training    method, strategies, budget, search
 selection   base models and the policy that chooses among them
 checks      what the parts must be to each other, and how mistakes are put into words

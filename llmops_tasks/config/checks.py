@@ -12,7 +12,7 @@ from jinja2 import TemplateSyntaxError, meta
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ValidationError
 
-from llmops_tasks.contracts import METRICS
+from llmops_tasks.contracts import BASELINES, METRICS, SELECTIVE, TEXT_METRICS
 from llmops_tasks.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -25,11 +25,15 @@ def column_problems(usecase: UseCase) -> list[str]:
     return [
         *_source_problems(usecase),
         *_role_problems(usecase),
+        *_label_problems(usecase),
         *_text_problems(usecase),
         *_prompt_problems(usecase),
+        *_chat_problems(usecase),
         *_watch_problems(usecase),
         *_search_problems(usecase),
         *_gate_problems(usecase),
+        *_baseline_problems(usecase),
+        *_generation_problems(usecase),
         *_schedule_problems(usecase),
     ]
 
@@ -74,6 +78,18 @@ def _role_problems(usecase: UseCase) -> Iterator[str]:
             yield f"data.columns.{name}: min, max and cap are for numbers; the type is {column.type}"
 
 
+def _label_problems(usecase: UseCase) -> Iterator[str]:
+    """Texts that no model can distinguish."""
+    known: dict[str, str] = {}
+    for number, label in enumerate(usecase.task.labels):
+        where, text = f"task.labels.{number}.text", label.text.strip()
+        if not text:
+            yield f"{where}: is empty; give '{label.name}' a text of at least one word"
+        elif text in known:
+            yield f"{where}: '{label.name}' has the same text as '{known[text]}'; give it words of its own"
+        known.setdefault(text, label.name)
+
+
 def _variables(template: str) -> set[str] | str:
     """The variables of a template, or what is wrong with it."""
     environment = SandboxedEnvironment()
@@ -105,6 +121,41 @@ def _prompt_problems(usecase: UseCase) -> Iterator[str]:
         yield f"prompt.template: not a valid template, {used}"
     elif "text" not in used or used - {"text", "labels"}:
         yield f"prompt.template: uses {sorted(used)}; it needs {{{{ text }}}} and may use {{{{ labels }}}}"
+
+
+def _chat_problems(usecase: UseCase) -> Iterator[str]:
+    prompt, data = usecase.prompt, usecase.data
+    templates = {"prompt.system": prompt.system or ""}
+    templates |= {f"prompt.messages.{number}.content": turn.content for number, turn in enumerate(prompt.messages)}
+    for path, template in templates.items():
+        used = _variables(template)
+        if isinstance(used, str):
+            yield f"{path}: not a valid template, {used}"
+        elif used - {"labels"}:
+            yield f"{path}: uses {sorted(used)}; it may use {{{{ labels }}}}"
+    if usecase.task.type == "classification" and prompt.thinking == "keep":
+        yield "prompt.thinking: a label is chosen at once, without thinking; remove it"
+    yield from _conversation_problems(
+        usecase, [name for name, one in data.columns.items() if one.type == "conversation"]
+    )
+
+
+def _conversation_problems(usecase: UseCase, columns: list[str]) -> Iterator[str]:
+    """The text must be the conversation as it is."""
+    if usecase.prompt.format != "conversation":
+        if columns:
+            yield f"data.columns.{columns[0]}.type: a conversation is read by prompt.format: conversation"
+        if usecase.finetune.turns == "all":
+            yield "finetune.turns: the turns of a conversation; set prompt.format to conversation, or remove it"
+        return
+    allowed = [name for name in columns if usecase.data.columns[name].role == "input"]
+    if "".join(usecase.data.text.split()) not in {f"{{{{{name}}}}}" for name in allowed}:
+        yield (
+            "data.text: a conversation is read as it is: {{ <column> }}, an input of the type conversation; "
+            f"there are: {allowed}"
+        )
+    if usecase.data.augment.active:
+        yield "data.augment: variants of a conversation's text would break its turns; remove it"
 
 
 def _watch_problems(usecase: UseCase) -> Iterator[str]:
@@ -169,20 +220,65 @@ def reference_problems(usecase: UseCase, known: Iterable[str]) -> Iterator[str]:
             yield f"{path}: there is no use case '{name}'.{did_you_mean(name, known)} Known: {known}"
 
 
-def _gate_problems(usecase: UseCase) -> Iterator[str]:
-    """Metrics of a classification are known; those of generation are named by its evaluation."""
-    if usecase.task.type != "classification":
-        return
+def _known_metrics(usecase: UseCase) -> dict[str, str]:
+    """The figures that this use case's evaluation gives, and their direction."""
+    if usecase.task.type == "generation":
+        return TEXT_METRICS
     known = dict(METRICS) | {f"under_triage_rate.{name}": "lower" for name in usecase.task.severe}
     if not usecase.task.severe:
         del known["severe_under_triage_rate"]
-    if usecase.gate.metric not in (compared := [name for name, better in known.items() if better == "higher"]):
+    return known
+
+
+def _baseline_problems(usecase: UseCase) -> Iterator[str]:
+    allowed = list(BASELINES[usecase.task.type])
+    given = {"evaluation.baselines": usecase.evaluation.baselines or [], "gate.beats": usecase.gate.beats}
+    for path, names in given.items():
+        for name in (name for name in names if name not in allowed):
+            yield f"{path}: '{name}' is no baseline of a {usecase.task.type}. Allowed: {allowed}"
+
+
+def _generation_problems(usecase: UseCase) -> Iterator[str]:
+    """What can be configured for labels only, and an answer that leaves no space for its prompt."""
+    if usecase.task.type != "generation":
+        return
+    tuning, most = usecase.finetune, usecase.task.decoding.max_new_tokens
+    if tuning.members > 1:
+        yield f"finetune.members: {tuning.members} models have no common text; a generation has one"
+    if tuning.preferences:
+        yield "finetune.preferences: corrections are of labels; a generation is trained on records"
+    if most >= tuning.max_length:
+        yield (
+            f"task.decoding.max_new_tokens: {most} leave no space for a prompt within finetune.max_length "
+            f"({tuning.max_length})"
+        )
+
+
+def _abstention_problems(usecase: UseCase) -> Iterator[str]:
+    limited = {limit.metric for limit in usecase.gate.limits}
+    if usecase.task.abstain_below is not None and "coverage" not in limited:
+        yield "gate.limits: task.abstain_below lets the model abstain; limit how much: {metric: coverage, at_least: 0.8}"
+    if usecase.task.abstain_below is None and (asked := sorted(limited & set(SELECTIVE))):
+        yield f"gate.limits: {asked} are figures of a model that may abstain; set task.abstain_below, or remove them"
+
+
+def _gate_problems(usecase: UseCase) -> Iterator[str]:
+    known = _known_metrics(usecase)
+    compared = [name for name, better in known.items() if better == "higher"]  # none that abstaining alone improves
+    if usecase.task.type == "classification":
+        yield from _abstention_problems(usecase)
+        known |= SELECTIVE
+    if usecase.gate.metric not in compared:
         hint = did_you_mean(usecase.gate.metric, compared)
         yield f"gate.metric: '{usecase.gate.metric}' is not compared.{hint} Allowed (more is better): {compared}"
     for number, limit in enumerate(usecase.gate.limits):
         where = f"gate.limits.{number}"
         if limit.metric not in known:
-            severe = "" if usecase.task.severe else "; name labels in task.severe for the figures of severe records"
+            severe = (
+                ""
+                if usecase.task.severe or usecase.task.type == "generation"
+                else "; name labels in task.severe for the figures of severe records"
+            )
             yield f"{where}.metric: no figure '{limit.metric}'.{did_you_mean(limit.metric, known)} Known: {list(known)}{severe}"
         elif (known[limit.metric] == "higher") == (limit.at_least is None):
             right = "at_least" if known[limit.metric] == "higher" else "at_most"

@@ -103,7 +103,11 @@ class Column(Section):
         "nested records. `_id` (file and row), `_row`, `_file` and `_key` are generated.",
     )
     words: dict[str, str] = Field(default={}, description="Meaning of the source's codes: {'1': female}.")
-    type: Literal["string", "number", "timestamp"] = "string"
+    type: Literal["string", "number", "timestamp", "conversation"] = Field(
+        default="string",
+        description="conversation: turns of user and assistant, as OpenAI's messages or ShareGPT's conversations; its source "
+        "is `conversation`, and `answer` that of the assistant's last turn.",
+    )
     required: bool = False
     min: float | None = None
     max: float | None = None
@@ -210,7 +214,9 @@ class Data(Section):
     def free_text(self) -> list[str]:
         """The columns that people write freely: masked, and kept to the last space. Any other cell is trimmed."""
         columns = {name: self.columns[name] for name in self.named("input")}
-        free = [name for name, column in columns.items() if column.type == "string" and not column.values]
+        free = [
+            name for name, column in columns.items() if column.type in ("string", "conversation") and not column.values
+        ]
         return [*free, *([self.completion] if self.completion and self.completion not in free else [])]
 
     def one(self, role: Role) -> str:

@@ -66,10 +66,20 @@ class Finetune(Section):
     rank: int = Field(default=16, gt=0)
     alpha: int = Field(default=32, gt=0, description="Usually twice the rank.")
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    rslora: bool = Field(default=False, description="Scale by alpha / sqrt(rank) in place of alpha / rank.")
+    dora: bool = Field(default=False, description="Train directions and lengths of weights apart (DoRA); slower.")
+    modules_to_save: list[str] = Field(
+        default=[], description="Modules trained whole beside the LoRA matrices, by the last part of their names."
+    )
     top_layers: int = Field(
         default=12,
         gt=0,
         description="Number of layers trained, from the top. The frozen layers below run once per dataset.",
+    )
+    activations_gib: float = Field(
+        default=20.0,
+        ge=0,
+        description="Disk for the frozen layers' output of one dataset; what would need more is computed at every step.",
     )
     target_modules: list[str] | Literal["all-linear"] = Field(
         default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
@@ -84,13 +94,31 @@ class Finetune(Section):
     recompute: bool = Field(default=False, description="Gradient checkpointing: less memory, about a third more time.")
     packing: bool = Field(default=False, description="Short records share rows of max_length tokens.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="auto: bf16 where the hardware computes in it, else fp32."
+        default="auto",
+        description="Of frozen weights and products. auto: bf16 on a GPU that computes in it, else fp32.",
     )
     learning_rate: float = Field(default=5e-4, gt=0, lt=1)
     warmup: float = Field(default=0.05, ge=0, lt=1, description="Warm-up as a share of all steps.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="The learning rate after the warm-up: falls to 0, or stays."
+    )
+    weight_decay: float = Field(default=0.0, ge=0, lt=1)
+    clip: float = Field(default=1.0, gt=0, description="Gradient norm above which the gradient is scaled down to it.")
     max_gradient: float = Field(default=1000.0, gt=1, description="Gradient norm above which the run stops.")
     max_length: int = Field(default=256, gt=8, description="In tokens; longer prompts are truncated from the left.")
+    turns: Literal["last", "all"] = Field(
+        default="last", description="Conversations: the assistant's turns that are trained on."
+    )
     checkpoint_every: int = Field(default=20, gt=0, description="Steps between checkpoints.")
+    checkpoint_minutes: float | None = Field(
+        default=None, gt=0, description="Also a checkpoint after so many minutes, where steps are slow."
+    )
+    evaluate_every: int | None = Field(
+        default=None, gt=0, description="Steps between evaluations on the validation split; the best weights are kept."
+    )
+    patience: int | None = Field(
+        default=None, gt=0, description="Training stops after so many evaluations without a smaller held-out loss."
+    )
     seed: int = 7
     start: str = Field(
         default="base",
@@ -107,8 +135,24 @@ class Finetune(Section):
     processes: int = Field(
         default=1, ge=1, description="Number of processes (devices); each computes its part of every batch."
     )
+    sharded: bool = Field(
+        default=False,
+        description="Split weights, gradients and optimizer states over the processes (FSDP2); else each has a copy.",
+    )
     budget: Budget = Budget()
     resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Finetune:
+        if self.method == "full" and (self.rslora or self.dora or self.modules_to_save):
+            raise ValueError("rslora, dora and modules_to_save belong to LoRA: remove them, or set method to 'lora'")
+        if self.patience and not self.evaluate_every:
+            raise ValueError("patience counts evaluations: set evaluate_every, the steps between them")
+        if self.sharded and (self.processes < 2 or self.method == "qlora" or self.packing):
+            raise ValueError(
+                "sharded splits 16- or 32-bit weights over processes: set processes to 2 or more, method to lora or full, packing to false"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Finetune:
@@ -122,6 +166,8 @@ class Finetune(Section):
             )
         if self.preferences and self.dropout:
             raise ValueError("preferences are trained without dropout: set dropout to 0")
+        if self.preferences and self.evaluate_every:
+            raise ValueError("preferences are evaluated before and after training only: remove evaluate_every")
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate is {self.accumulate}, but a batch has only {self.batch_size} records")
         if any(weight <= 0 for weight in self.mix.values()):
@@ -148,8 +194,8 @@ class Range(Section):
 
 # Data, placement, and what would change nothing: trials have their own number of epochs.
 _NOT_SEARCHED = {
-    "start", "domain", "mix", "continual", "preferences", "members", "processes", "budget", "resources",
-    "epochs", "checkpoint_every",
+    "start", "domain", "mix", "continual", "preferences", "members", "processes", "sharded", "budget", "resources",
+    "turns", "epochs", "checkpoint_every", "checkpoint_minutes", "activations_gib", "evaluate_every", "patience",
 }  # fmt: skip
 
 

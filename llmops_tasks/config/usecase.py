@@ -13,8 +13,11 @@ from pydantic import Field, model_validator
 
 from llmops_tasks.config.airflow import YEAR, Access, Airflow, Notify
 from llmops_tasks.config.data import Data, Section, Source
+from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.config.selection import CURRENT, BaseModelChoice, Selection
+from llmops_tasks.config.server import Server
 from llmops_tasks.config.training import Finetune, Search
+from llmops_tasks.contracts import ABSTAINED, BASELINES
 from llmops_tasks.errors import InputError, did_you_mean
 from llmops_tasks.store.digests import digest
 
@@ -24,7 +27,7 @@ class Label(Section):
 
     name: str = Field(min_length=1, description="Name in reports and predictions.")
     values: list[str] = Field(min_length=1, description="Its spellings in the label column.")
-    text: str = Field(min_length=1, description="The model's completion. The first tokens of all labels must differ.")
+    text: str = Field(min_length=1, description="The model's completion, in words that differ from all other labels'.")
 
 
 class Task(Section):
@@ -33,6 +36,29 @@ class Task(Section):
     type: Literal["classification", "generation"]
     labels: list[Label] = Field(default=[], description="Classification only: the closed set of labels.")
     severe: list[str] = Field(default=[], description="Labels whose underestimation is reported separately.")
+    decoding: Decoding = Field(default=Decoding(), description="Generation only: how answers are written.")
+    scoring: Literal["branching", "whole_text"] = Field(
+        default="branching",
+        description="What a label's probability is made of: of its text the tokens where labels part, each among those "
+        "that labels go on with (branching); or all tokens, among the whole vocabulary (whole_text; slower).",
+    )
+    length_normalised: bool = Field(
+        default=False,
+        description="Only with scoring whole_text: the mean log-probability per token in place of the sum, so that long "
+        "texts are no less likely for being long.",
+    )
+    calibrate: bool = Field(
+        default=True,
+        description="Calibrate probabilities by a temperature, fitted on the validation split when a release is packaged. "
+        "It changes no label.",
+    )
+    abstain_below: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="A record whose most likely label has a (calibrated) probability below this is answered 'abstained'; "
+        "needs a limit on coverage in the gate. Null: every record is answered with a label.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
@@ -41,6 +67,8 @@ class Task(Section):
             raise ValueError("a classification needs at least two labels")
         if self.type == "generation" and names:
             raise ValueError("a generation task has no labels")
+        if self.type == "classification" and self.decoding != Decoding():
+            raise ValueError("decoding is for generation; a classification chooses among its labels")
         if len(set(names)) < len(names):
             raise ValueError("label names must differ")
         values = [value for label in self.labels for value in label.values]
@@ -48,23 +76,81 @@ class Task(Section):
             raise ValueError("the same value stands for two labels")
         if unknown := [name for name in self.severe if name not in names]:
             raise ValueError(f"severe names unknown labels {unknown}; known: {names}")
+        self._check_scoring(names)
         return self
+
+    def _check_scoring(self, names: list[str]) -> None:
+        if self.length_normalised and self.scoring != "whole_text":
+            raise ValueError("length_normalised is for whole texts: set scoring to whole_text, or remove it")
+        if self.abstain_below is not None and self.type == "generation":
+            raise ValueError("abstain_below is for labels; a generation task has none")
+        if self.abstain_below is not None and ABSTAINED in names:
+            raise ValueError(f"'{ABSTAINED}' is the answer below abstain_below: give the label another name")
+
+
+class Turn(Section):
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(min_length=1, description="Jinja template; {{ labels }} lists the labels' texts.")
 
 
 class Prompt(Section):
     """The prompt around the text."""
 
-    template: str = Field(description="Jinja template with {{ text }}; {{ labels }} lists the labels' texts.")
+    template: str = Field(
+        description="Jinja template with {{ text }}; {{ labels }} lists the labels' texts. Of a chat: the user's turn."
+    )
     examples: list[dict[str, str]] = Field(
-        default=[], description="Few-shot pairs {text, answer}, placed before the record."
+        default=[], description="Few-shot pairs {text, answer}, placed before the record; of a chat a turn each."
+    )
+    format: Literal["plain", "chat", "conversation"] = Field(
+        default="plain",
+        description="chat: turns, rendered by the model's own chat template. conversation: likewise, where the text is a "
+        "whole conversation (a column of the type conversation).",
+    )
+    system: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Chats: the system turn, a template; a conversation that has its own keeps it.",
+    )
+    messages: list[Turn] = Field(default=[], description="Chats: further turns, before the examples and the record's.")
+    thinking: Literal["strip", "keep"] = Field(
+        default="strip",
+        description="Chats: <think> parts of answers, in training and in what is written; strip also turns thinking off in "
+        "templates that know enable_thinking.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Prompt:
+        if self.format == "plain" and (self.system or self.messages or self.thinking == "keep"):
+            raise ValueError("system, messages and thinking are for chats: set format to chat, or remove them")
+        if self.format == "conversation" and (self.messages or self.examples):
+            raise ValueError("a conversation has its own turns: remove messages and examples")
+        if any(turn.role == "system" for turn in self.messages[1 if self.system is None else 0 :]):
+            raise ValueError("a system turn comes first and once: give it as system")
+        return self
+
+
+class Inference(Section):
+    """How a release computes its answers. It is decided when the release is packaged, and holds wherever it runs."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="auto: on a GPU bf16, or fp16 where it has no bf16; fp32 on a CPU."
+    )
+    server: Server | None = Field(
+        default=None, description="Evaluate and answer by a server that has loaded the release, not in this process."
     )
 
 
 class Evaluation(Section):
     """How a candidate is evaluated."""
 
-    baselines: list[Literal["base", "tfidf"]] = Field(
-        default=["base", "tfidf"], description="Baselines measured beside the candidate."
+    baselines: list[Literal["base", "tfidf", "retrieval"]] | None = Field(
+        default=None,
+        description="Baselines measured beside the candidate: base, the model before training; for a classification "
+        "tfidf (logistic regression), for a generation retrieval (the answer to the most similar training text). "
+        "null: all of the task's.",
     )
     bootstrap: int = Field(default=1000, ge=100, description="Bootstrap resamples.")
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -93,7 +179,7 @@ class Gate(Section):
 
     metric: str = Field(default="quadratic_kappa", description="The metric of all comparisons.")
     limits: list[Limit] = Field(min_length=1)
-    beats: list[Literal["base", "tfidf"]] = Field(
+    beats: list[Literal["base", "tfidf", "retrieval"]] = Field(
         default=[], description="Must be better than these: the paired confidence interval lies above 0."
     )
     champion_margin: float = Field(
@@ -143,6 +229,14 @@ class Batch(Section):
         return self
 
 
+# How English-language assistants begin to refuse: phrases common to lists such as that of Zou et al. 2023, "Universal and
+# Transferable Adversarial Attacks on Aligned Language Models".
+REFUSALS = (
+    "I'm sorry", "I am sorry", "I apologize", "I cannot", "I can't", "I'm unable", "I am unable", "I'm not able",
+    "I am not able", "As an AI", "As a language model",
+)  # fmt: skip
+
+
 class Monitoring(Section):
     """Drift detection and the decision to retrain."""
 
@@ -154,6 +248,10 @@ class Monitoring(Section):
         default=0.15,
         gt=0,
         description="Jensen-Shannon divergence of words (bits) from which the text counts as drifting.",
+    )
+    refusals: list[str] = Field(
+        default=list(REFUSALS),
+        description="Generation: phrases by which an answer counts as a refusal. A heuristic: other words are missed.",
     )
     min_rows: int = Field(default=50, gt=0)
     min_signals: int = Field(default=1, gt=0, description="Number of drifting signals that raises the alarm.")
@@ -174,6 +272,7 @@ class UseCase(Section):
     selection: Selection = Selection()
     finetune: Finetune = Finetune()
     search: Search | None = None
+    inference: Inference = Inference()
     evaluation: Evaluation = Evaluation()
     gate: Gate
     approval: Approval = Approval()
@@ -186,6 +285,11 @@ class UseCase(Section):
     def base_models(self) -> dict[str, BaseModelChoice]:
         """Its own base model, as `current`, and the candidates for its place."""
         return {CURRENT: self.base_model, **{candidate.name: candidate for candidate in self.selection.candidates}}
+
+    def baselines(self) -> list[str]:
+        """What is measured beside a candidate."""
+        given = self.evaluation.baselines
+        return list(BASELINES[self.task.type] if given is None else given)
 
     def candidate(self, name: str) -> BaseModelChoice:
         """The base model or candidate of this name."""

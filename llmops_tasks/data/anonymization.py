@@ -24,6 +24,7 @@ from llmops_tasks.data import tables
 from llmops_tasks.data.masking import mask
 from llmops_tasks.data.tables import ORIGIN
 from llmops_tasks.errors import ConflictError, InputError
+from llmops_tasks.prompts import conversations
 from llmops_tasks.store import artifacts, files, objects
 from llmops_tasks.store.sources import code_digest
 
@@ -107,8 +108,11 @@ def _anonymous(data: Data, batch: pa.Table, key: bytes, counts: Counter[str]) ->
     kinds = [data.columns[name].kind or "identifier" for name in identifiers]
     owns = list(zip(*(batch[name].to_pylist() for name in identifiers), strict=True)) or [()] * batch.num_rows
     for name in data.free_text():
+        if name == data.completion and name not in batch.column_names:
+            continue  # new records come without answers
+        masked = _mask_turns if data.columns[name].type == "conversation" else mask
         texts = [
-            mask(text, data.mask, list(zip(kinds, own, strict=True)), counts)
+            masked(text, data.mask, list(zip(kinds, own, strict=True)), counts)
             for text, own in zip(batch[name].to_pylist(), owns, strict=True)
         ]
         batch = _with(batch, name, pa.array(texts, pa.string()))
@@ -117,6 +121,13 @@ def _anonymous(data: Data, batch: pa.Table, key: bytes, counts: Counter[str]) ->
         batch = _with(batch, group[0], pa.array(hidden, pa.string()))
     gone = {*identifiers, *data.named("leakage"), *data.named("ignore"), *ORIGIN} - {data.completion}
     return _capped(batch.select([name for name in batch.column_names if name not in gone]), data)
+
+
+def _mask_turns(
+    text: str | None, kinds: list[Any], own: list[tuple[str, str | None]], counts: Counter[str]
+) -> str | None:
+    """Every turn of a conversation masked: within its JSON, escapes would hide what patterns look for."""
+    return text and conversations.changed(text, lambda content: mask(content, kinds, own, counts) or "")
 
 
 def _with(batch: pa.Table, name: str, cells: Any) -> pa.Table:

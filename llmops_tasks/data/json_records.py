@@ -13,6 +13,8 @@ from typing import Any
 from llmops_tasks.config import Source
 from llmops_tasks.data.lines import MAX_LINE, TOO_LONG, decoded, is_utf8
 from llmops_tasks.errors import SourceError
+from llmops_tasks.models.chat import Message
+from llmops_tasks.prompts import conversations
 
 MAX_RECORD = 1 << 28  # bytes of a document from one record to the next
 MAX_DEPTH = 100  # levels of lists and objects
@@ -60,15 +62,33 @@ def _broken(line: str) -> str:
 
 
 def _object(values: Any) -> tuple[dict[str, Any] | None, str]:
-    """A JSON object's values, or what is wrong with it; a chat gets `prompt` and `completion`."""
+    """A JSON object's values, or what is wrong with it; a chat gets `prompt` and `completion`, and as turns `conversation`
+    and `answer`."""
     if not isinstance(values, dict):
         return None, "not a JSON object"
     if fault := _fault(values):
         return None, fault
     if "messages" not in values:
-        return values, ""
+        turns = conversations.messages(values["conversations"]) if "conversations" in values else None
+        return {**_turns(turns or []), **values}, ""
     pair = _chat(values["messages"])
-    return (None, "messages that are not a list of {role, content}") if pair is None else ({**pair, **values}, "")
+    return (
+        (None, "messages that are not a list of {role, content}")
+        if pair is None
+        else (
+            {**pair, **_turns(conversations.messages(values["messages"]) or []), **values},
+            "",
+        )
+    )
+
+
+def _turns(said: list[Message]) -> dict[str, Any]:
+    """A conversation up to where the assistant answers, and its answer; one that ends with the user has none yet."""
+    if not said:
+        return {}
+    if said[-1]["role"] != "assistant":
+        return {"conversation": said}
+    return {"conversation": said[:-1], "answer": said[-1]["content"]}
 
 
 def _fault(values: dict[str, Any]) -> str:

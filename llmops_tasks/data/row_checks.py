@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.config import Column
+from llmops_tasks.prompts.conversations import is_conversation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +77,7 @@ def _typed(cells: Any, column: Column) -> tuple[Any, Any]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if column.type == "string":
+    if column.type in ("string", "conversation"):
         return cells.cast(pa.string()), None
     if column.type == "number":
         if not pa.types.is_string(cells.type):
@@ -143,6 +144,8 @@ def _rules(name: str, column: Column, labels: list[str]) -> Iterator[Rule]:
         yield Rule(name, f"{name}: unknown value", _not_in(column.values))
     if column.role == "label" and labels:  # an answer that is written freely has no closed set
         yield Rule(name, f"{name}: unknown label", _not_in(labels))
+    if column.type == "conversation":
+        yield Rule(name, f"{name}: not a conversation that begins and ends with the user", _not_conversation)
     if column.max_length is not None:
         longest = column.max_length
         reason = f"{name}: longer than {longest} characters"
@@ -155,6 +158,12 @@ def _outside(column: Column) -> Callable[[Any], Any]:
     low = float("-inf") if column.min is None else column.min
     high = float("inf") if column.max is None else column.max
     return lambda cells: pc.or_(pc.less(cells, low), pc.greater(cells, high))
+
+
+def _not_conversation(cells: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.array([cell is not None and not is_conversation(cell) for cell in cells.to_pylist()], pa.bool_())
 
 
 def _not_in(words: list[str]) -> Callable[[Any], Any]:

@@ -13,17 +13,23 @@ from llmops_tasks.data.synthetic_faq_words import BROKEN, HELP, HOW, WANTED
 from llmops_tasks.data.synthetic_files import folder, write_jsonl
 from llmops_tasks.errors import InputError
 
+DAYS = ("2026-03-30", "2026-03-31")
 
-def write_faq(*, out: str, questions: int = 800, chats: int = 80, seed: int = 3) -> dict[str, Any]:
+
+def write_faq(
+    *, out: str, questions: int = 800, chats: int = 80, day_questions: int = 60, seed: int = 3
+) -> dict[str, Any]:
     """Write synthetic help-desk questions below a file:// folder; deterministic.
 
     `landing/faq.jsonl`: {"prompt", "completion"} a line. `chat/faq.jsonl`: other questions as
-    {"messages": [{"role", "content"}, ...]}. No question occurs twice.
+    {"messages": [{"role", "content"}, ...]}. `inbox/date=.../<day>.jsonl`: two days of questions without answers, on the
+    second only of what goes wrong. No question occurs twice.
 
     Args:
         out: file:// folder.
         questions: with prompt and completion.
         chats: as messages.
+        day_questions: number on each of the two days.
         seed: of the random numbers.
 
     Raises:
@@ -32,16 +38,24 @@ def write_faq(*, out: str, questions: int = 800, chats: int = 80, seed: int = 3)
     Example:
         >>> write_faq(out="file:///var/inbox")
     """
-    root, rng = folder(out, questions, chats), random.Random(seed)
+    root, rng = folder(out, questions, chats, day_questions), random.Random(seed)
     pairs = _all_pairs()
-    if questions + chats > len(pairs):
-        raise InputError(f"Given {questions} questions and {chats} chats. Allowed: {len(pairs)} in all. Ask for fewer.")
     rng.shuffle(pairs)
     rows = [{"prompt": prompt, "completion": answer} for prompt, answer in pairs]
+    rest = rows[questions + chats :]
+    broken = {answer for answer, _ in BROKEN.values()}
+    days = [rest[:day_questions], [row for row in rest[day_questions:] if row["completion"] in broken][:day_questions]]
+    if len(days[1]) < day_questions:
+        raise InputError(
+            f"Given {questions} questions, {chats} chats and {day_questions} on each of two days. Allowed: {len(pairs)} in "
+            "all. Ask for fewer."
+        )
     write_jsonl(root / "landing" / "faq.jsonl", rows[:questions])
     write_jsonl(root / "chat" / "faq.jsonl", [_chat(row) for row in rows[questions : questions + chats]])
-    intents = len(WANTED) + len(BROKEN)
-    return {"uri": out, "questions": questions, "chats": chats, "intents": intents, "synthetic": True}
+    for day, asked in zip(DAYS, days, strict=True):
+        write_jsonl(root / "inbox" / f"date={day}" / f"{day}.jsonl", [{"prompt": row["prompt"]} for row in asked])
+    about = {"questions": questions, "chats": chats, "days": list(DAYS), "intents": len(WANTED) + len(BROKEN)}
+    return {"uri": out, **about, "synthetic": True}
 
 
 def _all_pairs() -> list[tuple[str, str]]:

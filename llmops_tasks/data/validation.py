@@ -59,7 +59,7 @@ def validate(*, usecase: str, records: ArtifactRef, labelled: bool = True) -> Ar
     inputs = {
         "records": records["sha256"],
         "columns": case.data.model_dump(mode="json", include={"columns", "expectations"}),
-        "labels": case.task.model_dump(mode="json"),
+        "labels": case.task.model_dump(mode="json", include={"type", "labels"}),
         "labelled": labelled,
         "code": code_digest(__name__),
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from llmops_tasks import config, metrics
-from llmops_tasks.contracts import EARLIER, ArtifactRef, Comparison, Evidence, Report
+from llmops_tasks.contracts import ABSTAINED, EARLIER, ArtifactRef, Comparison, Evidence, Report
 from llmops_tasks.errors import EvidenceError
+from llmops_tasks.evaluation import generation
 from llmops_tasks.store import artifacts
 
 if TYPE_CHECKING:
@@ -67,7 +68,10 @@ def compare_pair(*, usecase: str, candidate: Report, reference: Report, only: se
             "separate use case for the new scale."
         )
     both = _both(candidate, reference, only)
-    codes = {name: both[name].map(labels.index).to_numpy() for name in ("truth", "ours", "theirs")}
+    head = {"reference": reference["subject"], "metric": case.gate.metric, "n": len(both)}
+    if case.task.type == "generation":
+        return cast(Comparison, {**head, "difference": generation.difference(case, both)})
+    codes = {name: both[name].map([*labels, ABSTAINED].index).to_numpy() for name in ("truth", "ours", "theirs")}
     difference = metrics.difference(
         **codes,
         groups=both["group"].tolist(),
@@ -76,8 +80,7 @@ def compare_pair(*, usecase: str, candidate: Report, reference: Report, only: se
         resamples=case.evaluation.bootstrap,
         confidence=case.evaluation.confidence,
     )
-    head = {"reference": reference["subject"], "metric": case.gate.metric}
-    return cast(Comparison, {**head, "n": len(both), "difference": difference})
+    return cast(Comparison, {**head, "difference": difference})
 
 
 def _both(candidate: Report, reference: Report, only: set[str] | None) -> pd.DataFrame:
@@ -92,7 +95,8 @@ def _both(candidate: Report, reference: Report, only: set[str] | None) -> pd.Dat
         raise EvidenceError(
             f"'{candidate['subject']}' and '{reference['subject']}' were measured on different records."
         )
-    both = ours[["record_id", "group", "truth"]].assign(ours=ours["label"], theirs=theirs["label"].to_numpy())
+    given = "label" if "label" in ours else "answer"
+    both = ours[["record_id", "group", "truth"]].assign(ours=ours[given], theirs=theirs[given].to_numpy())
     if only is not None:
         both = both[both["record_id"].isin(only)]
     if both.empty:

@@ -1,12 +1,14 @@
 """How good a subject is on a dataset's split: the released bytes, the untuned base model, or a baseline.
 
-Every subject is asked as its own release says (base model and baselines: as the candidate's), and leaves its
-predictions beside its figures, so that any two can be compared record by record.
+Answers of a classification are judged here, those of a generation by `generation`.
+
+Every subject is asked as its own release says, and leaves its predictions beside its figures, so that any two can be
+compared record by record. Base model and baselines are asked as the candidate's release says, but never abstain: with a
+limit that weak models do not reach, abstaining would make them easy to beat.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -14,14 +16,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from llmops_tasks import config, metrics
 from llmops_tasks.config import UseCase
-from llmops_tasks.contracts import ArtifactRef, Report
-from llmops_tasks.errors import EvidenceError, InputError
-from llmops_tasks.evaluation import exposure, texts
-from llmops_tasks.models import frozen_layers, layers
-from llmops_tasks.models.generator import Generator, open_generator
-from llmops_tasks.prompts import interface
+from llmops_tasks.contracts import BASELINES, ArtifactRef, Report
+from llmops_tasks.errors import EvidenceError, InputError, did_you_mean
+from llmops_tasks.evaluation import exposure, generation, texts
+from llmops_tasks.models import calibration, frozen_layers, layers
+from llmops_tasks.models.generator import Generator
+from llmops_tasks.prompts import answering, interface, opening, scoring
 from llmops_tasks.prompts.interface import Interface
-from llmops_tasks.store import artifacts, digests
+from llmops_tasks.store import artifacts
 from llmops_tasks.store.sources import code_digest
 
 if TYPE_CHECKING:
@@ -44,9 +46,9 @@ def list_subjects(
         >>> list_subjects(usecase="triage", candidate=candidate, champion=champion, base=base)
     """
     release = candidate["release"]
-    models = {"candidate": release, "base": base, "tfidf": None}
-    names = ["candidate", *config.load(usecase).evaluation.baselines]
-    plan = [{"subject": name, "model": models[name], "asked_as": release} for name in names]
+    models = {"candidate": release, "base": base}
+    names = ["candidate", *config.load(usecase).baselines()]
+    plan = [{"subject": name, "model": models.get(name), "asked_as": release} for name in names]
     if champion["version"] is not None:
         plan.append({"subject": "champion", "model": champion["release"], "asked_as": champion["release"]})
     return plan
@@ -66,7 +68,8 @@ def evaluate(
     Args:
         usecase: name or YAML path.
         dataset: from `build_dataset`.
-        subject: "candidate", "champion" or "base" (with `model`), or "tfidf" (trained here, on the train split).
+        subject: "candidate", "champion" or "base" (with `model`), or what learns here, from the train split: "tfidf" of
+            a classification, "retrieval" of a generation.
         asked_as: the release whose prompt, labels and text template are used.
         model: the release or base model to evaluate.
         split: of the dataset.
@@ -80,12 +83,9 @@ def evaluate(
     """
     case, name = config.load(usecase), config.usecase_name(usecase)
     asked = interface.of_release(asked_as)
-    if asked.task.type != "classification":
-        raise InputError("Only classification can be evaluated so far. Use a task of type 'classification'.")
-    if (model is None) != (subject == "tfidf"):
-        raise InputError(
-            f"Subject '{subject}' {'takes no' if model else 'needs a'} model. 'tfidf' is trained here, all others are given."
-        )
+    _check_subject(asked.task.type, subject, model)
+    if asked.task.type == "classification" and (model is None or model["kind"] != "release"):
+        asked = asked.without_decisions()
     inputs = {
         "dataset": dataset["sha256"],
         "model": model["sha256"] if model else TFIDF_C,
@@ -94,13 +94,27 @@ def evaluate(
         "evaluation": case.evaluation.model_dump(mode="json"),
         "code": code_digest(__name__),
     }
-    predict = partial(_by_model, case, asked, name, model) if model else partial(_by_tfidf, asked)
-    build = partial(_build, case, asked, dataset, split, model, predict)
+    if asked.task.type == "generation":
+        build = partial(generation.build, case, name, asked, dataset, split, model, partial(_split, dataset))
+    else:
+        predict = partial(_by_model, case, asked, name, model) if model else partial(_by_tfidf, asked)
+        build = partial(_build, case, asked, dataset, split, model, predict)
     ref = artifacts.publish(usecase=name, kind="evaluations", inputs=inputs, build=build)
     subject_sha256 = model["sha256"] if model else ref["key"]
     report = {"subject": subject, "subject_sha256": subject_sha256, "dataset_sha256": dataset["sha256"], "split": split}
     figures = {"n": ref["rows"], "metrics": ref["meta"]["metrics"], "overlap": ref["meta"]["overlap"]}
     return cast(Report, {**report, **figures, "predictions": ref})
+
+
+def _check_subject(task: str, subject: str, model: ArtifactRef | None) -> None:
+    here = [name for name in BASELINES[task] if name != "base"]
+    known = ["candidate", "champion", "base", *here]
+    if subject not in known:
+        raise InputError(f"No subject '{subject:.40}' of a {task}.{did_you_mean(subject, known)} Known: {known}.")
+    if (model is None) != (subject in here):
+        raise InputError(
+            f"Subject '{subject}' {'takes no' if model else 'needs a'} model. '{here[0]}' is trained here, all others are given."
+        )
 
 
 def _build(
@@ -116,9 +130,9 @@ def _build(
     _check(rows, split, asked)
     rows["text"] = texts.as_read_by(asked, dataset, rows)
     scores, cut = predict(train, rows)
-    best = [max(range(len(row)), key=row.__getitem__) for row in scores]
-    result = rows[["record_id", "group"]].assign(truth=rows["label"], label=[asked.labels[code] for code in best])
-    result["score"] = [max(row) for row in scores]
+    names, calibrated = answering.decide(asked, scores)
+    result = rows[["record_id", "group"]].assign(truth=rows["label"], label=names)
+    result["score"] = [max(row) for row in calibrated]
     result.to_parquet(out / "predictions.parquet", index=False)
     about = {"model_sha256": model["sha256"] if model else None, "model_kind": model["kind"] if model else None}
     return {
@@ -127,6 +141,7 @@ def _build(
         "dataset_sha256": dataset["sha256"],
         **about,
         "metrics": _figures(case, asked, result),
+        "calibration": calibration.figures(scores, rows["label"].map(asked.labels.index).to_numpy(), asked.temperature),
         "labels": asked.labels,
         "cut_prompts": cut,
         "overlap": exposure.overlap(model, rows["group"], train["group"]),
@@ -155,42 +170,18 @@ def _by_model(
 ) -> tuple[list[list[float]], int]:
     """Scores of every row, kept in shards of consecutive rows: what a grown dataset shares is not scored again."""
     prompts = [asked.render_prompt(text) for text in rows["text"]]
-    opened = cache(partial(_open, case, usecase, model))  # only if a shard is missing
-    result: list[list[float]] = []
-    cut = 0
-    for start in range(0, len(prompts), SHARD):
-        shard = prompts[start : start + SHARD]
-        inputs = {
-            "model": model["sha256"],
-            "prompts": digests.digest(shard),
-            "answers": asked.answers,
-            "max_length": asked.max_length,
-            "code": code_digest(__name__),
-        }
-        build = partial(_score_shard, opened, shard, asked, case.evaluation.batch_size)
-        ref = artifacts.publish(usecase=usecase, kind="scores", inputs=inputs, build=build)
-        result += json.loads((artifacts.fetch(ref) / "scores.json").read_bytes())
-        cut += ref["meta"]["cut_prompts"]
-    return result, cut
+    opened = cache(partial(_open, case, usecase, model, asked.number_format))  # only if a shard is missing
+    size, server = case.evaluation.batch_size, case.inference.server
+    return scoring.kept_scores(usecase, model, opened, asked, prompts, size, server)
 
 
-def _open(case: UseCase, usecase: str, model: ArtifactRef) -> Generator:
+def _open(case: UseCase, usecase: str, model: ArtifactRef, number_format: str) -> Generator:
     """What candidate, champion and base model have in common is run once for all of them."""
-    folder, shared = artifacts.fetch(model), None
+    shared = None
     if case.finetune.method == "lora":
-        count = layers.count(next(folder.rglob("config.json")).parent)
+        count = layers.count(next(artifacts.fetch(model).rglob("config.json")).parent)
         shared = frozen_layers.Shared(usecase, max(0, count - case.finetune.top_layers))
-    return open_generator("transformers", folder, shared)
-
-
-def _score_shard(
-    opened: Callable[[], Generator], prompts: list[str], asked: Interface, batch_size: int, out: Path
-) -> dict[str, Any]:
-    generator = opened()
-    before = generator.cut
-    scores = generator.scores(prompts, asked.answers, batch_size, asked.max_length)
-    (out / "scores.json").write_bytes(digests.canonical(scores))
-    return {"rows": len(scores), "cut_prompts": generator.cut - before}
+    return opening.open_model(model, number_format, case.inference.server, shared)
 
 
 def _by_tfidf(asked: Interface, train: pd.DataFrame, rows: pd.DataFrame) -> tuple[list[list[float]], int]:
@@ -206,7 +197,7 @@ def _by_tfidf(asked: Interface, train: pd.DataFrame, rows: pd.DataFrame) -> tupl
 
 
 def _figures(case: UseCase, asked: Interface, predictions: pd.DataFrame) -> dict[str, Any]:
-    truth, predicted = (predictions[column].map(asked.labels.index).to_numpy() for column in ("truth", "label"))
+    truth, predicted = (predictions[column].map(asked.outcomes.index).to_numpy() for column in ("truth", "label"))
     return cast(
         dict[str, Any],
         metrics.measure(
@@ -215,6 +206,7 @@ def _figures(case: UseCase, asked: Interface, predictions: pd.DataFrame) -> dict
             groups=predictions["group"].tolist(),
             labels=asked.labels,
             severe=asked.task.severe,
+            selective=asked.task.abstain_below is not None,
             resamples=case.evaluation.bootstrap,
             confidence=case.evaluation.confidence,
         ),

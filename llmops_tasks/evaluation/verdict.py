@@ -18,7 +18,7 @@ from llmops_tasks.evaluation.gate import judge_candidate
 from llmops_tasks.store import artifacts, digests, objects
 
 FILE, EVIDENCE = "verdict.json", "evidence.json"
-KINDS = {"base": "base", "tfidf": None}  # what a baseline's model is, by its kind in the store
+KINDS = {"base": "base", "tfidf": None, "retrieval": None}  # what a baseline's model is, by its kind in the store
 
 
 def apply_gate(

@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops_tasks.models import label_tree, tree_attention
+from llmops_tasks.models.label_tree import Tree
 from llmops_tasks.models.layers import run_layers
 from llmops_tasks.store import artifacts, digests, retention
 from llmops_tasks.store.sources import code_digest
@@ -40,12 +42,26 @@ class Shared:
     cut: int
 
 
+_NO_TREE = label_tree.build([[0]])
+
+
+def gib(model: Any, tokens: int) -> float:
+    """Disk that the output for so many tokens takes, in GiB: 8 KiB a token at a width of 4,096 in bf16."""
+    width = model.config.get_text_config().hidden_size
+    return float(tokens * width * model.get_input_embeddings().weight.element_size() / 2**30)
+
+
 def _nothing() -> None:
     pass
 
 
 def activations(
-    *, model: Any, shared: Shared, sequences: list[list[int]], after_shard: Callable[[], None] = _nothing
+    *,
+    model: Any,
+    shared: Shared,
+    sequences: list[list[int]],
+    tree: Tree = _NO_TREE,
+    after_shard: Callable[[], None] = _nothing,
 ) -> list[torch.Tensor]:
     """Every sequence's hidden states entering layer `shared.cut`: tensors (time, width), memory-mapped from the store.
 
@@ -53,17 +69,18 @@ def activations(
         model: a causal LM that passes `layers.can_cut`.
         shared: where they are kept, and the cut.
         sequences: token ids; none empty.
+        tree: whose tokens follow each sequence, with states of their own.
         after_shard: called whenever some records are done.
     """
     result: list[torch.Tensor] = []
-    shards = list(_shards(model, shared.cut, sequences))
+    shards = list(_shards(model, shared.cut, sequences, tree))
     needed = [artifacts.address(shared.usecase, "activations", digests.digest(inputs)) for inputs, _ in shards]
     retention.drop_unused(usecase=shared.usecase, kind="activations", days=KEEP_DAYS, needed=needed)
     for inputs, shard in shards:
-        build = partial(_run_shard, model, shared.cut, shard)
+        build = partial(_run_shard, model, shared.cut, tree, shard)
         ref = artifacts.publish(usecase=shared.usecase, kind="activations", inputs=inputs, build=build)
         retention.mark_used(ref)
-        result += _read_shard(artifacts.fetch(ref), shard)
+        result += _read_shard(artifacts.fetch(ref), [len(sequence) + len(tree.tokens) for sequence in shard])
         log.info("frozen layers: %d of %d records", len(result), len(sequences))
         after_shard()
     return result
@@ -78,10 +95,13 @@ def missing(*, model: Any, shared: Shared, sequences: list[list[int]]) -> int:
     return sum(sum(map(len, shard)) for place, shard in places if artifacts.at(place) is None)
 
 
-def _shards(model: Any, cut: int, sequences: list[list[int]]) -> Iterator[tuple[dict[str, Any], list[list[int]]]]:
+def _shards(
+    model: Any, cut: int, sequences: list[list[int]], tree: Tree = _NO_TREE
+) -> Iterator[tuple[dict[str, Any], list[list[int]]]]:
     """Consecutive sequences, with all that their states follow from."""
-    source = {"trunk": _digest(model, cut), "libraries": _libraries()}
+    source: dict[str, Any] = {"trunk": _digest(model, cut), "libraries": _libraries()}
     source["code"] = code_digest(__name__, "llmops_tasks.models.onednn")
+    source |= {"tree": [tree.tokens, tree.parents]} if tree.tokens else {}
     for start in range(0, len(sequences), SHARD):
         shard = sequences[start : start + SHARD]
         yield source | {"tokens": shard}, shard
@@ -105,7 +125,7 @@ def _digest(model: Any, cut: int) -> str:
     return whole.hexdigest()
 
 
-def _run_shard(model: Any, cut: int, shard: list[list[int]], out: Path) -> dict[str, Any]:
+def _run_shard(model: Any, cut: int, tree: Tree, shard: list[list[int]], out: Path) -> dict[str, Any]:
     import torch
     from safetensors.torch import save_file
     from torch.nn.utils.rnn import pad_sequence
@@ -116,15 +136,17 @@ def _run_shard(model: Any, cut: int, shard: list[list[int]], out: Path) -> dict[
     with torch.inference_mode():
         for at in range(0, len(order), ROWS):
             chosen = order[at : at + ROWS]
-            tokens = pad_sequence([torch.tensor(shard[index]) for index in chosen], batch_first=True).to(model.device)
-            states = run_layers(model.model, model.model.embed_tokens(tokens), model.model.layers[:cut]).cpu()
-            hidden |= {index: states[row, : len(shard[index])] for row, index in enumerate(chosen)}
+            rows = [torch.tensor(shard[index] + tree.tokens) for index in chosen]
+            tokens = pad_sequence(rows, batch_first=True).to(model.device)
+            layout = tree_attention.layout(tree, [len(shard[index]) for index in chosen], tokens.shape[1])
+            states = run_layers(model.model, model.model.embed_tokens(tokens), model.model.layers[:cut], layout).cpu()
+            hidden |= {index: states[row, : len(rows[row])] for row, index in enumerate(chosen)}
     save_file({"hidden": torch.cat([hidden[index] for index in range(len(shard))])}, out / "hidden.safetensors")
     return {"rows": len(shard), "tokens": sum(map(len, shard))}
 
 
-def _read_shard(folder: Path, shard: list[list[int]]) -> list[torch.Tensor]:
+def _read_shard(folder: Path, lengths: list[int]) -> list[torch.Tensor]:
     from safetensors.torch import load_file
 
     flat = load_file(folder / "hidden.safetensors")["hidden"]
-    return list(flat.split(list(map(len, shard))))
+    return list(flat.split(lengths))

@@ -4,58 +4,68 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llmops_tasks.models import frozen_layers, layers, tokens
+from llmops_tasks.config.decoding import Decoding
+from llmops_tasks.errors import ContextError, ModelError
+from llmops_tasks.models import chat, decoding, frozen_layers, label_tree, layers, loading, scoring, tokens
+from llmops_tasks.models.chat import Chat, Prompt
+from llmops_tasks.models.decoding import Answer
+from llmops_tasks.models.label_tree import BRANCHING, Scoring, Tree
 
 
 class LocalModel:
-    """A model in safetensors, in fp32, in this process."""
+    """A model in safetensors, in this process, on its device."""
 
-    def __init__(self, folder: Path, shared: frozen_layers.Shared | None = None) -> None:
+    def __init__(self, folder: Path, shared: frozen_layers.Shared | None = None, number_format: str = "fp32") -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        from llmops_tasks.models import onednn
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self._model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-        ).eval()
-        onednn.use(self._model)
+        self._model, self._tokenizer = loading.load_model(folder, number_format)
+        self._model.eval()
         self.cut = 0
         self._shared, self._tried, self._layerwise = shared, 0, True
 
     def scores(
-        self, prompts: list[str], answers: list[str], batch_size: int, max_length: int | None = None
+        self,
+        prompts: Sequence[Prompt],
+        answers: list[str],
+        batch_size: int,
+        max_length: int | None = None,
+        rule: Scoring = BRANCHING,
     ) -> list[list[float]]:
-        """See Generator. Prompts of like length share a batch; only last positions meet the vocabulary head."""
-        import torch
-
-        first = [ids[0] for ids in tokens.encode(self._tokenizer, answers)]
-        asked = self._fitted(prompts, answers, max_length)
-        self._try_layers(max(map(len, asked), default=0))
-        hidden = self._frozen(asked)
+        """See Generator. Prompts of like length share a batch; only asked positions meet the vocabulary head."""
+        labels = tokens.closed_set(self._tokenizer, answers)
+        tree = label_tree.build(labels, rule.whole_text)
+        asked = self._fitted(prompts, max(map(len, labels)), max_length)
+        longest, deepest = max(map(len, asked), default=0), max(tree.depths, default=-1) + 1
+        layers.check_context(self._model.config, longest + deepest)
+        self._try_layers(longest + deepest)
+        hidden = self._frozen(asked, tree)
         order = sorted(range(len(asked)), key=lambda index: len(asked[index]))
+        size = self._rows(batch_size, longest, tree)
         result: dict[int, list[float]] = {}
-        with torch.inference_mode():
-            for at in range(0, len(order), batch_size):
-                chosen = order[at : at + batch_size]
-                logits = self._last_logits([hidden[index] for index in chosen])[:, first]
-                rows = torch.softmax(logits.double(), dim=-1).tolist()
-                result |= dict(zip(chosen, rows, strict=True))
+        with loading.running(self._model):
+            for at in range(0, len(order), size):
+                chosen = order[at : at + size]
+                found = self._asked([hidden[index] for index in chosen], tree, rule.whole_text)
+                result |= dict(zip(chosen, scoring.probabilities(found, tree, rule), strict=True))
         return [result[index] for index in range(len(prompts))]
 
-    def _fitted(self, prompts: list[str], answers: list[str], max_length: int | None) -> list[list[int]]:
+    def _rows(self, batch_size: int, longest: int, tree: Tree) -> int:
+        """Prompts at once, so that a batch has no more tokens than one of prompts alone; a tree counts if it is in the row."""
+        more = len(tree.tokens) if self._layerwise else 0
+        return max(1, batch_size * longest // max(1, longest + more))
+
+    def _fitted(self, prompts: Sequence[Prompt], reserve: int, max_length: int | None) -> list[list[int]]:
         """Prompts as tokens, cut as they were in training."""
         whole = tokens.encode_with_bos(self._tokenizer, prompts)
         if max_length is not None:
-            fitted = tokens.fit(self._tokenizer, prompts, max_length, tokens.longest(self._tokenizer, answers))
+            fitted = tokens.fit(self._tokenizer, prompts, max_length, reserve)
             self.cut += sum(len(short) < len(long) for short, long in zip(fitted, whole, strict=True))
             whole = fitted
-        layers.check_context(self._model.config, max(map(len, whole), default=0))
         return whole
 
     def _try_layers(self, longest: int) -> None:
@@ -63,55 +73,65 @@ class LocalModel:
         if self._layerwise and longest > self._tried:
             self._layerwise, self._tried = layers.can_cut(self._model, longest), longest
 
-    def _frozen(self, sequences: list[list[int]]) -> list[Any]:
-        """What enters the first layer that is not shared: states (time, width), or the tokens if none is."""
+    def _frozen(self, prompts: list[list[int]], tree: Tree) -> list[Any]:
+        """What is run of each prompt: its tokens, and in one pass with them the tree's; or, where lower layers are
+        shared, the states (time, width) that enter the first that is not."""
         import torch
 
-        if self._shared is None or not self._layerwise:
-            return [torch.tensor(sequence) for sequence in sequences]
-        return frozen_layers.activations(model=self._model, shared=self._shared, sequences=sequences)
-
-    def _last_logits(self, batch: list[Any]) -> Any:
-        """Logits (batch, vocabulary) after each sequence's last token. Padding is on the right, where
-        causal attention never looks, so no mask is needed."""
-        import torch
-        from torch.nn.utils.rnn import pad_sequence
-
-        padded, last = pad_sequence(batch, batch_first=True), torch.tensor([len(sequence) - 1 for sequence in batch])
-        counted = torch.arange(padded.shape[1]) == last.unsqueeze(1)
         if not self._layerwise:
-            return layers.logits_at(self._model, padded, counted)
-        decoder = self._model.model
-        cut, states = (self._shared.cut, padded) if self._shared else (0, decoder.embed_tokens(padded))
-        states = layers.run_layers_at(decoder, states, decoder.layers[cut:], counted)
-        return self._model.lm_head(decoder.norm(states))
+            return [torch.tensor(prompt) for prompt in prompts]
+        if self._shared is None:
+            return [torch.tensor(prompt + tree.tokens) for prompt in prompts]
+        return frozen_layers.activations(model=self._model, shared=self._shared, sequences=prompts, tree=tree)
 
-    def generate(self, prompts: list[str], max_new_tokens: int, batch_size: int) -> list[str]:
+    def _asked(self, batch: list[Any], tree: Tree, whole_text: bool) -> list[Any]:
+        """What the model says at the tree's nodes."""
+        if not self._layerwise:
+            return scoring.by_forward(self._model, batch, tree, whole_text)
+        cut = self._shared.cut if self._shared else 0
+        return scoring.in_one_pass(self._model, batch, tree, whole_text, cut)
+
+    def generate(
+        self, prompts: Sequence[Prompt], settings: Decoding, batch_size: int, max_length: int | None = None
+    ) -> list[Answer]:
         """See Generator."""
-        import torch
+        fitted = [self._fitted_or_refused(prompt, settings, max_length) for prompt in prompts]
+        asked = [found for found in fitted if not isinstance(found, Answer)]
+        chats = any(isinstance(prompt, Chat) for prompt in prompts)
+        ends = chat.end_of_turn(self._tokenizer) if chats else []
+        written = iter(decoding.write(self._model, self._tokenizer, asked, settings, batch_size, ends))
+        return [found if isinstance(found, Answer) else next(written) for found in fitted]
 
-        self._tokenizer.padding_side = "left"
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
-        answers: list[str] = []
-        with torch.inference_mode():
-            for at in range(0, len(prompts), batch_size):
-                asked = tokens.encode_with_bos(self._tokenizer, prompts[at : at + batch_size])
-                inputs = self._tokenizer.pad({"input_ids": asked}, return_tensors="pt")
-                output = self._model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-                answers += self._tokenizer.batch_decode(
-                    output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-                )
-        return answers
+    def _fitted_or_refused(self, prompt: Prompt, settings: Decoding, max_length: int | None) -> list[int] | Answer:
+        """A prompt as tokens; or the answer to a chat that cannot be cut so far, which costs itself alone."""
+        (whole,) = tokens.encode_with_bos(self._tokenizer, [prompt])
+        if max_length is None:
+            return whole
+        try:
+            (fitted,) = tokens.fit(self._tokenizer, [prompt], max_length, settings.max_new_tokens)
+        except ContextError as exc:
+            return Answer("", 0, decoding.ERROR, 0.0, type(exc).__name__)
+        self.cut += len(fitted) < len(whole)
+        return fitted
 
-    def bits(self, start: str, texts: list[str]) -> list[float]:
+    def bits(self, start: Prompt | list[Prompt], texts: list[str], max_length: int | None = None) -> list[float]:
         """See Generator. Text and start are split into tokens apart, so that every model is asked for the same text."""
         import torch
 
-        (before,) = tokens.encode_with_bos(self._tokenizer, [start])
-        whole = [torch.tensor(before + ids) for ids in tokens.encode(self._tokenizer, texts)]
-        with torch.inference_mode():
-            return [self._bits(text, len(before)) for text in whole]
+        starts = start if isinstance(start, list) else [start] * len(texts)
+        whole = tokens.encode_with_bos(self._tokenizer, starts)
+        found = []
+        with loading.running(self._model):
+            for prompt, before, text in zip(starts, whole, tokens.encode(self._tokenizer, texts), strict=True):
+                try:
+                    if max_length is not None:
+                        (before,) = tokens.fit(self._tokenizer, [prompt], max_length, len(text))
+                    layers.check_context(self._model.config, len(before) + len(text))
+                except ModelError:  # longer than the model looks at
+                    found.append(math.nan)
+                    continue
+                found.append(self._bits(torch.tensor(before + text), len(before)))
+        return found
 
     def _bits(self, text: Any, start: int) -> float:
         """Of the tokens from `start` on, each foreseen from the position before it. One text at a time: with 260,000
@@ -122,4 +142,4 @@ class LocalModel:
         counted = torch.zeros(1, len(text), dtype=torch.bool)
         counted[0, start - 1 : -1] = True
         logits = layers.logits_at(self._model, text.unsqueeze(0), counted)
-        return float(cross_entropy(logits.double(), text[start:], reduction="sum")) / math.log(2)
+        return float(cross_entropy(logits.cpu().double(), text[start:].cpu(), reduction="sum")) / math.log(2)

@@ -66,8 +66,13 @@ def _floats(column: pd.Series) -> Any:
 
 def labels(both: Both, names: list[str]) -> Any:
     """One cell a label, and one for answers that the release does not know: (groups, cells)."""
+    return categories(both, "predicted", names)
+
+
+def categories(both: Both, column: str, names: list[str]) -> Any:
+    """One cell a value of a column, and one for all others: (groups, cells)."""
     place = {name: code for code, name in enumerate(names)}
-    codes = both.frame["predicted"].map(place).fillna(len(names)).astype(int).to_numpy()
+    codes = both.frame[column].map(place).fillna(len(names)).astype(int).to_numpy()
     return _summed(both, both.owners, codes, len(names) + 1)
 
 

@@ -1,7 +1,8 @@
 """Whether a day's records still look like those that the champion was judged on.
 
-Three kinds of signal: watched numbers and their missing share, and the mix of predicted labels, by the population
-stability index; words, by Jensen-Shannon divergence. A signal drifts when its effect is larger than the limit *and* than
+Three kinds of signal: watched numbers and their missing share, and the mix of answers (an abstention is one), by the
+population stability index; words, by Jensen-Shannon divergence. Of a generation, the length of answers, their finish
+reasons and refusals take the place of labels (`answers`). A signal drifts when its effect is larger than the limit *and* than
 chance: than on days made of the same groups in random order, day and reference together, corrected for the number of
 signals. Patients are moved whole, as the records of one are alike. So a quiet day stays quiet, and a huge one does not
 alarm over trifles. Of very many groups, GROUPS of each side are used, drawn by their digest.
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef, Partition
-from llmops_tasks.monitoring import cells, pages, permutation
+from llmops_tasks.monitoring import answers, cells, pages, permutation
 from llmops_tasks.prompts import interface
 from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
@@ -85,7 +86,7 @@ def _build(
     case: UseCase, day: ArtifactRef, predictions: Partition, champion: dict[str, Any], out: Path
 ) -> dict[str, Any]:
     enough = day["rows"] >= case.monitoring.min_rows
-    labels = interface.of_release(champion["release"]).labels
+    labels = interface.of_release(champion["release"]).outcomes
     signals = compare_days(case, labels, *_sides(case, day, predictions, champion)) if enough else []
     drifting = [signal["name"] for signal in signals if signal["drifted"]]
     alarm = len(drifting) >= case.monitoring.min_signals
@@ -103,12 +104,18 @@ def _build(
 def _sides(
     case: UseCase, day: ArtifactRef, predictions: Partition, champion: dict[str, Any]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reference and day, each with group, text, predicted label and the watched columns."""
+    """Reference and day, each with group, text, predicted label (or what is watched of answers) and the watched columns."""
     names = ["record_id", "group", "text", *case.monitoring.columns]
     old = _drawn(artifacts.fetch(champion["dataset"]) / "data.parquet", names, "where split = 'test'")
     new = _drawn(artifacts.fetch(day) / "data.parquet", names)
-    old["predicted"] = old["record_id"].map(_labels([champion["report"]["predictions"]]))
-    new["predicted"] = new["record_id"].map(_labels(predictions["parts"]))
+    given = [champion["report"]["predictions"]], predictions["parts"]
+    if case.task.type == "generation":
+        found = [answers.watched(_predictions(parts, answers.COLUMNS), case.monitoring.refusals) for parts in given]
+        return old.join(found[0], on="record_id"), new.join(found[1], on="record_id")
+    old["predicted"], new["predicted"] = (
+        frame["record_id"].map(_predictions(parts, ["record_id", "label"]).set_index("record_id")["label"])
+        for frame, parts in zip((old, new), given, strict=True)
+    )
     return old, new
 
 
@@ -121,23 +128,27 @@ def _drawn(path: Path, names: list[str], where: str = "") -> pd.DataFrame:
         return db.execute(query, {"path": str(path), "groups": GROUPS}).df()
 
 
-def _labels(parts: list[ArtifactRef]) -> pd.Series:
-    """The predicted label of every record, by its id."""
+def _predictions(parts: list[ArtifactRef], columns: list[str]) -> pd.DataFrame:
     import pandas as pd
 
-    columns = ["record_id", "label"]
-    frames = [pd.read_parquet(artifacts.fetch(part) / "predictions.parquet", columns=columns) for part in parts]
-    return pd.concat(frames).set_index("record_id")["label"]
+    return pd.concat(
+        [pd.read_parquet(artifacts.fetch(part) / "predictions.parquet", columns=columns) for part in parts]
+    )
 
 
 def compare_days(case: UseCase, labels: list[str], old: pd.DataFrame, new: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every signal: {name, value, limit, p, drifted}. Frames have group, text, predicted and the watched columns."""
+    """Every signal: {name, value, limit, p, drifted}. Frames have group, text, what was predicted and the watched columns."""
     rule = case.monitoring
     both = cells.together(old, new)
     signals: list[tuple[str, Any, Callable[..., Any], float]] = []
     for name in rule.columns:
         signals.append((name, cells.numbers(both, name), permutation.psi, rule.psi))
-    signals.append(("predicted labels", cells.labels(both, labels), permutation.psi, rule.psi))
+    if case.task.type == "generation":
+        signals.append(("answer length", cells.numbers(both, answers.LENGTH), permutation.psi, rule.psi))
+        for column, (name, names) in answers.CATEGORIES.items():
+            signals.append((name, cells.categories(both, column, names), permutation.psi, rule.psi))
+    else:
+        signals.append(("predicted labels", cells.labels(both, labels), permutation.psi, rule.psi))
     signals.append(("words", cells.words(both, WORDS), permutation.js, rule.text_js))
     alpha = ALPHA / len(signals)
     return [_signal(name, counts, both.days, effect, limit, alpha) for name, counts, effect, limit in signals]

@@ -17,9 +17,11 @@ from pydantic import ValidationError
 
 from llmops_tasks.config import Section, UseCase
 from llmops_tasks.config.usecase import Prompt, Task
-from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.contracts import ABSTAINED, ArtifactRef
 from llmops_tasks.errors import DataError, IntegrityError
-from llmops_tasks.prompts import templates
+from llmops_tasks.models.chat import Prompt as Prompted
+from llmops_tasks.models.label_tree import Scoring
+from llmops_tasks.prompts import conversations, templates
 from llmops_tasks.store import artifacts, digests
 
 FILE = "release.json"
@@ -34,6 +36,8 @@ class Interface(Section):
     text: str  # template: from a row's inputs to the text
     normalise: Literal["NFC", "NFKC", "none"]  # Unicode form of the text
     max_length: int  # tokens; longer prompts lose their beginning
+    number_format: Literal["fp32", "bf16", "fp16"] = "fp32"  # that the model computes in
+    temperature: float = 1.0  # that probabilities are calibrated by; 1 changes none
 
     @property
     def labels(self) -> list[str]:
@@ -44,6 +48,21 @@ class Interface(Section):
     def answers(self) -> list[str]:
         """What the model writes for each."""
         return [label.text for label in self.task.labels]
+
+    @property
+    def outcomes(self) -> list[str]:
+        """What a record may be answered with: the labels, and that it is not where the release may abstain."""
+        return [*self.labels, *[ABSTAINED] * (self.task.abstain_below is not None)]
+
+    def without_decisions(self) -> Interface:
+        """As another model is asked, which has a temperature of its own, and never abstains."""
+        task = self.task.model_copy(update={"abstain_below": None})
+        return self.model_copy(update={"task": task, "temperature": 1.0})
+
+    @property
+    def rule(self) -> Scoring:
+        """What their probabilities are made of."""
+        return Scoring(self.task.scoring == "whole_text", self.task.length_normalised)
 
     @property
     def columns(self) -> list[str]:
@@ -66,9 +85,14 @@ class Interface(Section):
         """The same of many rows, None where the template fails; and there the class of the error."""
         return templates.render_texts(self.text, rows, self.normalise)
 
-    def render_prompt(self, text: str) -> str:
-        """The whole prompt around a text."""
+    def render_prompt(self, text: str) -> Prompted:
+        """The whole prompt around a text: a text or, where the model's chat template renders it, a chat."""
         return templates.render_prompt(self.prompt, self.task, text)
+
+    def render_answer(self, text: str) -> str:
+        """An answer as the use case wants it: of a chat without thinking, unless it is kept."""
+        strip = self.prompt.format != "plain" and self.prompt.thinking == "strip"
+        return conversations.without_thinking(text) if strip else text
 
     def check_columns(self, there: list[str]) -> None:
         """Refuse records that lack what the template reads.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,9 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from llmops_tasks import config, tracking
 from llmops_tasks.config.usecase import Prompt, Task
-from llmops_tasks.errors import ConfigError
+from llmops_tasks.errors import ConfigError, InputError
+from llmops_tasks.models.chat import Chat, Message
+from llmops_tasks.prompts import conversations
 from llmops_tasks.store import digests
 
 _SPACES = re.compile(r"\s+")
@@ -70,15 +73,64 @@ def _folded(text: str, form: str) -> str:
     return normalised(_SPACES.sub(" ", text).strip(), form)
 
 
-def render_prompt(prompt: Prompt, task: Task, text: str) -> str:
-    """The whole prompt: few-shot examples, then the template; the model's answer follows it directly."""
+def render_prompt(prompt: Prompt, task: Task, text: str) -> str | Chat:
+    """The whole prompt: few-shot examples, then the template; the model's answer follows it directly.
+
+    Raises:
+        InputError: if the text is to be a conversation and is none.
+    """
     labels = ", ".join(label.text.strip() for label in task.labels)
-    shots = [
-        _rendered("prompt.template", prompt.template, {"text": shot["text"], "labels": labels}) + shot["answer"]
-        for shot in prompt.examples
+
+    def asked(text: str) -> str:
+        return _rendered("prompt.template", prompt.template, {"text": text, "labels": labels})
+
+    if prompt.format == "plain":
+        return "\n\n".join([*(asked(shot["text"]) + shot["answer"] for shot in prompt.examples), asked(text)])
+    turns = _opening(prompt, labels)
+    if prompt.format == "conversation":
+        said = _said(text)
+        turns = [*turns, *said] if said[0]["role"] != "system" else said
+        turns = [_turn(one, asked, prompt.thinking) for one in turns]
+        text = said[-1]["content"]
+    else:
+        for shot in prompt.examples:
+            turns += [{"role": "user", "content": asked(shot["text"])}, _answered(shot["answer"])]
+        turns.append({"role": "user", "content": asked(text)})
+    content = turns[-1]["content"]
+    start = content.rfind(text)
+    span = (0, len(content)) if start < 0 else (start, start + len(text))  # a filter has changed the text
+    return Chat(turns, span, prompt.thinking == "keep")
+
+
+def _opening(prompt: Prompt, labels: str) -> list[Message]:
+    system = [] if prompt.system is None else [("system", "prompt.system", prompt.system)]
+    more = [(turn.role, "prompt.messages", turn.content) for turn in prompt.messages]
+    return [
+        {"role": role, "content": _rendered(where, content, {"labels": labels})}
+        for role, where, content in [*system, *more]
     ]
-    prompted = _rendered("prompt.template", prompt.template, {"text": text, "labels": labels})
-    return "\n\n".join([*shots, prompted])
+
+
+def _said(text: str) -> list[Message]:
+    if conversations.is_conversation(text):
+        return conversations.parsed(text)
+    raise InputError(
+        "A text is not a conversation. Allowed: JSON of turns {role, content}, the user's first and last, the "
+        "assistant's between, at most one system turn before them."
+    )
+
+
+def _answered(text: str) -> Message:
+    return {"role": "assistant", "content": text.strip()}  # the template puts its own white space around it
+
+
+def _turn(one: Message, asked: Callable[[str], str], thinking: str) -> Message:
+    """A turn of a conversation, as the model reads it."""
+    if one["role"] == "user":
+        return {**one, "content": asked(one["content"])}
+    if one["role"] == "assistant" and thinking == "strip":
+        return {**one, "content": conversations.without_thinking(one["content"])}
+    return one
 
 
 def register_prompt(*, usecase: str) -> dict[str, Any]:
@@ -102,4 +154,4 @@ def registered_name(usecase: str) -> str:
 
 def prompt_digest(text: str, prompt: Prompt) -> str:
     """SHA-256 of what a version of the prompt consists of: text template, prompt and examples."""
-    return digests.digest({"text": text, **prompt.model_dump(mode="json")})
+    return digests.digest({"text": text, "examples": [], **prompt.model_dump(mode="json", exclude_defaults=True)})

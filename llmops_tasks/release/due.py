@@ -269,9 +269,7 @@ def find_due(*, usecase: str, stage: str | None = None, but: str | None = None) 
     Example:
         >>> find_due(usecase="triage")
     """
-    measured = config.load(usecase).task.type == "classification"
-    stages = tuple(_WAITING) if measured else ("train",)
-    found = [run for name in stages if stage in (None, name) for run in _WAITING[name](usecase)]
+    found = [run for name in _WAITING if stage in (None, name) for run in _WAITING[name](usecase)]
     return [run for run in found if but is None or run["conf"].get("version") != but]
 
 

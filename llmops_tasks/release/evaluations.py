@@ -38,6 +38,8 @@ def _figures(evidence: Evidence) -> dict[str, float]:
             ends = {"low": found["low"], "high": found["high"]}
             name = f"{report['subject']}.{metric}"
             figures |= {name: found["value"], **{f"{name}.{end}": value for end, value in ends.items()}}
+        calibration = report.get("predictions", {}).get("meta", {}).get("calibration", {})
+        figures |= {f"{report['subject']}.{name}": value for name, value in calibration.items()}
     return figures
 
 

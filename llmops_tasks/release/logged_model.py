@@ -26,6 +26,7 @@ CODE = Path(__file__).with_name("serving_model.py")
 EXAMPLE = "a synthetic note, of no patient"
 SCHEME = "models:/"  # of the source of a version that is backed by such a model
 _VERSIONS = "mlflow.modelVersions"  # tag by which MLflow's pages lead from a model to its registered versions
+_TYPES = dict.fromkeys(("label", "answer", "finish_reason", "error"), "string") | {"tokens": "long"}
 _NEEDED = ("mlflow", "torch", "transformers", "safetensors", "pandas", "numpy", "pyarrow", "pydantic", "jinja2", "PyYAML", "boto3")  # fmt: skip
 
 
@@ -117,14 +118,14 @@ def _files(release: ArtifactRef, asked: Interface, model: Any, run: Any) -> Iter
 
 
 def signature(asked: Interface) -> Any:
-    """The rendered text in; for a classification label, score and a `p_<label>` each out."""
+    """The rendered text in; label, score and a `p_<label>` each out, or the columns of an answer."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
     def column(name: str) -> Any:
-        return ColSpec("string" if name == "label" else "double", name)
+        return ColSpec(_TYPES.get(name, "double"), name, required=name != "error")
 
-    answers = Schema([column(name) for name in answering.columns(asked)]) if asked.labels else None
+    answers = Schema([column(name) for name in answering.columns(asked)])
     return ModelSignature(inputs=Schema([ColSpec("string", "text")]), outputs=answers)
 
 

@@ -7,11 +7,26 @@ from typing import Any
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.prompts import interface
-from llmops_tasks.prompts.interface import Interface
 
 
-def model_card(case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef, dataset: ArtifactRef) -> str:
-    """Markdown from the training's meta; a release that can never be promoted says so at the top."""
+def model_card(
+    case: UseCase,
+    name: str,
+    trained: ArtifactRef,
+    base: ArtifactRef,
+    dataset: ArtifactRef,
+    calibrated: dict[str, Any],
+) -> str:
+    """Markdown from the training's meta; a release that can never be promoted says so at the top.
+
+    Args:
+        case: as it is packaged.
+        name: of the use case.
+        trained: what is merged.
+        base: what it is merged into.
+        dataset: that it was trained on.
+        calibrated: from `calibrate`.
+    """
     meta = trained["meta"]
     marks = [f"negative control: {meta['control']}"] * (meta["control"] != "none") + ["smoke run"] * meta["smoke"]
     banner = f"\n**Not for use: {', '.join(marks)}. It can never be promoted.**\n" if marks else ""
@@ -28,18 +43,19 @@ def model_card(case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef
 | trained on | {trained["rows"]} records, {meta["steps"]} steps{_by_whom(meta)} |
 | result | {_result(meta)} |
 | input | `text`: a masked record, rendered by the release's own template |
-| output | {", ".join(interface.of_release(trained).labels) or "free text"} |
-{_opened(name, interface.of_release(trained))}
+| output | {", ".join(interface.of_release(trained).outcomes) or "free text"} |
+| calibration | {_calibration(calibrated)} |
+| used by | batch inference, and `mlflow.pyfunc.load_model("models:/{name}/<version>")` with the same answers |
 
 Its metrics are in its evaluation reports, its approval is in the ledger.
 It supports human decisions and does not replace them.
 """
 
 
-def _opened(name: str, asked: Interface) -> str:
-    if not asked.labels:
-        return "| used by | nothing yet: generation is not served |"
-    return f'| used by | batch inference, and `mlflow.pyfunc.load_model("models:/{name}/<version>")` with the same answers |'
+def _calibration(found: dict[str, Any]) -> str:
+    if found["reason"]:
+        return f"temperature 1: {found['reason']}"
+    return f"temperature {found['temperature']:g}, from {found['records']} validation records"
 
 
 def _by_whom(meta: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ class ServingModel(PythonModel):  # type: ignore[misc]
     """Answers rendered texts as batch does."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Open the release; a damaged one raises IntegrityError, one that writes free text InputError."""
+        """Open the release; a damaged one raises IntegrityError."""
         release = context.model_config["release"]
         self._asked = answering.asked_as(release)
         self._generator = answering.open_release(release)
@@ -32,7 +32,8 @@ class ServingModel(PythonModel):  # type: ignore[misc]
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Label, score and a `p_<label>` each, for the column `text`: what the release's template made of a record."""
+        """Label, score and a `p_<label>` each, or an answer, for the column `text`: what the release's template made of
+        a record."""
         texts = model_input["text"].tolist()
         if not all(isinstance(text, str) for text in texts):
             raise InputError("The column 'text' has missing values. Leave out the rows that have no text.")

@@ -7,7 +7,7 @@ partition, by the champion of that time. The prompt interface is that of the rel
 from __future__ import annotations
 
 import logging
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import ArtifactRef, Partition
 from llmops_tasks.errors import ConflictError, EvidenceError
-from llmops_tasks.prompts import answering
+from llmops_tasks.prompts import answering, scoring, writing
 from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts, digests, partitions
 from llmops_tasks.store.sources import code_digest
@@ -40,7 +40,9 @@ def predict_batch(
 
     Returns:
         All parts of `<store>/<usecase>/predictions/date=YYYY-MM-DD/part-NNNN/`, each with `predictions.parquet`:
-        record_id, label, score, one `p_<label>` each, read_sha256 (of the text), release_version, release_sha256.
+        record_id, label (or `abstained`), score, one `p_<label>` each, read_sha256 (of the text), release_version,
+        release_sha256. Of a generation record_id, answer, tokens, read_sha256, finish_reason, error, bits, release_version,
+        release_sha256; answers are kept in shards, so that a run that is killed goes on where it was.
 
     Raises:
         EvidenceError: if nothing was promoted yet, or the day was rendered for a release with another text template.
@@ -142,7 +144,7 @@ def _answer(
         "code": code_digest(__name__),
     }
     at = f"{partitions.folder(usecase, day['meta']['date'])}/part-{number:04d}"
-    build = partial(_build, case, asked, day, champion, rows)
+    build = partial(_build, case, asked, usecase, day, champion, rows)
     try:
         return artifacts.publish(usecase=usecase, kind="predictions", inputs=inputs, build=build, at=at)
     except ConflictError:
@@ -150,20 +152,41 @@ def _answer(
         return None
 
 
-def _build(
-    case: UseCase, asked: Interface, day: ArtifactRef, champion: dict[str, Any], rows: pd.DataFrame, out: Path
-) -> dict[str, Any]:
-    generator = answering.open_release(champion["release"])
+def _answers(
+    case: UseCase, asked: Interface, usecase: str, release: ArtifactRef, texts: list[str]
+) -> tuple[pd.DataFrame, int]:
+    """Answers to texts, kept in shards: a run that was killed goes on where it was."""
     size = case.batch.batch_size if case.batch else answering.BATCH_SIZE
-    result = answering.answer(asked, generator, rows["text"].tolist(), size)
+    server = case.inference.server
+    opened = cache(partial(answering.open_release, release, server))
+    if asked.task.type == "generation":
+        return writing.kept_answers(usecase, release, opened, asked, texts, size, server)
+    prompts = [asked.render_prompt(text) for text in texts]
+    scores, cut = scoring.kept_scores(usecase, release, opened, asked, prompts, size, server)
+    return answering.labelled(asked, scores), cut
+
+
+def _build(
+    case: UseCase,
+    asked: Interface,
+    usecase: str,
+    day: ArtifactRef,
+    champion: dict[str, Any],
+    rows: pd.DataFrame,
+    out: Path,
+) -> dict[str, Any]:
+    result, cut = _answers(case, asked, usecase, champion["release"], rows["text"].tolist())
     result.insert(0, "record_id", rows["record_id"].tolist())
     result.insert(3, "read_sha256", [_read_digest(text) for text in rows["text"]])
     result["release_version"], result["release_sha256"] = champion["version"], champion["release"]["sha256"]
     words = ["record_id", "read_sha256", "release_version", "release_sha256"]
     kinds = dict.fromkeys(words, "string")  # of a day without records, too
     result.astype(kinds).to_parquet(out / "predictions.parquet", index=False)
-    mix = {name: int((result["label"] == name).sum()) for name in asked.labels}
+    column, names = (
+        ("finish_reason", writing.FINISHED) if asked.task.type == "generation" else ("label", asked.outcomes)
+    )
+    mix = {f"{column}s": {name: int((result[column] == name).sum()) for name in names}}
     of_day = {"date": day["meta"]["date"], "text_sha256": day["meta"]["text_sha256"]}
     of_day |= {"parents": [artifacts.parent(day)], "release_version": champion["version"]}
     witness = {"ledger_seq": champion["seq"], "ledger_head": champion.get("head")}
-    return {"rows": len(result), "labels": mix, "cut_prompts": generator.cut, **of_day, **witness}
+    return {"rows": len(result), **mix, "cut_prompts": cut, **of_day, **witness}

@@ -10,10 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from llmops_tasks.models.varlen import Bounds, bounds
 from llmops_tasks.training.examples import IGNORED, Example
 
 if TYPE_CHECKING:
     import torch
+
+
+RAGGED = 0.1  # share of padding from which records are packed: below, there is less to win than a packed row costs
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,15 @@ class Batch:
     states: torch.Tensor | None  # (rows, time, width): what enters the trained layers; None: the tokens do
     positions: torch.Tensor | None = None  # (rows, time) within the record; None: 0, 1, 2, ...
     mask: torch.Tensor | None = None  # (rows, 1, time, time), true where a position may look; None: causal
+    bounds: Bounds | None = None  # of packed records, in place of a mask
 
 
 def assemble(
-    examples: list[Example], hidden: list[torch.Tensor] | None, capacity: int | None = None, device: str = "cpu"
+    examples: list[Example],
+    hidden: list[torch.Tensor] | None,
+    capacity: int | None = None,
+    device: str = "cpu",
+    masked: bool = True,
 ) -> Batch:
     """Put records together.
 
@@ -37,13 +46,22 @@ def assemble(
         hidden: of every record, states (time, width), or None.
         capacity: tokens a row; records share rows. None: one record a row.
         device: where the tensors go.
+        masked: records that share a row are kept apart by a mask; else by their bounds.
     """
-    if capacity is None:
+    lengths = [len(example.tokens) for example in examples]
+    if capacity is None or padding(lengths) < RAGGED:
         batch = _padded([[index] for index in range(len(examples))], examples, hidden)
     else:
-        rows = bins([len(example.tokens) for example in examples], capacity)
-        batch = _masked(rows, examples, _padded(rows, examples, hidden))
-    return replace(batch, **{name: part.to(device) for name, part in vars(batch).items() if part is not None})
+        rows = bins(lengths, capacity)
+        batch = _kept_apart(rows, examples, _padded(rows, examples, hidden), masked)
+    tensors = {name: part.to(device) for name, part in vars(batch).items() if part is not None and name != "bounds"}
+    apart = replace(batch.bounds, starts=batch.bounds.starts.to(device)) if batch.bounds else None
+    return replace(batch, **tensors, bounds=apart)
+
+
+def padding(lengths: list[int]) -> float:
+    """The share of positions that would be padding with one record a row."""
+    return 1 - sum(lengths) / (len(lengths) * max(lengths))
 
 
 def bins(lengths: list[int], capacity: int) -> list[list[int]]:
@@ -76,7 +94,7 @@ def _padded(rows: list[list[int]], examples: list[Example], hidden: list[torch.T
     )
 
 
-def _masked(rows: list[list[int]], examples: list[Example], batch: Batch) -> Batch:
+def _kept_apart(rows: list[list[int]], examples: list[Example], batch: Batch, masked: bool) -> Batch:
     """Say where every record begins; padding is a record of its own, or its softmax would be over nothing."""
     import torch
 
@@ -89,5 +107,7 @@ def _masked(rows: list[list[int]], examples: list[Example], batch: Batch) -> Bat
             owners[row, at : at + length] = index
             positions[row, at : at + length] = torch.arange(length)
             at += length
+    if not masked:
+        return replace(batch, positions=positions, bounds=bounds(owners))
     mask = (owners.unsqueeze(1) == owners.unsqueeze(2)).tril().unsqueeze(1)
-    return Batch(batch.tokens, batch.labels, batch.states, positions, mask)
+    return replace(batch, positions=positions, mask=mask)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.errors import IntegrityError, StorageError
 from llmops_tasks.store import artifacts, digests, files, objects, retention
+from llmops_tasks.training import sharding
 
 if TYPE_CHECKING:
     import torch
@@ -32,19 +33,25 @@ def folder_of(usecase: str, run: str) -> str:
     return f"{objects.store_uri()}/{usecase}/checkpoints/{run[:32]}"
 
 
-def save(
-    *, usecase: str, run: str, step: int, trained: dict[str, torch.Tensor], optimizer: Any, meta: dict[str, Any]
-) -> None:
+def snapshot(
+    trained: dict[str, torch.Tensor], optimizer: Any, best: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Copies in main memory of weights, the optimizer's moments, and the best weights so far, by what and whose they are."""
+    state = {f"weight/{name}": value for name, value in trained.items()}
+    for name, value in trained.items():  # those that no gradient has reached yet have none
+        state |= {f"{moment}/{name}": kept for moment, kept in optimizer.state.get(value, {}).items()}
+    state |= {f"best/{name}": value for name, value in best.items()}
+    return {name: sharding.whole(value.detach()).to("cpu", copy=True).contiguous() for name, value in state.items()}
+
+
+def save(*, usecase: str, run: str, step: int, tensors: dict[str, torch.Tensor], meta: dict[str, Any]) -> None:
     """Publish a checkpoint after `step` steps, with whatever else JSON can hold, then drop all but the newest ones."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     def build(out: Path) -> dict[str, Any]:
-        state = {f"weight/{name}": value.detach().contiguous() for name, value in trained.items()}
-        for name, value in trained.items():  # those that no gradient has reached yet have none
-            state |= {f"{moment}/{name}": kept.contiguous() for moment, kept in optimizer.state.get(value, {}).items()}
         try:
-            save_file(state, out / "state.safetensors")
+            save_file(tensors, out / "state.safetensors")
         except SafetensorError as exc:  # its own kind of error, also for a full disk
             raise StorageError(
                 f"Cannot write a checkpoint below '{files.home()}': {exc}. Free space, or set LLMOPS_HOME."
@@ -61,7 +68,13 @@ def save(
 
 
 def resume(
-    *, usecase: str, run: str, fits: str, trained: dict[str, torch.Tensor], optimizer: Any
+    *,
+    usecase: str,
+    run: str,
+    fits: str,
+    trained: dict[str, torch.Tensor],
+    optimizer: Any,
+    best: dict[str, torch.Tensor],
 ) -> tuple[int, dict[str, Any]]:
     """Load the newest checkpoint whose bytes are those of its manifest.
 
@@ -71,6 +84,7 @@ def resume(
         fits: what a checkpoint's meta must have under this name: it is of the same steps over the same parameters.
         trained: parameters to fill.
         optimizer: of these.
+        best: filled with the best weights so far, if the checkpoint has any.
 
     Returns:
         (step, meta as saved); (0, {}) if there is none. Torn ones are named in the log and passed over; those that are
@@ -86,7 +100,7 @@ def resume(
                 objects.remove_folder(uri)  # or it would stand in the way of the one to come
             continue
         step = int(uri.rsplit("-", 1)[1])
-        _restore(folder / "state.safetensors", trained, optimizer)
+        _restore(folder / "state.safetensors", trained, optimizer, best)
         log.info("resuming after step %d", step)
         return step, dict(json.loads((folder / _META).read_bytes()))
     return 0, {}
@@ -116,17 +130,19 @@ def _drop_others(usecase: str, run: str, fits: str) -> None:
             objects.remove_folder(uri)
 
 
-def _restore(path: Path, trained: dict[str, torch.Tensor], optimizer: Any) -> None:
+def _restore(path: Path, trained: dict[str, torch.Tensor], optimizer: Any, best: dict[str, torch.Tensor]) -> None:
     import torch
     from safetensors.torch import load_file
 
     state = load_file(path)
     with torch.no_grad():
         for name, value in trained.items():
-            value.copy_(state[f"weight/{name}"])
+            value.copy_(sharding.like(state[f"weight/{name}"], value))
+            if (kept_best := state.get(f"best/{name}")) is not None:
+                best[name] = sharding.like(kept_best, value)
             moments = {moment: state.get(f"{moment}/{name}") for moment in ("exp_avg", "exp_avg_sq", "step")}
             if all(kept is not None for kept in moments.values()):
-                optimizer.state[value] = {moment: kept.to(value.device) for moment, kept in moments.items()}
+                optimizer.state[value] = {moment: sharding.like(kept, value) for moment, kept in moments.items()}
 
 
 def clear(*, usecase: str, run: str) -> None:

@@ -11,6 +11,7 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.config.training import Preferences
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import DataError, InputError
+from llmops_tasks.models import chat
 from llmops_tasks.prompts import interface
 from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts, digests, objects
@@ -103,7 +104,7 @@ def _told(asked: Interface, wrong: pd.DataFrame) -> pd.DataFrame:
         {
             "record_id": wrong["record_id"],
             "group": wrong["group"],
-            "prompt": [asked.render_prompt(text) for text in wrong["text"]],
+            "prompt": [chat.dumped(asked.render_prompt(text)) for text in wrong["text"]],
             "chosen": wrong["label"].map(words),
             "rejected": wrong["label_given"].map(words),
             "split": held_out.map({True: "validation", False: "train"}),

@@ -6,14 +6,15 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks.config.usecase import Task
-from llmops_tasks.errors import ModelError, TrainingError
-from llmops_tasks.models import tokens
+from llmops_tasks.errors import TrainingError
+from llmops_tasks.models import chat, tokens
+from llmops_tasks.models.chat import Chat, Prompt
 from llmops_tasks.prompts.interface import Interface
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+CONVERSATION = '[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]'
 IGNORED = -100  # torch's mask for positions without loss
 
 
@@ -25,25 +26,103 @@ class Example:
     labels: list[int]
 
 
-def encode(interface: Interface, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]]) -> list[Example]:
+def encode(
+    interface: Interface, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], turns: str = "last"
+) -> list[Example]:
     """Tokenise rows with the columns `text` and `completion`, as the model will be asked when it serves.
+
+    Args:
+        interface: how it is asked.
+        tokenizer: of the model.
+        rows: records.
+        turns: of conversations, the assistant's turns that loss falls on: last, or all. All make one example of a record
+            where the template renders its beginning as the whole; else each turn is an example of its own.
 
     Raises:
         TrainingError: if a completion is empty, so that it cannot be trained on.
+        ModelError: if the tokenizer's chat template is needed, and missing or failing.
     """
     prompts = [interface.render_prompt(row["text"]) for row in rows]
-    answers = tokens.encode(tokenizer, [row["completion"] for row in rows])
-    if not all(answers):
-        raise TrainingError("A completion has no tokens and cannot be trained on. Check the labels' texts.")
     if interface.answers:
-        asked = tokens.fit(tokenizer, prompts, interface.max_length, tokens.longest(tokenizer, interface.answers))
-        return [example(prompt, answer) for prompt, answer in zip(asked, answers, strict=True)]
-    whole = [[*answer, tokenizer.eos_token_id] for answer in answers]
-    cut = [
-        tokens.fit(tokenizer, [prompt], interface.max_length, len(answer))[0]
-        for prompt, answer in zip(prompts, whole, strict=True)
-    ]
-    return [example(prompt, answer) for prompt, answer in zip(cut, whole, strict=True)]
+        answers = completions(interface, tokenizer, [row["completion"] for row in rows])
+        longest = max(map(len, tokens.closed_set(tokenizer, interface.answers)))
+        asked = tokens.fit(tokenizer, prompts, interface.max_length, longest)
+        return [example(prompt, _some(answer)) for prompt, answer in zip(asked, answers, strict=True)]
+    texts = [interface.render_answer(row["completion"]) for row in rows]
+    wanted = interface.prompt.format == "conversation" and turns == "all"
+    pairs = zip(prompts, texts, strict=True)
+    return [made for prompt, text in pairs for made in _written(interface, tokenizer, prompt, text, wanted)]
+
+
+def _written(
+    interface: Interface, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, text: str, every_turn: bool
+) -> list[Example]:
+    """A record whose answer is written freely, and ends."""
+    parts = _spoken(prompt) if every_turn and isinstance(prompt, Chat) else []
+    answered = [(asked, _answer(tokenizer, asked, said)) for asked, said in [*parts, (prompt, text)]]
+    whole = _in_one(tokenizer, answered, interface.max_length) if len(answered) > 1 else None
+    return [whole] if whole else [
+        example(tokens.fit(tokenizer, [asked], interface.max_length, len(answer))[0], answer)
+        for asked, answer in answered
+    ]  # fmt: skip
+
+
+def _spoken(chat: Chat) -> list[tuple[Prompt, str]]:
+    """What the assistant has said within a conversation, each with what stands before it."""
+    found: list[tuple[Prompt, str]] = []
+    for place, message in enumerate(chat.messages):
+        if message["role"] == "assistant":
+            before = chat.messages[:place]
+            span = (0, len(before[-1]["content"]))
+            found.append((chat._replace(messages=before, text=span), message["content"]))
+    return found
+
+
+def _in_one(
+    tokenizer: PreTrainedTokenizerBase, answered: list[tuple[Prompt, list[int]]], max_length: int
+) -> Example | None:
+    """All answers in the tokens of the whole conversation; None if it is too long, or a beginning is rendered otherwise."""
+    asked = tokens.encode_with_bos(tokenizer, [prompt for prompt, _ in answered])
+    answers = [answer for _, answer in answered]
+    whole = [*asked[-1], *answers[-1]]
+    labels = [IGNORED] * len(whole)
+    for prompt, answer in zip(asked, answers, strict=True):
+        end = len(prompt) + len(answer)
+        if whole[:end] != [*prompt, *answer]:
+            return None
+        labels[len(prompt) : end] = answer
+    return Example(whole[:-1], labels[1:]) if len(whole) <= max_length else None
+
+
+def _answer(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, text: str) -> list[int]:
+    """An answer's tokens, and its end."""
+    if isinstance(prompt, Chat):
+        return _some(chat.written(tokenizer, prompt, text) if text.strip() else [])
+    return [*_some(tokens.encode(tokenizer, [text])[0]), tokenizer.eos_token_id]
+
+
+def _some(answer: list[int]) -> list[int]:
+    if not answer:
+        raise TrainingError("A completion has no tokens and cannot be trained on. Check the labels' texts.")
+    return answer
+
+
+def check_prompt(interface: Interface, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a model that cannot be asked in this form, before any cost arises.
+
+    Raises:
+        ModelError: if it has no chat template, its template refuses these turns, or they leave no space for a text.
+    """
+    labels = tokens.closed_set(tokenizer, interface.answers)
+    reserve = max(map(len, labels)) if labels else interface.task.decoding.max_new_tokens
+    text = CONVERSATION if interface.prompt.format == "conversation" else "a"
+    tokens.fit(tokenizer, [interface.render_prompt(text)], interface.max_length, reserve)
+
+
+def completions(interface: Interface, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Tokens of what is to be written: of a label, those that it is scored by."""
+    labels = dict(zip(interface.answers, tokens.closed_set(tokenizer, interface.answers), strict=True))
+    return [labels.get(text, ids) for text, ids in zip(texts, tokens.encode(tokenizer, texts), strict=True)]
 
 
 def example(prompt: list[int], answer: list[int]) -> Example:
@@ -64,11 +143,21 @@ class Pair:
         return [example(self.prompt, answer) for answer in (self.chosen, self.rejected)]
 
 
-def pair(tokenizer: PreTrainedTokenizerBase, row: dict[str, str], max_length: int) -> Pair:
-    """Tokens of a row with the columns `prompt`, `chosen` and `rejected`; a long prompt loses its beginning."""
-    chosen, rejected = tokens.encode(tokenizer, [row["chosen"], row["rejected"]])
-    (prompt,) = tokens.fit(tokenizer, [row["prompt"]], max_length, max(len(chosen), len(rejected)))
-    return Pair(prompt, chosen, rejected)
+def pairs(interface: Interface, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, str]]) -> list[Pair]:
+    """Tokens of rows with the columns `prompt`, `chosen` and `rejected`; a long prompt loses its beginning.
+
+    A prompt is a text or, where the use case asks in chats, a chat as JSON.
+    """
+    plain = interface.prompt.format == "plain"
+    chosen, rejected = (
+        completions(interface, tokenizer, [row[name] for row in rows]) for name in ("chosen", "rejected")
+    )
+    longest = [max(len(one), len(other)) for one, other in zip(chosen, rejected, strict=True)]
+    prompts = [
+        tokens.fit(tokenizer, [row["prompt"] if plain else chat.loaded(row["prompt"])], interface.max_length, length)[0]
+        for row, length in zip(rows, longest, strict=True)
+    ]
+    return [Pair(*found) for found in zip(prompts, chosen, rejected, strict=True)]
 
 
 def blocks(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -> list[Example]:
@@ -77,22 +166,6 @@ def blocks(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) ->
     rows = tokens.encode_with_bos(tokenizer, texts)
     found = [(row + end)[at : at + length + 1] for row in rows for at in range(0, len(row), length)]
     return [Example(block[:-1], block[1:]) for block in found]
-
-
-def label_tokens(task: Task, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The first token of every label's text, in the order of the scale; they are what is scored.
-
-    Raises:
-        ModelError: if two labels begin with the same token, so that one forward pass cannot distinguish them.
-    """
-    first = [found[0] for found in tokens.encode(tokenizer, [label.text for label in task.labels])]
-    for index, token in enumerate(first):
-        if token in first[:index]:
-            names = [label.name for label, other in zip(task.labels, first, strict=True) if other == token]
-            raise ModelError(
-                f"The texts of the labels {names} begin with the same token. Give them different first words."
-            )
-    return first
 
 
 def batch_plan(lengths: list[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:

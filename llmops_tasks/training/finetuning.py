@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tasks import config, tracking
-from llmops_tasks.config import UseCase
+from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.store import artifacts, digests
@@ -129,6 +129,7 @@ class Job:
             fits=ready.fits(),
             code=self.code,
             began=self.began(),
+            checkpoint_minutes=self.case.finetune.checkpoint_minutes,
             prefix="" if self.case.finetune.members == 1 else f"member_{member}.",
         )
 
@@ -206,25 +207,40 @@ def _train_steps(progress: Progress, ready: Prepared) -> dict[str, Any]:
     state.meter = Stopwatch()  # of the frozen layers' pass and the steps, as estimated
     training_set = ready.training_set()
     done = progress.resume(state)
-    loop.run(state, ready.settings, training_set, done, partial(progress.after_step, state))
-    spent = state.meter.spent()
+    if not _has_stopped(state, ready.settings):
+        loop.run(state, ready.settings, training_set, done, partial(_after_step, progress, ready))
+    state.writer.finish()
+    made, spent = len(state.losses), state.meter.spent()
+    state.held_out.restore(state.trained)
     loss = ready.held_out_loss()
-    log.info("held-out loss %.4f after %d steps", loss, progress.total)
-    recent = state.losses[-10:]
+    log.info("held-out loss %.4f after %d steps", loss, made)
+    recent, records = state.losses[-10:], sum(map(len, ready.plan.batches[:made]))
     return {
         "rows": ready.plan.counts.get("own", len(ready.plan.examples)),
-        "steps": progress.total,
-        "records_seen": sum(map(len, ready.plan.batches)),
+        "steps": made,
+        "best_step": state.held_out.best()[0] if state.held_out.losses else made,
+        "records_seen": records,
         "taught": ready.plan.counts,
         "train_loss": sum(recent) / len(recent),
         "held_out_loss": loss,
         "resumed_after": done,
         "code_changed_after": trainable.code_changes(state),
         "lora": state.lora,
-        **preflight.cost(sum(map(len, ready.plan.batches)), spent),
+        **preflight.cost(records, spent),
     }
 
 
+def _after_step(progress: Progress, ready: Prepared, made: int, speed: float, left: float) -> bool:
+    """Evaluate first, so that a checkpoint knows what was found. One process decides for all."""
+    stop = ready.state.held_out.evaluate(ready.settings, made, ready.state.trained, ready.held_out_loss)
+    progress.after_step(ready.state, made, speed, left)
+    return processes.total(float(stop and not processes.rank())) > 0
+
+
+def _has_stopped(state: State, settings: Finetune) -> bool:
+    """Whether the checkpoint that a run continues from is one after which it had stopped already."""
+    return bool(state.held_out.losses) and state.held_out.is_over(settings)
+
+
 def _save(job: Job, state: State, out: Path) -> None:
-    if processes.rank() == 0:
-        trainable.save(state, out, job.start, {"control": job.control, "smoke": job.max_steps is not None})
+    trainable.save(state, out, job.start, {"control": job.control, "smoke": job.max_steps is not None})

@@ -35,6 +35,9 @@ def with_lora(model: Any, settings: Finetune) -> Any:
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=wanted,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        modules_to_save=_whole(model, settings) or None,
         task_type="CAUSAL_LM",
     )
     lora._register_custom_module({onednn.Linear: Linear})  # peft's way to bring a layer of one's own
@@ -46,6 +49,28 @@ def with_lora(model: Any, settings: Finetune) -> Any:
         ) from exc
     _check_places(adapted_model, wanted)
     return adapted_model
+
+
+def _whole(model: Any, settings: Finetune) -> list[str]:
+    """Modules that are trained whole.
+
+    Raises:
+        ModelError: if a name matches nothing.
+    """
+    known = {name.rsplit(".", 1)[-1] for name, part in model.named_modules() if any(True for _ in part.parameters())}
+    if missing := [name for name in settings.modules_to_save if name not in known]:
+        raise ModelError(
+            f"finetune.modules_to_save names {missing}, which '{model.config.model_type}' has not."
+            f"{did_you_mean(missing[0], sorted(known))} Name some of these: {sorted(known)}."
+        )
+    shared = (model.get_input_embeddings(), model.get_output_embeddings())
+    tied = shared[1] is not None and shared[0].weight is shared[1].weight
+    if tied and (both := [name for name, part in model.named_modules() if part in shared and name.rsplit(".", 1)[-1] in settings.modules_to_save]):  # fmt: skip
+        raise ModelError(
+            f"finetune.modules_to_save names {both[0]}, which shares its weights with another module of "
+            f"'{model.config.model_type}': merged, one of them would be lost. Remove it."
+        )
+    return settings.modules_to_save
 
 
 def _check_places(model: Any, wanted: list[str]) -> None:
@@ -87,7 +112,7 @@ def linear(model: Any) -> dict[str, tuple[int, str]]:
 
     Plain ones: what derives from a linear layer to do something else, such as to choose experts, is none.
     """
-    prefix = f"{_layers(model)[0]}."
+    prefix = f"{layers_of(model)[0]}."
     inside = {name: module for name, module in model.named_modules() if name.startswith(prefix)}
     return {
         name: (int(name.removeprefix(prefix).split(".")[0]), name.rsplit(".", 1)[-1])
@@ -98,7 +123,7 @@ def linear(model: Any) -> dict[str, tuple[int, str]]:
 
 def first_layer(model: Any, settings: Finetune) -> int:
     """The lowest of the layers that are trained."""
-    return max(0, _layers(model)[1] - settings.top_layers)
+    return max(0, layers_of(model)[1] - settings.top_layers)
 
 
 def adapted(model: Any) -> dict[str, int]:
@@ -122,7 +147,7 @@ def check(folder: Path, settings: Finetune) -> None:
         chosen(model, settings)
 
 
-def _layers(model: Any) -> tuple[str, int]:
+def layers_of(model: Any) -> tuple[str, int]:
     """The name of the list of the decoder's layers, and how many there are."""
     from torch import nn
 

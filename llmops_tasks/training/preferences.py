@@ -20,7 +20,6 @@ from llmops_tasks import config, tracking
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.errors import BudgetError, DataError
-from llmops_tasks.models import loading
 from llmops_tasks.prompts.interface import of_start
 from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
@@ -36,7 +35,7 @@ from llmops_tasks.training import (
     trainable,
 )
 from llmops_tasks.training.corrections import preferences_of
-from llmops_tasks.training.examples import Example, Pair, pair
+from llmops_tasks.training.examples import Example, Pair, pairs
 from llmops_tasks.training.progress import Progress
 from llmops_tasks.training.stopwatch import Stopwatch
 from llmops_tasks.training.training_plan import TrainingPlan
@@ -123,7 +122,7 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
     settings = _settings(job.case)
     loop.threads()
     torch.manual_seed(settings.seed)
-    model, tokenizer = loading.load_model(artifacts.fetch(job.start), settings.method)
+    model, tokenizer = trainable.load(artifacts.fetch(job.start), settings)
     train, held_out = _read(job, tokenizer)
     longest = max(len(record.tokens) for one in [*train, *held_out] for record in one.examples())
     state = replace(trainable.prepare(model, settings, longest), cut=0)  # trl runs all layers
@@ -133,6 +132,7 @@ def _tune(job: Job, out: Path) -> dict[str, Any]:
         run.params(prepared.params(settings) | sources)
         before = preferred(state, settings, held_out)
         cost = _learn(job, run.id, state, [[train[index] for index in batch] for batch in plan], tokenizer)
+        state.writer.finish()
         figures = {"preferred.before": before, "preferred.after": preferred(state, settings, held_out)}
         run.metrics({**figures, **cost, "train_loss": state.losses[-1]})
     log.info("preferred answers: %.3f of %d held-out pairs before, %.3f after", before, len(held_out), figures["preferred.after"])  # fmt: skip
@@ -158,9 +158,7 @@ def _read(job: Job, tokenizer: Any) -> tuple[list[Pair], list[Pair]]:
 
     frame = pd.read_parquet(artifacts.fetch(job.pairs) / "pairs.parquet")
     parts = (frame[frame["split"] == split].to_dict("records") for split in ("train", "validation"))
-    train, held_out = (
-        [pair(tokenizer, row, of_start(job.case, job.start).max_length) for row in part] for part in parts
-    )
+    train, held_out = (pairs(of_start(job.case, job.start), tokenizer, part) for part in parts)
     if not train or not held_out:
         raise DataError(f"{len(train)} pairs to train on and {len(held_out)} held out: both are needed. Wait for more.")
     if job.control == "shuffled_labels":

@@ -15,7 +15,7 @@ from typing import Any
 from llmops_tasks.config import Finetune
 from llmops_tasks.config.training import Preferences
 from llmops_tasks.errors import TrainingError
-from llmops_tasks.models import loading
+from llmops_tasks.models import hardware
 from llmops_tasks.store import artifacts
 from llmops_tasks.training import loop
 from llmops_tasks.training.examples import Pair
@@ -60,7 +60,7 @@ def run(state: State, settings: Finetune, wanted: Preferences, pair_plan: PairPl
         done = pair_plan.progress.resume(state)  # only now: the trainer compares with the model as it was given
         total, pairs = len(pair_plan.batches), trainer.train_dataset
         trainer.train_dataset = pairs.select(range(done * batch_size(settings), len(pairs)))
-        trainer.lr_scheduler = LambdaLR(state.optimizer, lambda made: schedule(done + made, total, settings.warmup))
+        trainer.lr_scheduler = LambdaLR(state.optimizer, lambda made: schedule(done + made, total, settings))
         trainer.add_callback(_watch(state, settings, pair_plan, done))
         if done < total:
             _train(trainer, settings)
@@ -92,7 +92,8 @@ def _arguments(state: State, settings: Finetune, wanted: Preferences, folder: st
         train_sampling_strategy="sequential",
         max_length=None,
         bf16=state.bf16,
-        use_cpu=loading.device() == "cpu",
+        max_grad_norm=settings.clip,
+        use_cpu=hardware.device_type() == "cpu",
         seed=settings.seed,
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would put the mean of the losses in place of one that is not a number

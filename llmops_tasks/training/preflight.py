@@ -6,7 +6,6 @@ The probe makes steps on three of the run's batches, then restores weights and o
 from __future__ import annotations
 
 import logging
-import resource
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,8 +13,7 @@ from typing import Any
 from llmops_tasks.config import Finetune
 from llmops_tasks.config.training import Budget
 from llmops_tasks.errors import BudgetError
-from llmops_tasks.models import frozen_layers, layers
-from llmops_tasks.models.loading import device
+from llmops_tasks.models import frozen_layers, hardware, layers
 from llmops_tasks.training import checkpoints, loop, processes
 from llmops_tasks.training.batches import assemble
 from llmops_tasks.training.trainable import State
@@ -56,10 +54,37 @@ def admit(state: State, settings: Finetune, plan: TrainingPlan, usecase: str) ->
     Raises:
         BudgetError: if the estimate exceeds `finetune.budget`.
     """
-    check(needs(state, settings, plan, 0.0, _once(state, plan, usecase)), settings.budget, settings.members)
+    needed = needs(state, settings, plan, 0.0, _once(state, plan, usecase))
+    check(needed, settings.budget, settings.members)
+    check_device(needed, weights(state))
     found = estimate(state, settings, plan, usecase)
     check(found, settings.budget, settings.members)
     return found
+
+
+def check_device(found: Estimate, loaded_mib: float) -> None:
+    """Refuse what the GPU has no memory for, before the first step would find out.
+
+    Args:
+        found: with all memory of the run.
+        loaded_mib: weights that lie there already.
+
+    Raises:
+        BudgetError: with both numbers.
+    """
+    free = hardware.free_mib()
+    needed = found.memory_mib - PROCESS_MIB - loaded_mib
+    if free is not None and needed > free:
+        raise BudgetError(
+            f"The run would need {needed / 1024:.1f} GiB beside the weights, the GPU has {free / 1024:.1f} GiB free. Nothing was "
+            "started. Lower batch_size or max_length, raise accumulate, set recompute, or use the method 'qlora'."
+        )
+
+
+def weights(state: State) -> float:
+    """MiB that all weights take as they are loaded."""
+    total = sum(value.numel() * value.element_size() for value in state.model.parameters()) / MIB
+    return float(total / (processes.count() if state.sharded else 1))  # each process holds its share
 
 
 def estimate(state: State, settings: Finetune, plan: TrainingPlan, usecase: str) -> Estimate:
@@ -130,11 +155,11 @@ def cost(records: int, spent: dict[str, float]) -> dict[str, float]:
     """
     seconds, cpu = spent["seconds"], processes.total(spent["cpu_seconds"])
     found = {
-        "actual.memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "actual.memory_mib": round(hardware.peak_mib()),
         "actual.seconds": round(seconds, 3),
         "cpu_seconds_per_1000_records": round(1000 * cpu / records, 1),
     }
-    if device() != "cpu":
+    if hardware.device_type() != "cpu":
         found["gpu_seconds_per_1000_records"] = round(1000 * seconds * processes.count() / records, 1)
     return found
 
@@ -170,9 +195,9 @@ def _typical(plan: TrainingPlan) -> list[list[int]]:
 def _hidden(state: State, examples: list[Any]) -> list[Any] | None:
     import torch
 
-    if state.cut == 0:
+    if state.cut == 0 or not state.cached:
         return None
-    tokens = assemble(examples, None, device=device()).tokens
+    tokens = assemble(examples, None, device=hardware.device()).tokens
     with torch.inference_mode():
         decoder = state.base.model
         states = layers.run_layers(decoder, decoder.embed_tokens(tokens), decoder.layers[: state.cut]).cpu()
@@ -195,16 +220,20 @@ def _put_back(state: State, before: dict[str, Any]) -> None:
 def _memory(state: State, settings: Finetune, plan: TrainingPlan) -> Any:
     """MiB at the peak: weights, what AdamW keeps, and what the largest part of a batch keeps for its backward pass."""
     model = state.base.config.get_text_config()
-    weights = sum(value.numel() * value.element_size() for value in state.model.parameters())
-    weights *= 1.5 if state.bf16 else 1  # their copies in bf16
-    trained = sum(value.numel() for value in state.trained.values()) * 4 * 4  # gradient, two moments, the probe's copy
+    held = weights(state) * MIB
+    held *= 1.5 if state.bf16 and settings.method == "full" else 1  # copies in bf16 of those that are trained in fp32
+    trained = (
+        sum(value.numel() for value in state.trained.values()) * 4 * 4 / (processes.count() if state.sharded else 1)
+    )
+    # of the weights, their gradient, two moments, and the probe's copy
     rows = max(1, settings.batch_size // settings.accumulate // settings.processes)
     longest = max(len(example.tokens) for example in plan.examples)
     kept_layers = 1 if settings.recompute else model.num_hidden_layers - state.cut
-    kept = rows * longest * kept_layers * (KEPT_PER_LAYER * model.hidden_size + 5 * _inner_width(model)) * 4
+    kept = rows * longest * kept_layers * (KEPT_PER_LAYER * model.hidden_size + 5 * _inner_width(model))
+    kept *= 2 if state.bf16 else 4
     answers = max(sum(label >= 0 for label in example.labels) for example in plan.examples)
     logits = 4 * rows * answers * model.vocab_size * 4
-    return PROCESS_MIB + (weights + trained + kept + logits) / MIB
+    return PROCESS_MIB + (held + trained + kept + logits) / MIB
 
 
 def _inner_width(model: Any) -> int:
@@ -218,14 +247,12 @@ def _disk(state: State, once: int) -> Any:
     """MiB that are written: the frozen layers' output, the checkpoints that are kept and one being written, the result."""
     trained = sum(value.numel() for value in state.trained.values()) * 4
     checkpoint = 3 * trained  # with AdamW's two moments
-    return (
-        once * state.base.config.get_text_config().hidden_size * 4 + checkpoint * (checkpoints.KEEP + 1) + trained
-    ) / MIB
+    return frozen_layers.gib(state.base, once) * 1024 + (checkpoint * (checkpoints.KEEP + 1) + trained) / MIB
 
 
 def _once(state: State, plan: TrainingPlan, usecase: str) -> int:
     """Tokens that the frozen layers must still be run over."""
-    if state.cut == 0:
+    if state.cut == 0 or not state.cached:
         return 0
     sequences = [example.tokens for example in plan.examples]
     return frozen_layers.missing(model=state.base, shared=frozen_layers.Shared(usecase, state.cut), sequences=sequences)

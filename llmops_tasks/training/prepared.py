@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,16 +12,23 @@ from pydantic import ValidationError
 from llmops_tasks.config import Finetune, UseCase
 from llmops_tasks.contracts import CONTROLS, ArtifactRef
 from llmops_tasks.errors import DataError, InputError
-from llmops_tasks.models import frozen_layers, loading, precision
+from llmops_tasks.models import frozen_layers, hardware
 from llmops_tasks.prompts.interface import of_usecase
 from llmops_tasks.store import artifacts
 from llmops_tasks.training import loop, processes, trainable, training_plan
-from llmops_tasks.training.examples import Example, encode, label_tokens
+from llmops_tasks.training.examples import Example, check_prompt, encode
 from llmops_tasks.training.loop import TrainingSet
 from llmops_tasks.training.trainable import State
 from llmops_tasks.training.training_plan import Sources, TrainingPlan
 
-_NO_MATTER = {"budget", "resources", "checkpoint_every"}  # settings that the result does not follow from
+log = logging.getLogger(__name__)
+_NO_MATTER = {
+    "budget",
+    "resources",
+    "checkpoint_every",
+    "checkpoint_minutes",
+    "activations_gib",
+}  # settings that the result does not follow from
 
 
 def check_options(control: str, max_steps: int | None) -> None:
@@ -37,7 +45,7 @@ def check_options(control: str, max_steps: int | None) -> None:
 
 def digested(settings: Finetune) -> dict[str, Any]:
     """The settings that a run's result follows from; `auto` as the hardware decides it."""
-    number_format = "bf16" if precision.use_bf16(settings) else "fp32"
+    number_format = hardware.training_format(settings.precision)
     return settings.model_dump(mode="json", exclude=_NO_MATTER) | {"precision": number_format}
 
 
@@ -84,7 +92,7 @@ class Prepared:
 
     def _hidden(self, records: list[Example]) -> Any:
         """What enters the trained layers; None without frozen layers."""
-        if self.state.cut == 0:
+        if self.state.cut == 0 or not self.state.cached:
             return None
         compute = partial(
             frozen_layers.activations,
@@ -107,20 +115,32 @@ def prepare_run(
     """Load the model, encode the records, put in what is trained.
 
     Raises:
-        ModelError: if two labels begin with the same token, before any cost arises.
+        ModelError: if two labels are the same to the model, before any cost arises.
     """
     import torch
 
     settings = case.finetune
     loop.threads()
     torch.manual_seed(settings.seed)
-    model, tokenizer = loading.load_model(artifacts.fetch(start), settings.method)
-    if case.task.type == "classification":
-        label_tokens(case.task, tokenizer)
+    model, tokenizer = trainable.load(artifacts.fetch(start), settings)
+    check_prompt(of_usecase(case), tokenizer)
     plan = training_plan.build_plan(case, tokenizer, sources, control)
     plan = TrainingPlan(plan.examples, plan.batches[:max_steps], plan.counts)
-    held_out = encode(of_usecase(case), tokenizer, training_plan.rows(sources.own, "validation"))
+    held_out = encode(of_usecase(case), tokenizer, training_plan.rows(sources.own, "validation"), settings.turns)
     if not held_out:
         raise DataError("No record is held out for validation, so there would be no held-out loss. Add records.")
-    longest = max(len(example.tokens) for example in [*plan.examples, *held_out])
-    return Prepared(usecase, settings, trainable.prepare(model, settings, longest), plan, held_out)
+    lengths = [len(example.tokens) for example in [*plan.examples, *held_out]]
+    state = trainable.prepare(model, settings, max(lengths))
+    state.cached = _worth_keeping(state, settings, sum(lengths))
+    return Prepared(usecase, settings, state, plan, held_out)
+
+
+def _worth_keeping(state: State, settings: Finetune, tokens: int) -> bool:
+    """Whether the frozen layers' output of so many tokens fits on the disk that it may take."""
+    size = frozen_layers.gib(state.base, tokens)
+    if state.cut and size > settings.activations_gib:
+        log.warning(
+            "the frozen layers' output would take %.1f GiB, finetune.activations_gib allows %g: they run at every step",
+            size, settings.activations_gib,
+        )  # fmt: skip
+    return size <= settings.activations_gib

@@ -76,11 +76,11 @@ def total(value: float) -> float:
     """The sum over all processes."""
     import torch
 
-    from llmops_tasks.models.loading import device
+    from llmops_tasks.models import hardware
 
     if not (group := _group()):
         return value
-    whole = torch.tensor([value], dtype=torch.float64, device=device())  # nccl sums on devices only
+    whole = torch.tensor([value], dtype=torch.float64, device=hardware.device())  # nccl sums on devices only
     group.all_reduce(whole)
     return float(whole)
 
@@ -142,14 +142,14 @@ def _member(work: Callable[[], Any], patience: timedelta) -> Any:
     import torch
     import torch.distributed as group
 
-    from llmops_tasks.models.loading import device
+    from llmops_tasks.models.hardware import device_type
     from llmops_tasks.process import LOG_FORMAT, die_with_parent
 
     die_with_parent()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
-    if device() == "cuda":
+    if device_type() == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # every process has a device of its own
-    group.init_process_group("nccl" if device() == "cuda" else "gloo", timeout=patience)
+    group.init_process_group("nccl" if device_type() == "cuda" else "gloo", timeout=patience)
     try:
         return work()
     finally:

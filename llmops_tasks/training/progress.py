@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,15 +27,19 @@ class Progress:
     fits: str  # digest of the steps and of what they change: checkpoints of others are not gone on from
     code: str  # digest of the sources that make the steps
     began: str  # key of the MLflow run
+    checkpoint_minutes: float | None = None
     prefix: str = ""  # of its metrics
 
     def resume(self, state: State) -> int:
         """Put the newest whole checkpoint into the state; returns the steps made until then."""
-        newest = partial(checkpoints.resume, trained=state.trained, optimizer=state.optimizer)
+        newest = partial(
+            checkpoints.resume, trained=state.trained, optimizer=state.optimizer, best=state.held_out.weights
+        )
         find = partial(newest, usecase=self.usecase, run=self.run, fits=self.fits)
         done, kept = processes.first_then_others(find)
         if done:
             state.losses, state.parts, state.code = kept["losses"], kept["parts"], kept["code"]
+            state.held_out.losses = [(step, loss) for step, loss in kept.get("held_out", [])]
             state.meter.go_on_from(kept["spent"])
         self._note_code(state, int(done))
         return int(done)
@@ -48,15 +53,30 @@ class Progress:
 
     def after_step(self, state: State, made: int, speed: float, left: float) -> None:
         """To be called after every step, with the number of steps made, tokens/s and seconds left."""
+        state.writer.check()
+        if not processes.rank() and (made % LOG_EVERY == 0 or made == self.total):
+            self._tell(state, made, speed, left)
+        if self._is_due(state, made) and made < self.total:
+            self._save(state, made)
+            state.written = time.monotonic()
+
+    def _is_due(self, state: State, made: int) -> bool:
+        if made % self.checkpoint_every == 0 or self.checkpoint_minutes is None:
+            return made % self.checkpoint_every == 0
+        late = (time.monotonic() - state.written) / 60 >= self.checkpoint_minutes
+        return processes.total(float(late and not processes.rank())) > 0  # the first process's clock counts
+
+    def _save(self, state: State, made: int) -> None:
+        """A copy is taken now, by all processes, and written by the first while the next steps are made."""
+        if processes.rank() and not state.sharded:
+            return
+        meta = {"losses": list(state.losses), "parts": state.parts, "spent": state.meter.spent(), "code": state.code}
+        meta |= {"fits": self.fits, "began": self.began, "held_out": list(state.held_out.losses)}
+        tensors = checkpoints.snapshot(state.trained, state.optimizer, state.held_out.weights)
         if processes.rank():
             return
-        if made % LOG_EVERY == 0 or made == self.total:
-            self._tell(state, made, speed, left)
-        if made % self.checkpoint_every == 0 and made < self.total:
-            meta = {"losses": state.losses, "parts": state.parts, "spent": state.meter.spent(), "code": state.code}
-            meta |= {"fits": self.fits, "began": self.began}
-            save = partial(checkpoints.save, usecase=self.usecase, run=self.run)
-            save(step=made, trained=state.trained, optimizer=state.optimizer, meta=meta)
+        save = partial(checkpoints.save, usecase=self.usecase, run=self.run, step=made, tensors=tensors, meta=meta)
+        state.writer.start(save)
 
     def _tell(self, state: State, made: int, speed: float, left: float) -> None:
         recent = state.losses[-LOG_EVERY:]

@@ -1,6 +1,6 @@
 """The figures of one model on given records: answers, cost of the text, size, memory, speed.
 
-Quality is what the model's probabilities of the labels' first tokens say, with no example in the prompt and with
+Quality is what the model's probabilities of the labels say, with no example in the prompt and with
 some. Bits per character compare models with different tokenizers: how unexpected the records' text is, per character.
 """
 
@@ -19,11 +19,12 @@ from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import Interval, ModelFigures
 from llmops_tasks.errors import EvidenceError, ModelError
 from llmops_tasks.models import tokens
+from llmops_tasks.models.chat import Prompt
 from llmops_tasks.models.generator import Generator
 from llmops_tasks.models.local import LocalModel
-from llmops_tasks.prompts import templates
+from llmops_tasks.prompts import interface, templates
 from llmops_tasks.training import lora_targets
-from llmops_tasks.training.examples import label_tokens
+from llmops_tasks.training.examples import check_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,14 +56,14 @@ def figures(
     generator = LocalModel(folder)
     asked = {name: prompts(case, rows, shown) for name, shown in zip(SHOTS, ([], shots), strict=True)}
     context = json.loads((folder / "config.json").read_bytes()).get("max_position_embeddings", context)
+    texts: list[Prompt] = [row["text"] for row in rows]
     problems = _problems(case, tokenizer, asked["few_shot"], context)
-    speed = _tokens_per_second(case, generator, tokenizer, asked["zero_shot"])
+    speed = _tokens_per_second(case, generator, tokenizer, texts if problems else asked["zero_shot"])
     columns = {"group": [row["group"] for row in rows]}
     columns |= _answers(case, generator, rows, asked) if case.task.labels and not problems else {}
     memory = _peak_mib()  # before whole texts meet the vocabulary, which answering does not ask for
     columns["characters"] = [len(row["text"]) for row in rows]
-    texts = [row["text"] for row in rows]
-    columns["bits"] = generator.bits("\n", texts)
+    columns["bits"] = generator.bits("\n", [row["text"] for row in rows])
     found: ModelFigures = {
         "zero_shot": _quality(case, columns, "zero_shot"),
         "few_shot": _quality(case, columns, "few_shot"),
@@ -78,16 +79,17 @@ def figures(
     return found, columns
 
 
-def prompts(case: UseCase, rows: list[Row], shots: list[Row]) -> list[str]:
+def prompts(case: UseCase, rows: list[Row], shots: list[Row]) -> list[Prompt]:
     """Prompts with these examples and no others."""
     examples = [{"text": str(row["text"]), "answer": str(row["completion"])} for row in shots]
     shown = case.prompt.model_copy(update={"examples": examples})
     return [templates.render_prompt(shown, case.task, row["text"]) for row in rows]
 
 
-def _problems(case: UseCase, tokenizer: PreTrainedTokenizerBase, asked: list[str], context: int | None) -> list[str]:
+def _problems(case: UseCase, tokenizer: PreTrainedTokenizerBase, asked: list[Prompt], context: int | None) -> list[str]:
     """Why this model's answers to these prompts would mean nothing."""
-    found = _against(partial(label_tokens, case.task, tokenizer))
+    if found := _against(partial(check_prompt, interface.of_usecase(case), tokenizer)):
+        return found
     longest = max(map(len, tokens.encode_with_bos(tokenizer, asked)))
     if context and longest > context:
         found.append(f"A prompt with examples has {longest} tokens, its context {context}.")
@@ -104,7 +106,7 @@ def _against(check: Callable[[], Any]) -> list[str]:
 
 
 def _tokens_per_second(
-    case: UseCase, generator: Generator, tokenizer: PreTrainedTokenizerBase, asked: list[str]
+    case: UseCase, generator: Generator, tokenizer: PreTrainedTokenizerBase, asked: list[Prompt]
 ) -> float:
     """Of the fastest of some passes over a few batches: other work on the machine only ever makes one slower."""
     size, some = case.evaluation.batch_size, asked[: 4 * case.evaluation.batch_size]
@@ -116,13 +118,13 @@ def _tokens_per_second(
     return round(sum(map(len, tokens.encode_with_bos(tokenizer, some))) / min(seconds), 1)
 
 
-def _answers(case: UseCase, generator: Generator, rows: list[Row], asked: dict[str, list[str]]) -> Columns:
+def _answers(case: UseCase, generator: Generator, rows: list[Row], prompts: dict[str, list[Prompt]]) -> Columns:
     """The likeliest label of every row, with and without examples, beside the true one."""
-    names, texts = [label.name for label in case.task.labels], [label.text for label in case.task.labels]
+    asked = interface.of_usecase(case)
     columns: Columns = {"truth": [row["label"] for row in rows]}
-    for shown, prompts in asked.items():
-        scores = generator.scores(prompts, texts, case.evaluation.batch_size)
-        columns[shown] = [names[max(range(len(names)), key=row.__getitem__)] for row in scores]
+    for shown, texts in prompts.items():
+        scores = generator.scores(texts, asked.answers, case.evaluation.batch_size, rule=asked.rule)
+        columns[shown] = [asked.labels[max(range(len(row)), key=row.__getitem__)] for row in scores]
     return columns
 
 

@@ -153,7 +153,7 @@ def build_plan(case: UseCase, tokenizer: Any, found: Sources, control: str) -> T
     counts = {"own": len(own)}
     if found.seen is not None and settings.continual:
         own, counts = _with_replay(own, seen.of_release(found.seen), settings.continual.replay, settings.seed)
-    task = encode(of_usecase(case), tokenizer, own)
+    task = encode(of_usecase(case), tokenizer, own, settings.turns)
     for name, weight in settings.mix.items():
         other = config.load(name)
         chosen = _sample(rows(found.others[name], "train"), round(weight * len(own)), settings.seed)

@@ -116,7 +116,19 @@ def test_tasks_use_the_packages_verbs_alone(path: Path) -> None:
 
 def test_config_knows_no_circle() -> None:
     """A section may be read without what checks or loads it."""
-    order = ("data", "airflow", "selection", "training", "usecase", "checks", "kept", "loading", "forms")
+    order = (
+        "data",
+        "decoding",
+        "server",
+        "airflow",
+        "selection",
+        "training",
+        "usecase",
+        "checks",
+        "kept",
+        "loading",
+        "forms",
+    )
     for place, name in enumerate(order):
         inside = {found.split(".")[2] for found in _imports(PACKAGE / "config" / f"{name}.py") if ".config." in found}
         assert inside <= set(order[:place]), name

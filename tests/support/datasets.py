@@ -32,6 +32,8 @@ def publish(rows: list[dict[str, Any]], usecase: str = "tiny", like: str = "tria
         frame = pd.DataFrame(rows)
         if "group" not in frame:
             frame["group"] = frame["record_id"]
+        if "label" not in frame:
+            frame["label"] = ""
         frame.to_parquet(out / "data.parquet", index=False)
         splits = frame["split"].value_counts().to_dict()
         return {"rows": len(frame), "splits": splits, "text_sha256": text_of(like), "parents": []}

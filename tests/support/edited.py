@@ -15,9 +15,9 @@ from tests.support import tiny
 Mistakes = list[tuple[str, dict[str, Any], str]]  # what it is about, the values, and what is said of them
 
 
-def write(folder: Path, changes: dict[str, Any], name: str = "demo") -> str:
-    """The shipped use case with some values replaced; dotted paths, None removes."""
-    raw = yaml.safe_load(tiny.TRIAGE.read_text(encoding="utf-8"))
+def write(folder: Path, changes: dict[str, Any], name: str = "demo", shipped: Path = tiny.TRIAGE) -> str:
+    """A shipped use case with some values replaced; dotted paths, None removes."""
+    raw = yaml.safe_load(shipped.read_text(encoding="utf-8"))
     for path, value in changes.items():
         *parents, last = path.split("/")
         at = raw
@@ -32,8 +32,8 @@ def write(folder: Path, changes: dict[str, Any], name: str = "demo") -> str:
     return str(file)
 
 
-def check_mistake(folder: Path, changes: dict[str, Any], message: str) -> None:
+def check_mistake(folder: Path, changes: dict[str, Any], message: str, shipped: Path = tiny.TRIAGE) -> None:
     """One mistake, and nothing else, is told."""
     with pytest.raises(ConfigError) as caught:
-        config.load(write(folder, changes))
+        config.load(write(folder, changes, shipped=shipped))
     assert (message in str(caught.value), len(caught.value.problems)) == (True, 1), caught.value.problems

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmops_tasks import metrics
-from llmops_tasks.contracts import METRICS
+from llmops_tasks.contracts import METRICS, SELECTIVE
 
 LABELS = 5
 NAMES = ["a", "b", "c", "d", "e"]
@@ -70,6 +70,65 @@ def test_the_figures_of_a_small_clinic_are_written_down() -> None:
 def test_every_figure_is_one_that_a_gate_may_name() -> None:
     found = set(_measure(*_draw(1)))
     assert found == {*METRICS, "under_triage_rate.a", "under_triage_rate.b"}
+
+
+ABSTAINS = LABELS  # the code of an abstention
+
+
+def test_who_may_abstain_is_measured_by_what_is_answered_too() -> None:
+    found = _measure([0, 1, 1, 2, 3, 4], [0, 1, ABSTAINS, 3, ABSTAINS, 4], selective=True)
+    assert {name: (found[name]["value"], found[name]["n"]) for name in SELECTIVE} == {
+        "coverage": (pytest.approx(4 / 6, abs=1e-6), 6),
+        "selective_accuracy": (3 / 4, 4),
+    }
+    assert set(found) == {*METRICS, *SELECTIVE, "under_triage_rate.a", "under_triage_rate.b"}
+    assert not set(SELECTIVE) & set(_measure([0, 1], [0, 1]))
+
+
+def test_an_abstention_by_hand() -> None:
+    """Wrong in accuracy; no answer in rates of under- and over-triage, whose denominators lose it."""
+    truth = [0, 0, 1, 2, 3, 4]
+    found = _measure(truth, [ABSTAINS, 1, ABSTAINS, 2, 2, 4])
+    value = {name: (figure["value"], figure["n"]) for name, figure in found.items()}
+    assert value["accuracy"] == (pytest.approx(2 / 6, abs=1e-6), 6)
+    assert value["under_triage_rate"] == value["over_triage_rate"] == (1 / 4, 4)
+    assert value["severe_under_triage_rate"] == value["under_triage_rate.a"] == (1.0, 1)
+    assert "under_triage_rate.b" not in value  # nobody was answered
+    # F1 of a, b, c, d, e: 0, 0, 2 * 1 / (1 + 2), 0, 1; b was answered once, wrongly
+    assert value["macro_f1"][0] == pytest.approx((0 + 0 + 2 / 3 + 0 + 1) / 5, abs=1e-6)
+    disagreement = 16 + 1 + 16 + 0 + 1 + 0
+    expected = sum(16 if p == ABSTAINS else (t - p) ** 2 for t in truth for p in [ABSTAINS, 1, ABSTAINS, 2, 2, 4]) / 6
+    assert value["quadratic_kappa"][0] == pytest.approx(1 - disagreement / expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_figure_gets_better_by_abstaining_at_random(seed: int) -> None:
+    import numpy as np
+
+    truth, predicted = _draw(seed, 3000)
+    some = np.where(np.random.default_rng(seed + 1000).random(3000) < 0.5, ABSTAINS, predicted)
+    before, after = _measure(truth, predicted), _measure(truth, some)
+    for name in ("accuracy", "macro_f1", "quadratic_kappa"):
+        assert after[name]["value"] < before[name]["value"] - 0.05
+    for name in ("under_triage_rate", "over_triage_rate", "severe_under_triage_rate"):
+        assert abs(after[name]["value"] - before[name]["value"]) < 0.07  # chance alone
+        assert after[name]["n"] < 0.6 * before[name]["n"]
+
+
+def test_who_always_abstains_has_nothing_to_show() -> None:
+    found = _measure([0, 1, 2, 3, 4] * 4, [ABSTAINS] * 20, selective=True)
+    assert {name: found[name]["value"] for name in found} == {
+        "accuracy": 0, "macro_f1": 0, "quadratic_kappa": 0, "coverage": 0,
+    }  # fmt: skip
+
+
+def test_a_difference_counts_the_abstentions_of_either_side() -> None:
+    import numpy as np
+
+    truth = np.array([0, 1, 2, 3] * 10)
+    given: dict[str, Any] = {"truth": truth, "groups": range(40), "labels": NAMES, "metric": "accuracy", "resamples": 200, "confidence": 0.95}  # fmt: skip
+    found = metrics.difference(ours=np.where(truth == 1, ABSTAINS, truth), theirs=truth, **given)
+    assert found and found["value"] == -0.25
 
 
 def test_under_and_over_triage_by_hand() -> None:
@@ -268,3 +327,33 @@ def test_millions_of_records_take_no_more_memory(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(metrics, "_chunks", lambda count, width: (held.append(hi - lo) or (lo, hi) for lo, hi in chunks(count, width)))  # fmt: skip
     assert _measure(truth, predicted, groups=groups) == whole
     assert max(held) <= 500 / LABELS**2
+
+
+def test_figures_of_sums_share_their_draws_and_those_that_are_undefined_are_left_out() -> None:
+    import numpy as np
+
+    columns = np.array([[1.0, 2.0], [0.0, 1.0], [3.0, 4.0], [1.0, 1.0]])
+
+    def figures(sums: Any) -> dict[str, Any]:
+        ratio = sums[:, 0] / sums[:, 1]
+        return {"ratio": ratio, "twice": 2 * ratio, "none": np.full(len(sums), np.nan)}
+
+    found = metrics.of_sums(columns=columns, groups=list("aabc"), figures=figures, resamples=200, confidence=0.9)
+    assert set(found) == {"ratio", "twice"}
+    assert (found["ratio"]["value"], found["ratio"]["n"], found["ratio"]["groups"]) == (0.625, 4, 3)
+    assert [found["twice"][end] for end in ("low", "high")] == [
+        pytest.approx(2 * found["ratio"][end], abs=1e-5) for end in ("low", "high")
+    ]
+
+
+def test_a_share_counts_groups_and_is_that_of_scipy_where_each_is_one_record() -> None:
+    from scipy.stats import binomtest
+
+    hits = [True] * 12 + [False] * 28
+    found = metrics.share(hits=hits, groups=list(range(40)), confidence=0.95)
+    wanted = binomtest(12, 40).proportion_ci(0.95, "exact")
+    assert found and (found["value"], found["n"], found["groups"]) == (0.3, 40, 40)
+    assert (found["low"], found["high"]) == (pytest.approx(wanted.low, abs=0.01), pytest.approx(wanted.high, abs=0.01))
+    alike = metrics.share(hits=hits, groups=[number // 4 for number in range(40)], confidence=0.95)
+    assert alike and alike["high"] - alike["low"] > 1.4 * (found["high"] - found["low"])
+    assert metrics.share(hits=[], groups=[], confidence=0.95) is None

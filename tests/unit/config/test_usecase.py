@@ -10,14 +10,31 @@ import pytest
 
 from llmops_tasks import config
 from llmops_tasks.store import digests
+from tests.support.desk import FAQ
 from tests.support.edited import Mistakes, check_mistake, write
 
 MISTAKES: Mistakes = [
     ("one label", {"task/labels": [], "task/severe": []}, "task: a classification needs at least two labels"),
     ("generation with labels", {"task/type": "generation"}, "task: a generation task has no labels"),
+    (
+        "decoding of labels",
+        {"task/decoding": {"seed": 1}},
+        "task: decoding is for generation; a classification chooses",
+    ),
     ("equal names", {"task/labels/1/name": "urgent", "task/severe": []}, "task: label names must differ"),
     ("equal values", {"task/labels/1/values": ["3"]}, "task: the same value stands for two labels"),
     ("unknown severe", {"task/severe": ["emergant"]}, "task: severe names unknown labels ['emergant']"),
+    (
+        "a mean of nothing",
+        {"task/length_normalised": True},
+        "task: length_normalised is for whole texts: set scoring to",
+    ),
+    (
+        "a label called abstained",
+        {"task/labels/1/name": "abstained", "task/severe": [], "task/abstain_below": 0.6},
+        "task: 'abstained' is the answer below abstain_below: give the label another name",
+    ),
+    ("never answered", {"task/abstain_below": 1.0}, "task.abstain_below: input should be less than 1"),
     ("both limits", {"gate/limits/0/at_most": 1.0}, "gate.limits.0: give either at_least or at_most"),
     ("no limit", {"gate/limits/0/at_least": None}, "gate.limits.0: give either at_least or at_most"),
     ("unlimited gate", {"gate/limits": []}, "gate.limits: list should have at least 1 item"),
@@ -49,3 +66,11 @@ def test_the_schema_is_json_and_knows_every_section() -> None:
     assert set(schema["properties"]) == set(config.UseCase.model_fields)
     assert schema["additionalProperties"] is False
     assert digests.digest(schema) == digests.digest(config.json_schema())
+
+
+def test_without_a_list_all_baselines_of_the_task_are_measured(tmp_path: Path) -> None:
+    assert config.load(write(tmp_path, {"evaluation/baselines": None}, "one")).baselines() == ["base", "tfidf"]
+    given = {"evaluation/baselines": None}
+    assert config.load(write(tmp_path, given, "two", shipped=FAQ)).baselines() == ["base", "retrieval"]
+    none = write(tmp_path, {"evaluation/baselines": [], "gate/beats": []}, "three")
+    assert config.load(none).baselines() == []

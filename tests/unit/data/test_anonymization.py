@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data import tables
@@ -171,3 +172,20 @@ def _hidden_stranger(number: int, rng: random.Random) -> str:
     name = ("Mr Smith", "Dr. Who", "Mrs Élodie", "Ms Ngo")[number % 4]
     gap = rng.choice([" ", "\u200b ", "  ", "\n", "\u00a0", "\u2009", "\ufeff \u200b"])
     return name.replace(" ", gap)
+
+
+def test_every_turn_of_a_conversation_is_masked_and_its_json_stays_whole(tmp_path: Path) -> None:
+    said = [("user", "I am\nada@example.org"), ("assistant", 'Hello "Ada"'), ("user", "ring\n020 7946 0958")]
+    turns = [{"role": role, "content": content} for role, content in said]
+    (tmp_path / "rows.jsonl").write_text(
+        json.dumps(dict(zip(small.HEADER.split(","), small.row(1).split(","), strict=True)) | {"messages": turns})
+    )
+    columns = {"note": {"type": "conversation", "source": "conversation"}}
+    source = {"uri": f"file://{tmp_path}/rows.jsonl", "format": "jsonl"}
+    usecase = small.usecase(tmp_path, source, columns, text="{{ note }}")
+    raw = yaml.safe_load(Path(usecase).read_text())
+    raw["prompt"] = {"format": "conversation", "template": "{{ text }}"}
+    Path(usecase).write_text(yaml.safe_dump(raw))
+    done = anonymize(usecase=usecase, records=validate(usecase=usecase, records=ingest(usecase=usecase)))
+    (row,) = tables.rows(artifacts.fetch(done) / "records.parquet")
+    assert [turn["content"] for turn in json.loads(row["note"])] == ["I am\n[email]", 'Hello "Ada"', "ring\n[phone]"]

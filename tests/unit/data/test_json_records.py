@@ -60,6 +60,18 @@ def test_a_chat_has_what_was_said_before_and_the_last_answer(tmp_path: Path) -> 
     assert [(row["note"], row["level"]) for row in _good(ref)] == [wanted, wanted]
 
 
+def test_turns_in_both_forms_are_a_conversation_and_its_answer(tmp_path: Path) -> None:
+    given = {"note": {"source": "conversation"}, "level": {"source": "answer"}}
+    said = [("user", "Hi"), ("assistant", "Hello"), ("user", "Ache"), ("assistant", "Rest")]
+    names = {"user": "human", "assistant": "gpt"}
+    shared = [{"from": names[role], "value": content} for role, content in said]
+    lines = [_chat(*said), _record(2, conversations=shared), _chat(*said[:3]), _record(4, conversations=["a"])]
+    ref = _ingest(tmp_path, "\n".join(map(json.dumps, lines)).encode(), "jsonl", given)
+    turns = [{"role": role, "content": content} for role, content in said[:3]]
+    found = [(row["note"] and json.loads(row["note"]), row["level"]) for row in _good(ref)]
+    assert found == [(turns, "Rest"), (turns, "Rest"), (turns, None), (None, None)]
+
+
 @pytest.mark.parametrize("messages", ["text", [1], [{"role": "user"}], [{"role": "user", "content": ["a"]}], None])
 def test_messages_of_another_shape_cost_their_row_only(tmp_path: Path, messages: Any) -> None:
     given = {"note": {"source": "prompt"}}

@@ -28,9 +28,11 @@ def _usecase(tmp_path: Path, name: str, data: dict[str, Any], content: bytes) ->
     (tmp_path / name).write_bytes(content)
     labels = data.pop("labels", None)
     task: dict[str, Any] = {"type": "generation"}
+    gate: dict[str, Any] = {"metric": "token_f1", "limits": [{"metric": "exact_match", "at_least": 0.5}]}
     if labels:
         named = [{"name": word, "values": values, "text": f" {word}"} for word, values in labels.items()]
         task = {"type": "classification", "labels": named}
+        gate = {"limits": [{"metric": "accuracy", "at_least": 0.5}]}
     raw = {
         "version": 1,
         "description": "A look-alike.",
@@ -44,7 +46,7 @@ def _usecase(tmp_path: Path, name: str, data: dict[str, Any], content: bytes) ->
         },
         "prompt": {"template": "{{ text }}\nAnswer:"},
         "base_model": {"uri": "file:///no-model", "licence": "none"},
-        "gate": {"limits": [{"metric": "accuracy", "at_least": 0.5}]},
+        "gate": gate,
     }
     path = tmp_path / f"{name.partition('.')[0]}.yaml"
     path.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from llmops_tasks import config
-from llmops_tasks.data.synthetic_faq import write_faq
+from llmops_tasks.data.synthetic_faq import DAYS, _sentence, write_faq
+from llmops_tasks.data.synthetic_faq_words import BROKEN, HELP
 from llmops_tasks.errors import InputError
 
 
@@ -59,8 +60,20 @@ def test_no_question_occurs_twice_and_every_intent_is_asked_for(written: Path) -
 
 
 def test_more_questions_than_there_are_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"Given 9000 questions and 80 chats. Allowed: 1440 in all"):
+    with pytest.raises(
+        InputError, match=r"Given 9000 questions, 80 chats and 60 on each of two days. Allowed: 1440 in"
+    ):
         write_faq(out=tmp_path.as_uri(), questions=9000)
+
+
+def test_days_are_other_questions_without_answers_the_second_of_what_goes_wrong(written: Path) -> None:
+    days = [_rows(written / "inbox" / f"date={day}" / f"{day}.jsonl") for day in DAYS]
+    known = {row["prompt"] for row in _rows(written / "landing" / "faq.jsonl")}
+    asked = [row["prompt"] for day in days for row in day]
+    assert [len(day) for day in days] == [60, 60] and len(set(asked)) == 120
+    assert all(set(row) == {"prompt"} for day in days for row in day) and not known & set(asked)
+    wrong = {_sentence(frame.format(ask=ask)) for _, asks in BROKEN.values() for ask in asks for frame in HELP}
+    assert {row["prompt"] for row in days[1]} <= wrong and not {row["prompt"] for row in days[0]} <= wrong
 
 
 @pytest.mark.parametrize("arguments", [{"out": "/folder"}, {"out": "s3://b/x"}, {"out": "file:///x", "questions": 0}])

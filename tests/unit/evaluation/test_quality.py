@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from llmops_tasks.contracts import ArtifactRef, Report
+from llmops_tasks.contracts import ABSTAINED, ArtifactRef, Report
 from llmops_tasks.errors import DataError, EvidenceError, InputError, IntegrityError
 from llmops_tasks.evaluation import comparison, quality
 from llmops_tasks.models.generator import open_generator
@@ -219,6 +220,46 @@ def test_records_that_lack_what_a_release_reads_are_a_clear_error(
     other = interface.of_release(released).model_copy(update={"text": "{{ note }} {{ weight }}"})
     with pytest.raises(DataError, match=r"text template reads \['weight'\], which the records do not have"):
         _asked_as(world, other, tmp_path)
+
+
+def test_baselines_never_abstain_and_have_no_temperature(
+    world: Any, released: ArtifactRef, reports: dict[str, Report], tmp_path: Path
+) -> None:
+    """Else a limit that weak models never reach would make them easy to beat."""
+    asked = interface.of_release(released)
+    task = asked.task.model_copy(update={"abstain_below": 0.99})
+    careful = asked.model_copy(update={"task": task, "temperature": 3.0})
+    found = _asked_as(world, careful, tmp_path)
+    assert found["metrics"] == reports["base"]["metrics"] and "coverage" not in found["metrics"]
+    assert _predictions(found).equals(_predictions(reports["base"]))
+    assert found["predictions"]["meta"]["calibration"]["temperature"] == 1
+
+
+def test_a_release_abstains_as_it_says_and_is_compared_so(world: Any, released: ArtifactRef, tmp_path: Path) -> None:
+    def build(out: Path) -> dict[str, Any]:
+        shutil.copytree(artifacts.fetch(released), out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_manifest*"))
+        task = asked.task.model_copy(update={"abstain_below": least})
+        asked.model_copy(update={"task": task, "temperature": 2.0}).write(out)
+        return {}
+
+    given = {"usecase": world.usecase, "dataset": world.dataset, "subject": "candidate"}
+    plain, asked = quality.evaluate(**given, model=released, asked_as=released), interface.of_release(released)
+    least = 0.5
+    careful = artifacts.publish(usecase="tiny", kind="release", inputs={"careful": least}, build=build)
+    found = quality.evaluate(**given, model=careful, asked_as=careful)
+    one, other = _predictions(plain), _predictions(found)
+    assert other["label"].tolist() == one["label"].mask(other["score"] < least, ABSTAINED).tolist()
+    assert (other["score"] < one["score"]).all()  # a higher temperature is less sure
+    share = (other["label"] != ABSTAINED).mean()
+    assert share < 1 and found["metrics"]["coverage"]["value"] == pytest.approx(share, abs=1e-6)
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx((other["label"] == other["truth"]).mean(), abs=1e-6)
+    calibration = found["predictions"]["meta"]["calibration"]
+    before = plain["predictions"]["meta"]["calibration"]
+    assert calibration["temperature"] == 2.0 != before["temperature"]
+    assert calibration["nll_uncalibrated"] == before["nll_uncalibrated"] == before["nll_calibrated"]
+    assert calibration["nll_calibrated"] != calibration["nll_uncalibrated"]
+    versus = comparison.compare_pair(usecase=world.usecase, candidate=found, reference=plain)
+    assert versus["difference"]
 
 
 def test_labels_that_a_release_does_not_know_are_no_evidence(world: Any, released: ArtifactRef, tmp_path: Path) -> None:

@@ -152,10 +152,9 @@ def test_kept_states_are_mapped_not_read(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    sequences = [[0] * 100] * 300
     save_file({"hidden": torch.ones(30_000, 576)}, tmp_path / "hidden.safetensors")  # 66 MiB
     before = _anonymous_mib()
-    states = frozen_layers._read_shard(tmp_path, sequences)
+    states = frozen_layers._read_shard(tmp_path, [100] * 300)
     assert len(states) == 300 and states[7].shape == (100, 576)
     assert _anonymous_mib() - before < 20
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.errors import InputError
 from llmops_tasks.models.generator import open_generator
 
@@ -18,7 +19,8 @@ def test_the_double_keeps_the_same_protocol(tmp_path: Path) -> None:
     scores = stub.scores(PROMPTS, ANSWERS, 4)
     assert scores == stub.scores(PROMPTS, ANSWERS, 1)
     assert all(sum(row) == pytest.approx(1) for row in scores)
-    assert [len(text) for text in stub.generate(PROMPTS, 5, 2)] == [5] * len(PROMPTS)
+    answers = stub.generate(PROMPTS, Decoding(max_new_tokens=5), 2)
+    assert [(len(answer.text), answer.tokens, answer.finish_reason) for answer in answers] == [(5, 5, "length")] * 3
     assert stub.bits("", ["abc", ""]) == [24.0, 0.0]
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from llmops_tasks.config.decoding import Decoding
+from llmops_tasks.errors import ModelError
+from llmops_tasks.models import decoding
 from llmops_tasks.models.frozen_layers import Shared
 from llmops_tasks.models.generator import Generator, open_generator
+from llmops_tasks.models.local import LocalModel
 from llmops_tasks.store import objects
 
 ANSWERS = [" urgent", " less", " emergent"]
@@ -61,7 +65,6 @@ def test_scores_are_those_of_the_plain_model(tiny_model: Path, model: Generator,
 
 def test_it_multiplies_by_onednn(tiny_model: Path) -> None:
     from llmops_tasks.models import onednn
-    from llmops_tasks.models.local import LocalModel
 
     layers = [type(layer) for layer in LocalModel(tiny_model)._model.modules()]
     assert layers.count(onednn.Linear) == 15  # seven in each of two layers, and the vocabulary's
@@ -99,25 +102,58 @@ def test_bits_of_a_text_do_not_depend_on_the_others(model: Generator, prompts: l
 
 def test_no_prompts_get_no_answers(model: Generator) -> None:
     assert model.scores([], ANSWERS, 4) == []
-    assert model.generate([], 4, 4) == []
+    assert model.generate([], Decoding(), 4) == []
 
 
-def test_free_text_does_not_depend_on_batches(
-    model: Generator, prompts: list[str], monkeypatch: pytest.MonkeyPatch
+def test_free_text_is_that_of_transformers(tiny_model: Path, model: Generator, prompts: list[str]) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, plain = AutoTokenizer.from_pretrained(tiny_model), AutoModelForCausalLM.from_pretrained(tiny_model)
+    found = model.generate(prompts[:6], Decoding(max_new_tokens=4), batch_size=4)
+    for prompt, answer in zip(prompts, found, strict=False):
+        asked = tokenizer(prompt, return_tensors="pt")
+        written = plain.generate(**asked, max_new_tokens=4, do_sample=False)[0, asked["input_ids"].shape[1] :]
+        assert (answer.text, answer.tokens) == (tokenizer.decode(written, skip_special_tokens=True), 4)
+
+
+def test_a_long_prompt_leaves_space_for_its_answer_and_is_counted(
+    tiny_model: Path, prompts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A random model writes alike whatever it is asked, so its first step is looked at: padding changes no logit."""
-    import torch
+    model, asked, write = open_generator("transformers", tiny_model), [], decoding.write
+    monkeypatch.setattr(decoding, "write", lambda *given: asked.append(given[2]) or write(*given))
+    model.generate(prompts, Decoding(max_new_tokens=5), 8, max_length=20)
+    (rows,) = asked
+    assert max(map(len, rows)) == 15 and 0 < model.cut == sum(len(row) == 15 for row in rows) < 21
+    whole = model.bits(prompts[:2], [" urgent", " less"])
+    assert whole == [pytest.approx(model.bits(prompt, [text])[0]) for prompt, text in zip(prompts, (" urgent", " less"), strict=False)]  # fmt: skip
+    assert model.bits(prompts, [" urgent"] * 21, max_length=10) != model.bits(prompts, [" urgent"] * 21)
 
-    given: list[dict[str, Any]] = []
-    write = model._model.generate  # type: ignore[attr-defined]
-    monkeypatch.setattr(model._model, "generate", lambda **asked: given.append(asked) or write(**asked))  # type: ignore[attr-defined]
-    alone = model.generate(prompts[:4], max_new_tokens=3, batch_size=1)
-    assert model.generate(prompts[:4], max_new_tokens=3, batch_size=4) == alone
-    *singles, together = ({name: asked[name] for name in ("input_ids", "attention_mask")} for asked in given)
-    assert len({one["input_ids"].shape[1] for one in singles}) > 1  # so that something is padded
-    with torch.inference_mode():
-        wanted = torch.cat([model._model(**one).logits[:, -1] for one in singles])  # type: ignore[attr-defined]
-        found = model._model(**together).logits[:, -1]  # type: ignore[attr-defined]
-        blind = model._model(input_ids=together["input_ids"]).logits[:, -1]  # type: ignore[attr-defined]
-    assert torch.allclose(found, wanted, atol=1e-5)
-    assert not torch.allclose(blind, wanted, atol=1e-4)  # without the mask it would be noticed
+
+def test_a_text_longer_than_the_context_has_no_bits(model: Generator) -> None:
+    with pytest.raises(ModelError, match="the model's context is 512"):
+        model.bits("pain " * 600, [" urgent"])
+
+
+def test_a_reference_beyond_the_context_has_no_bits_and_costs_no_other(tiny_model: Path) -> None:
+    found = open_generator("transformers", tiny_model).bits("Note:", ["pain", "pain " * 600, "pain"])
+    assert math.isnan(found[1]) and found[0] == found[2] > 0
+
+
+def test_a_chat_that_cannot_be_cut_so_far_costs_itself(tiny_model: Path) -> None:
+    from llmops_tasks.models.chat import Chat
+
+    model = LocalModel(tiny_model)
+    model._tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
+    )
+    chats = [
+        Chat([{"role": "system", "content": words}, {"role": "user", "content": "pain"}], (0, 4), False)
+        for words in ("Brief.", "Long " * 300)
+    ]
+    found = model.generate([*chats, chats[0]], Decoding(max_new_tokens=3), 2, 60)
+    assert [(one.finish_reason, one.error) for one in found] == [
+        ("length", None),
+        ("error", "ContextError"),
+        ("length", None),
+    ]
+    assert found[0].text == found[2].text

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from llmops_tasks import config
-from llmops_tasks.models import tokens
+from llmops_tasks.config.decoding import Decoding
+from llmops_tasks.errors import ModelError
+from llmops_tasks.models import decoding, tokens
 from llmops_tasks.models.generator import open_generator
 from llmops_tasks.prompts.interface import of_usecase
-from llmops_tasks.training.examples import blocks, encode, pair
+from llmops_tasks.training.examples import blocks, encode, pairs
 from tests.support import tiny
 
 BOS = 1  # <|im_start|> of SmolLM2, which its tokenizer does not put anywhere by itself
@@ -75,9 +77,10 @@ def test_without_an_opening_the_end_is_kept() -> None:
 def test_training_begins_with_it(tmp_path: Path, opening_model: Path, tokenizer: Any) -> None:
     path = tiny.usecase(tmp_path, opening_model, "file:///none.csv", finetune={"max_length": 12})
     rows = [{"text": text, "completion": " urgent"} for text in ("pain", "word " * 50)]
-    for example in encode(of_usecase(config.load(str(path))), tokenizer, rows):
+    asked = of_usecase(config.load(str(path)))
+    for example in encode(asked, tokenizer, rows):
         assert example.tokens.count(BOS) == 1 and example.tokens[0] == BOS and len(example.tokens) <= 12
-    found = pair(tokenizer, {"prompt": PROMPTS[0], "chosen": ANSWERS[0], "rejected": ANSWERS[1]}, 64)
+    (found,) = pairs(asked, tokenizer, [{"prompt": PROMPTS[0], "chosen": ANSWERS[0], "rejected": ANSWERS[1]}])
     assert found.prompt[0] == BOS and BOS not in found.chosen + found.rejected
     assert blocks(tokenizer, ["pain"], 8)[0].tokens[0] == BOS
 
@@ -93,12 +96,12 @@ def test_answering_begins_with_it(opening_model: Path, monkeypatch: pytest.Monke
     )
     generator = open_generator("transformers", opening_model)
     first = [ids[0] for ids in tokens.encode(own, ANSWERS)]
-    asked_for, write = [], generator._model.generate  # type: ignore[attr-defined]
-    monkeypatch.setattr(generator._model, "generate", lambda **given: asked_for.append(given) or write(**given))  # type: ignore[attr-defined]
-    scores, written = generator.scores(PROMPTS, ANSWERS, 2), generator.generate(PROMPTS, 3, 2)
+    asked_for, write = [], decoding.write
+    monkeypatch.setattr(decoding, "write", lambda *given: asked_for.append(given[2]) or write(*given))
+    settings = Decoding(max_new_tokens=3)
+    scores, written = generator.scores(PROMPTS, ANSWERS, 2), generator.generate(PROMPTS, settings, 2)
     (given,) = asked_for  # the model repeats itself whatever it is asked, so look at that
-    rows = zip(given["input_ids"], given["attention_mask"], strict=True)
-    assert [row[mask.bool()].tolist().count(BOS) for row, mask in rows] == [1, 1]
+    assert [(row[0], row.count(BOS)) for row in given] == [(BOS, 1)] * 2
     bits = generator.bits("\n", PROMPTS)
     for number, prompt in enumerate(PROMPTS):
         asked = own(prompt, return_tensors="pt")
@@ -109,7 +112,32 @@ def test_answering_begins_with_it(opening_model: Path, monkeypatch: pytest.Monke
             whole = torch.tensor([[BOS, *own("\n")["input_ids"][1:], *own(prompt)["input_ids"][1:]]])
             logits = torch.log_softmax(plain(whole).logits[0].double(), dim=-1)
         assert scores[number] == pytest.approx(expected.tolist(), abs=1e-5)
-        assert written[number] == own.decode(answer, skip_special_tokens=True)
+        assert written[number].text == own.decode(answer, skip_special_tokens=True)
         places = range(2, whole.shape[1])
         nats = -sum(float(logits[place - 1, whole[0, place]]) for place in places)
         assert bits[number] == pytest.approx(nats / 0.6931471805599453, rel=1e-4)
+
+
+def test_an_answer_that_begins_another_ends_where_the_other_goes_on(tiny_model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    plain = AutoTokenizer.from_pretrained(tiny_model)
+    texts = [" card payment", " card", " card payment fee", " cash"]
+    found, whole = tokens.closed_set(plain, texts), tokens.encode(plain, texts)
+    end = [plain.eos_token_id]
+    assert found == [whole[0] + end, whole[1] + end, whole[2], whole[3]]
+    plain.eos_token = None
+    with pytest.raises(ModelError, match=r"\[' card payment', ' card'\] begin other labels' texts"):
+        tokens.closed_set(plain, texts)
+    assert tokens.closed_set(plain, texts[2:]) == whole[2:]  # nobody needs an end
+
+
+def test_answers_that_are_the_same_to_the_model_are_refused(tiny_model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    plain = AutoTokenizer.from_pretrained(tiny_model)
+    with pytest.raises(ModelError, match=r"label texts \[' card', ' card'\] are the same tokens"):
+        tokens.closed_set(plain, [" card", " cash", " card"])
+    with pytest.raises(ModelError, match="A label's text has no tokens"):
+        tokens.closed_set(plain, [" card", ""])
+    assert tokens.closed_set(plain, []) == []

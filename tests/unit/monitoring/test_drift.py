@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmops_tasks import config
-from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.contracts import ABSTAINED, ArtifactRef
 from llmops_tasks.monitoring import drift
 from llmops_tasks.prompts import interface
 from llmops_tasks.store import artifacts, objects
@@ -57,6 +57,15 @@ def test_a_world_that_moved_alarms_by_its_own_signal(change: dict[str, Any], sig
     found = [_drifting(reference, _frame(seed, 160, **change)) for seed in range(1, 6)]
     assert sum(signal in names for names in found) == 5
     assert sum(len(set(names) - {signal}) for names in found) <= 1
+
+
+def test_a_day_on_which_more_is_abstained_alarms() -> None:
+    """Also where unknown answers, which share a cell, became fewer: an abstention has a cell of its own."""
+    old, new = _frame(0, 600), _frame(1, 160)
+    old.loc[old.index % 3 == 0, "predicted"] = "an answer of a time with other labels"
+    new.loc[new.index % 3 == 0, "predicted"] = ABSTAINED
+    signals = drift.compare_days(CASE, [*NAMES, ABSTAINED], old, new)
+    assert [signal["name"] for signal in signals if signal["drifted"]] == ["predicted labels"]
 
 
 def test_lost_values_alarm() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from llmops_tasks import config
-from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.contracts import ABSTAINED, ArtifactRef
 from llmops_tasks.errors import DataError, IntegrityError
+from llmops_tasks.models.label_tree import Scoring
 from llmops_tasks.prompts import interface
 from llmops_tasks.store import artifacts
 
@@ -53,6 +54,25 @@ def test_a_base_model_is_asked_as_the_use_case_says_today() -> None:
 def test_what_is_damaged_or_of_another_version_is_refused(content: str | None) -> None:
     with pytest.raises(IntegrityError):
         interface.of_release(_release(content))
+
+
+def test_a_release_from_before_these_settings_means_what_it_meant() -> None:
+    """First tokens that differ, no temperature, never an abstention."""
+    old = ASKED.model_dump(mode="json")
+    del old["temperature"]
+    for name in ("scoring", "length_normalised", "calibrate", "abstain_below"):
+        del old["task"][name]
+    found = interface.of_release(_release(json.dumps(old)))
+    assert (found.rule, found.temperature, found.task.abstain_below) == (Scoring(), 1.0, None)
+    assert found.outcomes == found.labels == ASKED.labels
+
+
+def test_another_model_that_is_asked_alike_has_no_part_in_the_releases_decisions() -> None:
+    task = ASKED.task.model_copy(update={"abstain_below": 0.6, "scoring": "whole_text"})
+    careful = _changed(task=task, temperature=2.0)
+    assert careful.outcomes == [*ASKED.labels, ABSTAINED]
+    other = careful.without_decisions()
+    assert (other.outcomes, other.temperature, other.rule) == (ASKED.labels, 1.0, careful.rule)
 
 
 def test_the_digest_of_the_text_follows_what_makes_the_text_and_nothing_else() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 
 from llmops_tasks import config
 from llmops_tasks.config import UseCase
-from llmops_tasks.errors import ConfigError
+from llmops_tasks.config.usecase import Turn
+from llmops_tasks.errors import ConfigError, InputError
 from llmops_tasks.prompts import templates
+from llmops_tasks.store import digests
 from tests.support import small
 
 
@@ -20,7 +23,7 @@ def _case(folder: Path, text: str = "{{ note }}", prompt: dict[str, Any] | None 
     return case.model_copy(update={"prompt": changed})
 
 
-def _prompt(case: UseCase, text: str) -> str:
+def _prompt(case: UseCase, text: str) -> Any:
     return templates.render_prompt(case.prompt, case.task, text)
 
 
@@ -98,3 +101,47 @@ def test_compatibility_forms_fold_only_where_asked_for_and_none_changes_nothing(
     assert templates.normalised("\ufb01ve", "NFC") == "\ufb01ve"
     assert templates.normalised("\ufb01ve", "NFKC") == "five"
     assert templates.normalised("e\u0301\u200b", "none") == "e\u0301\u200b"
+
+
+def _chat(case: UseCase, text: str) -> list[tuple[str, str]]:
+    found = _prompt(case, text)
+    assert not isinstance(found, str)
+    start, end = found.text
+    assert text.endswith("]") or found.messages[-1]["content"][start:end] == text
+    return [(turn["role"], turn["content"]) for turn in found.messages]
+
+
+def test_a_chat_has_system_further_turns_examples_and_the_record(tmp_path: Path) -> None:
+    more = [Turn(role="user", content="Ready?"), Turn(role="assistant", content="Yes.")]
+    shots = [{"text": "one", "answer": " urgent"}]
+    case = _case(
+        tmp_path, prompt={"format": "chat", "system": "Say {{ labels }}.", "messages": more, "examples": shots}
+    )
+    assert _chat(case, "three") == [
+        ("system", "Say urgent, less."), ("user", "Ready?"), ("assistant", "Yes."),
+        ("user", "Note: one\nPriority:"), ("assistant", "urgent"), ("user", "Note: three\nPriority:"),
+    ]  # fmt: skip
+
+
+def test_a_conversation_keeps_its_turns_and_its_own_system_turn(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "<think>x</think>b"}]
+    said.append({"role": "user", "content": "c"})
+    prompt = {"format": "conversation", "system": "S", "template": "Q: {{ text }}"}
+    turns = [("user", "Q: a"), ("assistant", "b"), ("user", "Q: c")]
+    case = _case(tmp_path, prompt=prompt)
+    assert _chat(case, json.dumps(said)) == [("system", "S"), *turns]
+    own = {"role": "system", "content": "own"}
+    assert _chat(case, json.dumps([own, *said])) == [("system", "own"), *turns]
+    kept = _case(tmp_path, prompt={**prompt, "thinking": "keep"})
+    assert _chat(kept, json.dumps(said))[2] == ("assistant", "<think>x</think>b")
+    with pytest.raises(InputError, match=r"A text is not a conversation\. Allowed: JSON of turns") as caught:
+        _prompt(case, "zebrafish")
+    assert "zebrafish" not in str(caught.value) and caught.value.__context__ is None
+
+
+def test_a_plain_prompt_has_the_digest_that_it_always_had(tmp_path: Path) -> None:
+    case = _case(tmp_path)
+    always = digests.digest({"text": "x", "template": case.prompt.template, "examples": []})
+    assert templates.prompt_digest("x", case.prompt) == always
+    chat = case.prompt.model_copy(update={"format": "chat"})
+    assert templates.prompt_digest("x", chat) != always

@@ -300,7 +300,3 @@ def test_a_decision_to_retrain_waits_until_something_was_trained() -> None:
     assert due.find_due(usecase="triage", stage="prepare_data") == [run]  # a smoke run is no training
     registered(2)
     assert due.find_due(usecase="triage", stage="prepare_data") == []
-
-
-def test_of_generated_text_only_trainings_wait() -> None:
-    assert due.find_due(usecase="faq") == []

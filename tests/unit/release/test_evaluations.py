@@ -47,6 +47,14 @@ def test_tables_are_found_by_mlflow_and_are_there_once_whoever_retries() -> None
     }
 
 
+def test_calibration_is_shown_with_the_run() -> None:
+    figures = {"temperature": 1.5, "ece_calibrated": 0.04}
+    report = {**REPORT, "predictions": {"meta": {"calibration": figures}}}
+    evaluations.write("triage", released(1), {**EVIDENCE, "reports": [report]}, VERDICT)
+    run = tracking.find_run(tracking.client(), "triage", released(1)["key"])
+    assert {name: run.data.metrics[f"candidate.{name}"] for name in figures} == figures
+
+
 def test_what_could_not_be_compared_has_no_numbers() -> None:
     assert _table(_written(), "comparisons.json")["data"] == [
         ["base", "accuracy", 300, 0.1, 0.05, 0.15, 300, 250],

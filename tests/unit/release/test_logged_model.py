@@ -121,7 +121,11 @@ def test_the_signature_names_the_text_and_every_answer() -> None:
     found = logged_model.signature(interface.of_usecase(config.load("triage")))
     assert found.inputs.input_names() == ["text"] and found.inputs.required_input_names() == ["text"]
     assert found.outputs.input_names() == ["label", "score", *(f"p_{name}" for name in names)]
-    assert logged_model.signature(interface.of_usecase(config.load("faq"))).outputs is None
+    written = logged_model.signature(interface.of_usecase(config.load("faq"))).outputs.to_dict()
+    assert [(column["name"], column["type"], column["required"]) for column in written] == [
+        ("answer", "string", True), ("tokens", "long", True), ("finish_reason", "string", True), ("error", "string", False),
+        ("bits", "double", True),
+    ]  # fmt: skip
 
 
 def test_the_example_is_of_no_record() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.release import packaging
 from llmops_tasks.release.packaging import package_release
 from llmops_tasks.store import artifacts, objects
 
@@ -54,3 +55,25 @@ def test_stamps_of_the_training_run_travel_with_the_release(world: Any, trained:
     assert (ref["meta"]["smoke"], ref["meta"]["control"]) == (True, "shuffled_labels")
     card = (artifacts.fetch(ref) / "README.md").read_text(encoding="utf-8")
     assert "**Not for use: negative control: shuffled_labels, smoke run. It can never be promoted.**" in card
+
+
+def test_a_base_in_bf16_stays_in_bf16_and_is_written_shard_by_shard(
+    world: Any, trained: ArtifactRef, released: ArtifactRef, monkeypatch: Any, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import AutoTokenizer
+
+    from llmops_tasks.models import loading
+
+    model, tokenizer = loading.load_model(artifacts.fetch(world.base), "bf16")
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    monkeypatch.setattr(packaging, "SHARD", "1MB")
+    packaging._write_model(tmp_path / "base", artifacts.fetch(trained), "adapter", tmp_path / "release")
+    assert loading.stored_format(tmp_path / "release") == "bf16"
+    assert len(list((tmp_path / "release").glob("model-*.safetensors"))) > 1
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "release")("Note: pain\nPriority:", return_tensors="pt")
+    with torch.inference_mode():
+        found = loading.load_model(tmp_path / "release")[0](**tokens).logits
+        whole = loading.load_model(artifacts.fetch(released))[0](**tokens).logits
+    assert (found - whole).norm() < 0.02 * whole.norm()

@@ -21,7 +21,7 @@ from llmops_tasks.prompts import interface
 from llmops_tasks.release import registry
 from llmops_tasks.serving import predict_batch
 from llmops_tasks.store import artifacts, objects
-from tests.support import tiny
+from tests.support import desk, tiny
 from tests.support.stored import place
 
 pytestmark = pytest.mark.usefixtures("mlflow")
@@ -156,16 +156,19 @@ def test_todays_yaml_has_no_say(world: Any, released: ArtifactRef, monkeypatch: 
     assert len(_load().predict(_table())) == len(TEXTS)
 
 
-def test_a_release_that_writes_free_text_is_refused_in_batchs_words() -> None:
+def test_a_release_that_writes_text_answers_as_batch_does(tiny_model: Path, tmp_path: Path) -> None:
     def build(out: Path) -> dict[str, Any]:
-        interface.of_usecase(config.load("faq")).write(out)
+        shutil.copytree(tiny_model, out, dirs_exist_ok=True)
+        interface.of_usecase(config.load(usecase)).write(out)
         (out / "README.md").write_text("card")
         return {"dataset_sha256": "d" * 64, "smoke": False, "control": "none"}
 
-    release = artifacts.publish(usecase="faq", kind="release", inputs={}, build=build)
-    registry.register_release(usecase="faq", release=release)
-    with pytest.raises(InputError, match="Only classification can be served so far"):
-        _load("models:/faq@challenger")
+    usecase = str(desk.usecase(tmp_path, tiny_model, tmp_path / "faq", name="tiny"))
+    release = artifacts.publish(usecase="tiny", kind="release", inputs={}, build=build)
+    registry.register_release(usecase=usecase, release=release)
+    wanted, found = _batch(usecase, release), _load().predict(_table())
+    assert list(found) == list(wanted) == ["answer", "tokens", "finish_reason", "error", "bits"]
+    assert found.equals(wanted) and set(found["tokens"]) == {12}
 
 
 def test_the_model_holds_code_and_a_reference_no_pickle_and_no_weights(world: Any, released: ArtifactRef) -> None:

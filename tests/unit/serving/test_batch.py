@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,12 @@ import pytest
 import yaml
 
 from llmops_tasks import config
-from llmops_tasks.contracts import ArtifactRef
-from llmops_tasks.errors import ConflictError, EvidenceError, InputError
-from llmops_tasks.prompts import interface
+from llmops_tasks.contracts import ABSTAINED, ArtifactRef
+from llmops_tasks.errors import ConflictError, EvidenceError
+from llmops_tasks.prompts import interface, writing
 from llmops_tasks.serving.batch import find_predictions, predict_batch
 from llmops_tasks.store import artifacts, objects
+from tests.support import desk
 
 DATE = "2026-03-30"
 TEXT = interface.of_usecase(config.load("triage")).text_digest()
@@ -61,6 +64,28 @@ def test_every_record_is_answered_with_its_release(world: Any, released: Artifac
     assert ref["meta"]["labels"] == {name: int((frame["label"] == name).sum()) for name in NAMES}
     assert (answers["rows"], answers["added"], answers["release_version"]) == (12, 12, "1")
     assert (ref["meta"]["ledger_seq"], ref["meta"]["cut_prompts"]) == (7, 0)
+
+
+def test_a_record_below_the_releases_limit_is_answered_abstained(world: Any, released: ArtifactRef) -> None:
+    """And counted; its probabilities stand beside it, calibrated."""
+    asked = interface.of_release(released)
+    plain = _frame(predict_batch(usecase=world.usecase, day=_day(), champion=_champion(released)))
+    least = float(plain["score"].median())
+    task = asked.task.model_copy(update={"abstain_below": least})
+
+    def build(out: Path) -> dict[str, Any]:
+        shutil.copytree(artifacts.fetch(released), out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("_manifest*"))
+        asked.model_copy(update={"task": task}).write(out)
+        return {}
+
+    careful = artifacts.publish(usecase="tiny", kind="release", inputs={"least": least}, build=build)
+    answers = predict_batch(usecase=world.usecase, day=_day(date="2026-04-01"), champion=_champion(careful))
+    frame, low = _frame(answers), plain["score"] < least
+    assert 0 < low.sum() < 12
+    assert frame["label"].tolist() == plain["label"].mask(low, ABSTAINED).tolist()
+    assert frame["score"].equals(plain["score"])
+    mix = answers["parts"][0]["meta"]["labels"]
+    assert (mix[ABSTAINED], sum(mix.values())) == (low.sum(), 12)
 
 
 def test_the_partition_is_read_by_its_folder_name(world: Any, released: ArtifactRef) -> None:
@@ -196,7 +221,7 @@ def test_a_day_asks_the_model_what_training_asked_it(world: Any, released: Artif
     import pandas as pd
     from transformers import AutoTokenizer
 
-    from llmops_tasks.models import local
+    from llmops_tasks.models import local, tokens
     from llmops_tasks.training.examples import encode
 
     asked, folder = interface.of_release(released), artifacts.fetch(released)
@@ -207,7 +232,8 @@ def test_a_day_asks_the_model_what_training_asked_it(world: Any, released: Artif
     for one in (asked, short):
         plan = encode(one, AutoTokenizer.from_pretrained(folder), rows)
         model = local.LocalModel(folder)
-        given = model._fitted([one.render_prompt(text) for text in texts], one.answers, one.max_length)
+        longest = max(map(len, tokens.closed_set(model._tokenizer, one.answers)))
+        given = model._fitted([one.render_prompt(text) for text in texts], longest, one.max_length)
         answer = len(plan[0].labels) - [label != -100 for label in plan[0].labels].index(True)
         assert [example.tokens[: len(example.tokens) - answer + 1] for example in plan] == given
         assert model.cut == (0 if one is asked else 6)
@@ -219,11 +245,60 @@ def test_a_day_asks_the_model_what_training_asked_it(world: Any, released: Artif
     ]
 
 
-def test_free_text_is_not_served_yet(released: ArtifactRef) -> None:
+@pytest.fixture
+def writer(tiny_model: Path, tmp_path: Path) -> tuple[str, ArtifactRef]:
+    """A generation use case, and the tiny model as its release; prompts of more than 20 tokens are too long for it."""
+
     def build(out: Path) -> dict[str, Any]:
-        interface.of_usecase(config.load("faq")).write(out)
+        shutil.copytree(tiny_model, out, dirs_exist_ok=True)
+        settings = json.loads((out / "config.json").read_bytes())
+        (out / "config.json").write_text(json.dumps({**settings, "max_position_embeddings": 32}))
+        interface.of_usecase(config.load(usecase)).write(out)
         return {}
 
-    release = artifacts.publish(usecase="faq", kind="release", inputs={}, build=build)
-    with pytest.raises(InputError, match="Only classification can be served"):
-        predict_batch(usecase="faq", day=_day(), champion=_champion(release))
+    usecase = str(desk.usecase(tmp_path, tiny_model, tmp_path / "faq"))
+    return usecase, artifacts.publish(usecase="desk", kind="release", inputs={}, build=build)
+
+
+def _questions(length: int = 3) -> ArtifactRef:
+    text = interface.of_usecase(config.load("faq")).text_digest()
+    return _day(rows=12, text=text, word="pain " * length)
+
+
+def test_a_generation_writes_answers_and_a_record_that_cannot_be_answered_costs_itself(writer: Any) -> None:
+    usecase, release = writer
+    answers = predict_batch(usecase=usecase, day=_questions(), champion=_champion(release))
+    frame = _frame(answers)
+    assert list(frame) == [
+        "record_id", "answer", "tokens", "read_sha256", "finish_reason", "error", "bits", "release_version", "release_sha256"
+    ]  # fmt: skip
+    long = frame["record_id"].isin(["V3", "V4", "V8", "V9"])  # nine words and more
+    assert (frame.loc[long, "finish_reason"] == "error").all() and (frame.loc[long, "error"] == "ContextError").all()
+    assert (frame.loc[long, "answer"] == "").all() and (frame.loc[~long, "finish_reason"] == "length").all()
+    assert frame.loc[~long, "error"].isna().all() and (frame.loc[~long, "tokens"] == 12).all()
+    assert (set(frame["release_version"]), set(frame["release_sha256"])) == ({"1"}, {release["sha256"]})
+    meta = answers["parts"][0]["meta"]
+    assert meta["finish_reasons"] == {"stop": 0, "length": 8, "error": 4} and meta["cut_prompts"] == 0
+
+
+def test_a_day_whose_run_was_killed_goes_on_after_the_last_whole_shard(
+    writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmops_tasks.models import decoding
+
+    usecase, release = writer
+    monkeypatch.setattr(writing, "SHARD", 4)
+    asked: list[int] = []
+    write = decoding.write
+
+    def killed(*given: Any) -> Any:
+        asked.append(len(given[2]))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return write(*given)
+
+    monkeypatch.setattr(decoding, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        predict_batch(usecase=usecase, day=_questions(1), champion=_champion(release))
+    answers = predict_batch(usecase=usecase, day=_questions(1), champion=_champion(release))
+    assert (answers["rows"], asked) == (12, [4, 4, 4, 4])  # the first, the one that was killed, and the other two

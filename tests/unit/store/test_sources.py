@@ -10,12 +10,12 @@ from llmops_tasks.store import sources
 
 PACKAGE = Path(sources.__file__).parents[1]
 FOLLOWS = {
-    "data.ingestion": "data/arrivals data/columns data/folding data/formats data/ingestion data/json_records data/landing data/lines data/quoting data/tables",
-    "data.validation": "data/data_docs data/gx_report data/pages/data_docs.j2 data/row_checks data/schema data/tables data/validation",
-    "data.anonymization": "data/anonymization data/folding data/masking data/tables",
-    "evaluation.quality": "evaluation/exposure evaluation/quality evaluation/texts metrics models/frozen_layers models/generator models/layers models/local models/onednn models/tokens prompts/interface prompts/templates",
-    "serving.batch": "models/frozen_layers models/generator models/layers models/local models/onednn models/tokens prompts/answering prompts/interface prompts/templates serving/batch",
-    "monitoring.drift": "monitoring/cells monitoring/drift monitoring/pages monitoring/permutation prompts/interface prompts/templates",
+    "data.ingestion": "data/arrivals data/columns data/folding data/formats data/ingestion data/json_records data/landing data/lines data/quoting data/tables models/chat prompts/conversations",
+    "data.validation": "data/data_docs data/gx_report data/pages/data_docs.j2 data/row_checks data/schema data/tables data/validation models/chat prompts/conversations",
+    "data.anonymization": "data/anonymization data/folding data/masking data/tables models/chat prompts/conversations",
+    "evaluation.quality": "evaluation/exposure evaluation/generation evaluation/quality evaluation/text_metrics evaluation/texts metrics models/calibration models/chat models/decoding models/frozen_layers models/generator models/grammar models/hardware models/label_tree models/layers models/loading models/local models/onednn models/scoring models/server models/states models/tokens models/tree_attention models/varlen prompts/answering prompts/conversations prompts/interface prompts/opening prompts/scoring prompts/templates prompts/writing",
+    "serving.batch": "models/calibration models/chat models/decoding models/frozen_layers models/generator models/grammar models/hardware models/label_tree models/layers models/loading models/local models/onednn models/scoring models/server models/states models/tokens models/tree_attention models/varlen prompts/answering prompts/conversations prompts/interface prompts/opening prompts/scoring prompts/templates prompts/writing serving/batch",
+    "monitoring.drift": "models/chat models/decoding models/grammar models/hardware models/label_tree models/loading models/onednn models/states monitoring/answers monitoring/cells monitoring/drift monitoring/pages monitoring/permutation prompts/conversations prompts/interface prompts/templates",
 }
 
 

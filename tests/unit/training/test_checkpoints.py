@@ -30,6 +30,7 @@ class Training:
         self.trained = {"a": torch.ones(3, requires_grad=True), "b": torch.zeros(2, 2, requires_grad=True)}
         self.optimizer = torch.optim.AdamW(self.trained.values(), lr=0.1)
         self.losses: list[float] = []
+        self.best: dict[str, Any] = {}
 
     def step(self) -> None:
         import torch
@@ -41,11 +42,12 @@ class Training:
 
     def save(self, step: int) -> None:
         meta = {"losses": self.losses, "fits": "these"}
-        checkpoints.save(usecase="tiny", run=RUN, step=step, trained=self.trained, optimizer=self.optimizer, meta=meta)
+        tensors = checkpoints.snapshot(self.trained, self.optimizer, self.best)
+        checkpoints.save(usecase="tiny", run=RUN, step=step, tensors=tensors, meta=meta)
 
     def resume(self) -> tuple[int, list[float]]:
         step, meta = checkpoints.resume(
-            usecase="tiny", run=RUN, fits="these", trained=self.trained, optimizer=self.optimizer
+            usecase="tiny", run=RUN, fits="these", trained=self.trained, optimizer=self.optimizer, best=self.best
         )
         return step, meta.get("losses", [])
 
@@ -161,9 +163,8 @@ def test_all_torn_means_the_beginning() -> None:
 
 def test_a_finished_run_leaves_none_and_no_other_run_is_touched_that_may_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     training = _saved(1)
-    checkpoints.save(
-        usecase="tiny", run="s" * 64, step=1, trained=training.trained, optimizer=training.optimizer, meta={}
-    )
+    tensors = checkpoints.snapshot(training.trained, training.optimizer, {})
+    checkpoints.save(usecase="tiny", run="s" * 64, step=1, tensors=tensors, meta={})
     checkpoints.clear(usecase="tiny", run=RUN)
     assert _folders() == []
     others = f"{checkpoints.folder_of('tiny', 's' * 64)}/*/_manifest.json"
@@ -171,6 +172,26 @@ def test_a_finished_run_leaves_none_and_no_other_run_is_touched_that_may_go_on(m
     monkeypatch.setattr(checkpoints.time, "time", lambda: time.time_ns() / 1e9 + 31 * 86_400)
     checkpoints.clear(usecase="tiny", run=RUN)
     assert objects.find(others) == []  # nobody has gone on with it for a month
+
+
+def test_the_best_weights_so_far_come_back_with_it() -> None:
+    import torch
+
+    old, new = Training(), Training()
+    old.step()
+    old.best = {"a": torch.tensor([3.0, 4.0, 5.0])}
+    old.save(1)
+    assert new.resume() == (1, old.losses)
+    assert list(new.best) == ["a"] and new.best["a"].tolist() == [3.0, 4.0, 5.0]
+
+
+def test_a_snapshot_is_of_its_moment() -> None:
+    """It is written while the next steps change the weights."""
+    training = Training()
+    training.step()
+    before, taken = training.values(), checkpoints.snapshot(training.trained, training.optimizer, {})
+    training.step()
+    assert [taken[f"weight/{name}"].tolist() for name in ("a", "b")] == before != training.values()
 
 
 def test_they_work_on_s3(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:

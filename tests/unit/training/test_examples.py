@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from llmops_tasks import config
-from llmops_tasks.errors import ModelError, TrainingError
-from llmops_tasks.models.tokens import longest
+from llmops_tasks.errors import ContextError, ModelError, TrainingError
+from llmops_tasks.models import chat, tokens
 from llmops_tasks.prompts.interface import Interface, of_usecase
-from llmops_tasks.training.examples import IGNORED, batch_plan, encode, label_tokens
-from tests.support import tiny
+from llmops_tasks.training.examples import IGNORED, batch_plan, check_prompt, encode, pairs
+from tests.support import chat_templates, desk, tiny
 
 LIMITS = {"limits": [{"metric": "accuracy", "at_least": 0.1}]}  # the shipped ones name labels
 
@@ -46,7 +48,9 @@ def test_only_the_answers_positions_carry_loss(tmp_path: Path, tiny_model: Path,
 def test_what_is_too_long_loses_its_beginning(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
     case = _case(tmp_path, tiny_model, finetune={"max_length": 12})
     example = encode(case, tokenizer, [{"text": "word " * 50 + "last", "completion": " urgent"}])[0]
-    room = longest(tokenizer, case.answers)  # any answer fits, so the prompt is cut alike whatever the answer is
+    room = max(
+        map(len, tokens.closed_set(tokenizer, case.answers))
+    )  # any answer fits, so the prompt is cut alike whatever the answer is
     assert len(example.tokens) == 12 - room + len(example.labels) - example.labels.count(IGNORED) - 1
     assert tokenizer.decode(example.tokens).endswith("last\nPriority:")
 
@@ -67,22 +71,20 @@ def test_no_rows_give_no_examples(tmp_path: Path, tiny_model: Path, tokenizer: A
     assert encode(_case(tmp_path, tiny_model), tokenizer, []) == []
 
 
-def test_labels_are_distinguished_by_their_first_token(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
-    case = _case(tmp_path, tiny_model)
-    first = label_tokens(case.task, tokenizer)
-    assert len(set(first)) == len(case.task.labels)
-    assert tokenizer.decode(first[2]) == " urgent"
-
-
-def test_labels_that_begin_alike_are_refused(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
+def test_a_label_is_trained_on_as_it_is_scored(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
+    """Its whole text; and one that begins another, its end, too. So are preferences."""
     labels = [
-        {"name": "urgent", "values": ["1"], "text": " urgent now"},
-        {"name": "calm", "values": ["2"], "text": " calm"},
+        {"name": "now", "values": ["1"], "text": " urgent now"},
+        {"name": "urgent", "values": ["2"], "text": " urgent"},
         {"name": "soon", "values": ["3"], "text": " urgent soon"},
     ]
     case = _case(tmp_path, tiny_model, task={"labels": labels, "severe": []}, gate=LIMITS)
-    with pytest.raises(ModelError, match=r"labels \['urgent', 'soon'\] begin with the same token"):
-        label_tokens(case.task, tokenizer)
+    scored = tokens.closed_set(tokenizer, case.answers)
+    assert scored[1] == [*tokens.encode(tokenizer, [" urgent"])[0], tokenizer.eos_token_id]
+    rows = [{"text": "x", "completion": text} for text in case.answers]
+    assert [[token for token in one.labels if token != IGNORED] for one in encode(case, tokenizer, rows)] == scored
+    (found,) = pairs(case, tokenizer, [{"prompt": "x", "chosen": " urgent", "rejected": " urgent soon"}])
+    assert [found.chosen, found.rejected] == scored[1:]
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 300])
@@ -104,3 +106,88 @@ def test_records_of_like_length_share_a_batch() -> None:
     lengths = [n * 37 % 200 for n in range(512)]
     spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in batch_plan(lengths, 8, 1, 0)]
     assert sum(spread) / len(spread) < 40  # 155 if drawn at random
+
+
+# ---------------------------------------------------------------- chats
+
+SAID = (
+    '[{"role":"user","content":"a"},{"role":"assistant","content":"<think>x</think>bb"},{"role":"user","content":"c"},'
+    '{"role":"assistant","content":"dd"},{"role":"user","content":"e"}]'
+)
+ROW = {"text": SAID, "completion": "<think>y</think>ff"}
+
+
+def _talks(folder: Path, model: Path, max_length: int = 128, **prompt: Any) -> Interface:
+    columns = {"said": {"role": "input", "type": "conversation", "source": "conversation"}}
+    path = desk.usecase(folder, model, folder)
+    raw = yaml.safe_load(path.read_text())
+    raw["data"]["columns"] = {name: one for name, one in raw["data"]["columns"].items() if name != "question"} | columns
+    raw["data"]["text"], raw["finetune"]["max_length"] = "{{ said }}", max_length
+    raw["prompt"] = {"format": "conversation", "template": "{{ text }}", **prompt}
+    path.write_text(yaml.safe_dump(raw))
+    return of_usecase(config.load(str(path)))
+
+
+def _answers(tokenizer: Any, example: Any) -> list[str]:
+    """Runs of positions that carry loss, as texts."""
+    runs = groupby(example.labels, key=lambda label: label != IGNORED)
+    return [tokenizer.decode(list(run)) for counted, run in runs if counted]
+
+
+def test_loss_falls_on_the_chosen_turns_of_a_conversation(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
+    asked = _talks(tmp_path, tiny_model)
+    (last,) = encode(asked, tokenizer, [ROW])
+    (every,) = encode(asked, tokenizer, [ROW], "all")
+    assert _answers(tokenizer, last) == ["ff<|im_end|>"]
+    assert _answers(tokenizer, every) == ["bb<|im_end|>", "dd<|im_end|>", "ff<|im_end|>"]
+    turns = [("user", "a"), ("assistant", "bb"), ("user", "c"), ("assistant", "dd"), ("user", "e"), ("assistant", "ff")]
+    whole = tokenizer.apply_chat_template([{"role": role, "content": text} for role, text in turns], return_dict=False)
+    assert every.tokens == last.tokens == whole[: len(every.tokens)]
+    assert [*every.tokens[1:], every.labels[-1]] == whole[1 : len(every.tokens) + 1]
+    assert all(label in (IGNORED, whole[at + 1]) for at, label in enumerate(every.labels))
+
+
+def test_where_the_template_renders_a_beginning_otherwise_each_turn_is_an_example(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    qwen = chat_templates.tokenizer(tiny_model, "qwen_3")
+    asked = _talks(tmp_path, tiny_model)
+    found = encode(asked, qwen, [ROW], "all")
+    assert [_answers(qwen, one) for one in found] == [["bb<|im_end|>"], ["dd<|im_end|>"], ["ff<|im_end|>"]]
+    assert all(qwen.decode(one.tokens).count("<think>") == 1 for one in found)  # as it is asked when it serves
+
+
+def test_thinking_is_trained_on_where_it_is_kept(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
+    (kept,) = encode(_talks(tmp_path, tiny_model, thinking="keep"), tokenizer, [ROW])
+    assert _answers(tokenizer, kept) == ["<think>y</think>ff<|im_end|>"]
+    assert "<think>x</think>" in tokenizer.decode(kept.tokens)
+
+
+def test_an_overlong_conversation_loses_its_oldest_turns(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
+    (whole,) = encode(_talks(tmp_path, tiny_model), tokenizer, [ROW])
+    asked = _talks(tmp_path, tiny_model, max_length=len(whole.tokens))
+    (cut,) = encode(asked, tokenizer, [ROW])
+    said = tokenizer.decode(cut.tokens)
+    assert said.startswith("<|im_start|>system") and "user\na<" not in said and "user\nc<" in said and "e<" in said
+    assert len(cut.tokens) < asked.max_length and len(encode(asked, tokenizer, [ROW], "all")) == 3
+
+
+def test_a_model_that_cannot_be_asked_so_is_refused_at_once(tmp_path: Path, tiny_model: Path) -> None:
+    asked = _talks(tmp_path, tiny_model, system="S")
+    check_prompt(asked, chat_templates.tokenizer(tiny_model, "smollm2"))
+    with pytest.raises(ModelError, match="template fails: TemplateError"):
+        check_prompt(asked, chat_templates.tokenizer(tiny_model, "gemma"))
+    bare = chat_templates.tokenizer(tiny_model, "smollm2")
+    bare.chat_template = None
+    with pytest.raises(ModelError, match="no chat template"):
+        check_prompt(asked, bare)
+    short = asked.model_copy(update={"max_length": 24})
+    with pytest.raises(ContextError, match="without its text"):
+        check_prompt(short, chat_templates.tokenizer(tiny_model, "smollm2"))
+
+
+def test_pairs_of_chats_are_read_as_chats(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
+    asked = _case(tmp_path, tiny_model, prompt={"format": "chat"})
+    prompt = asked.render_prompt("pain")
+    (found,) = pairs(asked, tokenizer, [{"prompt": chat.dumped(prompt), "chosen": "urgent", "rejected": "less"}])
+    assert found.prompt == tokens.encode_with_bos(tokenizer, [prompt])[0]

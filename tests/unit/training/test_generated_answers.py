@@ -1,4 +1,4 @@
-"""A use case whose answers are text is trained and packaged; that it cannot be measured yet is said, not hidden."""
+"""A use case whose answers are text is trained and packaged as it is shipped."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import yaml
 from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data.synthetic_faq import write_faq
-from llmops_tasks.errors import InputError
-from llmops_tasks.evaluation.quality import evaluate
+from llmops_tasks.prompts import interface
 from llmops_tasks.release.packaging import package_release
 from llmops_tasks.store import artifacts
 from llmops_tasks.training.base_model import fetch_base_model
@@ -47,5 +46,5 @@ def test_the_shipped_use_case_trains_and_is_packaged(tmp_path: Path, tiny_model:
     assert losses[-1] < losses[0]
     release = package_release(usecase=str(path), trained=trained, base=base, dataset=dataset)
     assert "| output | free text |" in (artifacts.fetch(release) / "README.md").read_text(encoding="utf-8")
-    with pytest.raises(InputError, match="Only classification can be evaluated so far"):
-        evaluate(usecase=str(path), dataset=dataset, subject="candidate", model=release, asked_as=release)
+    asked = interface.of_release(release)
+    assert (asked.task.decoding.max_new_tokens, asked.task.decoding.stop) == (48, ["\nQuestion:"])

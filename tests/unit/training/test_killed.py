@@ -36,6 +36,7 @@ if place == "step":
     def after(*given):
         whole(*given)
         if given[2] == count:
+            given[1].writer.finish()  # what was begun before the step is written
             end()
     progress.Progress.after_step = after
 else:

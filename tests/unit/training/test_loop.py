@@ -101,6 +101,23 @@ def test_without_a_kept_frozen_layers_records_go_through_all_layers(state: train
     assert loop.mean_loss(state, PLAIN, numbered(), None) == pytest.approx(sum(found) / answers, abs=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [1, 7 * 49_152])
+def test_logits_in_chunks_change_neither_loss_nor_gradient(
+    state: trainable.State, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """Never as many as there are answers are held at once."""
+    import torch
+
+    loss, gradients, _ = _step(state, PLAIN)
+    monkeypatch.setattr(loop, "CHUNK", chunk)
+    rows, whole = list[int](), torch.nn.functional.cross_entropy
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, *a, **k: rows.append(len(logits)) or whole(logits, *a, **k))  # fmt: skip
+    other, others, _ = _step(state, PLAIN)
+    assert max(rows) == max(1, chunk // 49_152) < sum(rows) / 2
+    assert other == pytest.approx(loss, abs=1e-5)
+    assert _largest(gradients, others) < 1e-4
+
+
 def test_bf16_computes_nearly_the_same(state: trainable.State) -> None:
     loss, _, _ = _step(state, PLAIN)
     rounded, _, _ = _step(state, PLAIN.model_copy(update={"precision": "bf16"}))

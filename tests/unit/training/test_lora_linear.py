@@ -113,7 +113,7 @@ def test_it_is_what_models_are_trained_with(tiny_model: Path) -> None:
     below, above = state.base.model.layers
     assert type(below.mlp.up_proj) is onednn.Linear and type(above.mlp.up_proj) is lora_linear.Linear
     assert type(above.mlp.up_proj.lora_A["default"]) is torch.nn.Linear
-    plain = [layer for layer in trainable.prepare(loading.load_model(tiny_model, "qlora")[0], Finetune(method="qlora", top_layers=1), 32).base.modules() if isinstance(layer, lora_linear.Linear)]  # fmt: skip
+    plain = [layer for layer in trainable.prepare(loading.load_model(tiny_model, four_bits=True)[0], Finetune(method="qlora", top_layers=1), 32).base.modules() if isinstance(layer, lora_linear.Linear)]  # fmt: skip
     assert plain == []
 
 

@@ -128,6 +128,20 @@ def test_a_run_over_its_budget_makes_no_step_and_leaves_nothing(
     assert objects.find(f"{objects.store_uri()}/tiny/adapter/*/*") == []
 
 
+def test_a_gpu_that_is_too_small_is_seen_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = preflight.Estimate(
+        steps=1, tokens=1, seconds=0, memory_mib=preflight.PROCESS_MIB + 3072, disk_mib=0, price=0
+    )
+    for free in (None, 2049.0):
+        monkeypatch.setattr(preflight.hardware, "free_mib", lambda free=free: free)
+        preflight.check_device(needed, 1024)
+    monkeypatch.setattr(preflight.hardware, "free_mib", lambda: 2000.0)
+    with pytest.raises(
+        BudgetError, match=r"would need 2.0 GiB beside the weights, the GPU has 2.0 GiB free\. Nothing was"
+    ):
+        preflight.check_device(needed, 1024)
+
+
 def test_what_a_run_took_is_reported_per_thousand_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """All processes' time; on GPUs that of every device, too."""
     monkeypatch.setattr(preflight.processes, "total", lambda value: 2 * value)
@@ -136,7 +150,8 @@ def test_what_a_run_took_is_reported_per_thousand_records(monkeypatch: pytest.Mo
     assert found["actual.seconds"] == 30 and found["actual.memory_mib"] > 0
     assert found["cpu_seconds_per_1000_records"] == 180
     assert "gpu_seconds_per_1000_records" not in found
-    monkeypatch.setattr(preflight, "device", lambda: "cuda")
+    monkeypatch.setattr(preflight.hardware, "device_type", lambda: "cuda")
+    monkeypatch.setattr(preflight.hardware, "peak_mib", lambda: 1.0)
     assert preflight.cost(500, {"seconds": 30.0, "cpu_seconds": 45.0})["gpu_seconds_per_1000_records"] == 120
 
 

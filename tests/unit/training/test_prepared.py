@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmops_tasks.errors import DataError, InputError, ModelError
 from llmops_tasks.store import objects
+from llmops_tasks.training import examples
 from llmops_tasks.training.finetuning import finetune
 from tests.unit.training.conftest import small_dataset
 
@@ -29,12 +29,15 @@ def test_settings_of_a_search_take_the_place_of_the_use_cases(training: Make) ->
     assert other["sha256"] == same["sha256"] != plain["sha256"]
 
 
-def test_labels_that_cannot_be_distinguished_stop_it_before_anything_is_spent(training: Make, tmp_path: Path) -> None:
-    arguments = training()
-    text = Path(arguments["usecase"]).read_text(encoding="utf-8").replace("text: ' less'", "text: ' urgent too'")
-    Path(arguments["usecase"]).write_text(text, encoding="utf-8")
-    with pytest.raises(ModelError, match="begin with the same token"):
-        finetune(**arguments)
+def test_labels_that_cannot_be_distinguished_stop_it_before_anything_is_spent(
+    training: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(tokenizer: Any, answers: list[str]) -> None:
+        raise ModelError(f"The label texts {answers[:2]} are the same tokens")
+
+    monkeypatch.setattr(examples.tokens, "closed_set", refuse)
+    with pytest.raises(ModelError, match="are the same tokens"):
+        finetune(**training())
     assert objects.find(f"{objects.store_uri()}/tiny/activations/*/*") == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_labels_that_begin_alike_are_a_problem_not_a_figure(tiny_model: Path) ->
     labels = [label.model_copy(update={"text": " less"}) for label in case.task.labels]
     found = _figures(case.model_copy(update={"task": case.task.model_copy(update={"labels": labels})}), tiny_model)
     assert found["few_shot"] is found["zero_shot"] is None
-    assert "begin with the same token" in found["problems"][0]
+    assert "are the same tokens" in found["problems"][0]
     assert found["bits_per_character"]["value"] > 0
 
 
@@ -39,6 +40,19 @@ def test_prompts_beyond_the_context_are_a_problem(tiny_model: Path) -> None:
     found = _figures(config.load("triage"), tiny_model, text="pain " * 200)
     assert found["few_shot"] is None
     assert found["problems"] == ["A prompt with examples has 627 tokens, its context 512."]
+
+
+def test_a_model_that_cannot_be_asked_in_chats_is_measured_and_the_problem_reported(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    case = config.load("triage")
+    case = case.model_copy(update={"prompt": case.prompt.model_copy(update={"format": "chat"})})
+    assert _figures(case, tmp_path / "model")["problems"] == []
+    (tmp_path / "model" / "chat_template.jinja").unlink()
+    found = _figures(case, tmp_path / "model")
+    assert found["few_shot"] is None and found["tokens_per_second"] > 0
+    assert found["problems"][0].startswith("This model has no chat template.")
 
 
 def test_a_model_that_cannot_be_trained_as_asked_is_measured_and_the_obstacle_reported(

@@ -12,9 +12,10 @@ import pytest
 from llmops_tasks import config
 from llmops_tasks.config import Finetune
 from llmops_tasks.config.data import Augment
+from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.data.augment import augmented
-from llmops_tasks.errors import InputError
+from llmops_tasks.errors import ConfigError, InputError, ModelError
 from llmops_tasks.models import loading
 from llmops_tasks.models.generator import open_generator
 from llmops_tasks.prompts.interface import of_usecase
@@ -55,7 +56,7 @@ def test_over_four_bits_the_frozen_layers_are_small_and_the_loss_falls(training:
 
     arguments = training(method="qlora", epochs=4, learning_rate=0.02, dropout=0.0)
     folder = artifacts.fetch(arguments["start"])
-    layer = loading.load_model(folder, "qlora")[0].model.layers[0].mlp.up_proj
+    layer = loading.load_model(folder, four_bits=True)[0].model.layers[0].mlp.up_proj
     assert isinstance(layer, bitsandbytes.nn.Linear4bit)
     assert layer.weight.numel() * layer.weight.element_size() * 2 == 64 * 128  # half a byte a weight
     trained = finetune(**arguments)
@@ -63,6 +64,71 @@ def test_over_four_bits_the_frozen_layers_are_small_and_the_loss_falls(training:
     assert trained["kind"] == "adapter" and sum(losses[-3:]) < sum(losses[:3]) - 1
     release = _package(arguments, trained)
     assert _weights(release, "model.safetensors")["model.layers.1.mlp.up_proj.weight"].dtype.is_floating_point
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [{"rslora": True}, {"dora": True}, {"modules_to_save": ["norm"]}, {"schedule": "cosine", "weight_decay": 0.1, "clip": 0.5}],
+    ids=lambda kind: next(iter(kind)),
+)  # fmt: skip
+def test_every_kind_of_lora_learns_and_its_release_is_what_was_trained(training: Make, kind: dict[str, Any]) -> None:
+    arguments = training(epochs=4, learning_rate=0.02, dropout=0.0, **kind)
+    trained = finetune(**arguments)
+    losses = objects.read_json(f"{trained['uri']}/training.json")["losses"]
+    assert sum(losses[-3:]) < sum(losses[:3]) - 1
+    assert _distance(_weights(trained), _weights(finetune(**training(epochs=4, learning_rate=0.02, dropout=0.0)))) > 1e-3 if set(kind) & {"rslora", "schedule"} else True  # fmt: skip
+    case = config.load(arguments["usecase"])
+    held_out = encode(of_usecase(case), _tokenizer(arguments), training_plan.rows(arguments["dataset"], "validation"))
+    assert _loss_on(_package(arguments, trained), held_out) == pytest.approx(trained["meta"]["held_out_loss"], abs=1e-3)
+
+
+def test_a_module_that_is_not_there_or_belongs_to_lora_is_refused(training: Make) -> None:
+    with pytest.raises(ModelError, match=r"modules_to_save names \['lm_haed'\].* Did you mean 'lm_head'"):
+        finetune(**training(modules_to_save=["lm_haed"]))
+    with pytest.raises(ModelError, match="shares its weights"):
+        finetune(**training(modules_to_save=["lm_head"]))
+    with pytest.raises(ConfigError, match="belong to LoRA"):
+        finetune(**training(method="full", dora=True))
+
+
+def test_in_bf16_frozen_weights_are_small_what_is_trained_is_fp32_and_the_loss_falls(training: Make) -> None:
+    import torch
+
+    arguments = training(precision="bf16", epochs=4, learning_rate=0.02, dropout=0.0)
+    model, _ = trainable.load(artifacts.fetch(arguments["start"]), config.load(arguments["usecase"]).finetune)
+    state = trainable.prepare(model, config.load(arguments["usecase"]).finetune, 48)
+    frozen = {value.dtype for value in state.model.parameters() if not value.requires_grad}
+    assert (frozen, {value.dtype for value in state.trained.values()}) == ({torch.bfloat16}, {torch.float32})
+    assert state.layerwise and state.cut == 1
+    trained = finetune(**arguments)
+    whole = finetune(**training(epochs=4, learning_rate=0.02, dropout=0.0))
+    losses = objects.read_json(f"{trained['uri']}/training.json")["losses"]
+    assert sum(losses[-3:]) < sum(losses[:3]) - 1
+    assert trained["meta"]["held_out_loss"] == pytest.approx(whole["meta"]["held_out_loss"], rel=0.15)
+    kept = objects.find(f"{objects.store_uri()}/tiny/activations/*/hidden.safetensors")
+    sizes = sorted(objects.local_path(uri).stat().st_size for uri in kept)
+    assert sizes[0] < 0.6 * sizes[1] and sizes[-2] < 0.6 * sizes[-1]  # in half the bytes
+
+
+def test_all_weights_are_trained_in_fp32_whatever_products_are_in(training: Make) -> None:
+    import torch
+
+    settings = Finetune(method="full", precision="bf16")
+    model, _ = trainable.load(artifacts.fetch(training()["start"]), settings)
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+
+
+def test_frozen_layers_that_would_take_too_much_disk_run_at_every_step_with_the_same_result(
+    training: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = finetune(**training(dropout=0.0))
+    found = objects.find(f"{objects.store_uri()}/tiny/activations/*/*.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMOPS_STORE", f"{objects.store_uri()}-other")
+        again = finetune(**training(dropout=0.0, activations_gib=1e-9))
+        assert objects.find(f"{objects.store_uri()}/tiny/activations/*/*") == []
+    assert found and "finetune.activations_gib allows 1e-09: they run at every step" in caplog.text
+    assert _distance(_weights(kept), _weights(again)) < 1e-5
 
 
 def test_an_ensemble_averages_its_members(training: Make) -> None:
@@ -84,7 +150,7 @@ def test_an_ensemble_averages_its_members(training: Make) -> None:
     mean = [-math.log2(sum(2 ** -row[text] for row in bits) / 3) for text in range(2)]
     assert open_generator("transformers", folder).bits("Note:", PROMPTS) == pytest.approx(mean, rel=1e-9)
     with pytest.raises(InputError, match="cannot write"):
-        open_generator("transformers", folder).generate(PROMPTS, 2, 2)
+        open_generator("transformers", folder).generate(PROMPTS, Decoding(), 2)
 
 
 def test_the_cost_of_an_ensemble_is_that_of_all_members_and_the_frozen_layers_is_run_once(training: Make) -> None:
@@ -132,7 +198,7 @@ def test_what_is_left_is_reported_in_seconds_of_this_process() -> None:
             Finetune(),
             training_set,
             6,
-            lambda made, _, left: told.append((made, left)),
+            lambda made, _, left: told.append((made, left)),  # type: ignore[func-returns-value]
         )
     assert told == [(7, 3.0), (8, 2.0), (9, 1.0), (10, 0.0)]  # a second a step, whatever was made before
     assert math.isfinite(told[0][1])
@@ -145,7 +211,7 @@ def test_gradients_over_four_bits_are_those_over_the_same_weights_in_fp32(traini
 
     folder = artifacts.fetch(training()["start"])
     settings = Finetune(top_layers=2, batch_size=4, precision="fp32")
-    four, plain = loading.load_model(folder, "qlora")[0], loading.load_model(folder)[0]
+    four, plain = loading.load_model(folder, four_bits=True)[0], loading.load_model(folder)[0]
     layers = {name: layer for name, layer in four.named_modules() if hasattr(layer, "quant_state")}
     with torch.no_grad():
         for name, layer in plain.named_modules():
