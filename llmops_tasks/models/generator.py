@@ -67,7 +67,7 @@ class Generator(Protocol):
     def bits(self, start: Prompt | list[Prompt], texts: list[str], max_length: int | None = None) -> list[float]:
         """How unexpected each text is after `start`, one for all or one for each: -log2 of its probability.
 
-        With `max_length`, longer beginnings are cut as in training. NaN for a text that is longer than the context.
+        With `max_length`, longer beginnings are cut as in training, and a text that is longer than the context has NaN.
         """
 
 

@@ -128,6 +128,8 @@ class LocalModel:
                         (before,) = tokens.fit(self._tokenizer, [prompt], max_length, len(text))
                     layers.check_context(self._model.config, len(before) + len(text))
                 except ModelError:  # longer than the model looks at
+                    if max_length is None:
+                        raise
                     found.append(math.nan)
                     continue
                 found.append(self._bits(torch.tensor(before + text), len(before)))

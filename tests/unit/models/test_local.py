@@ -135,7 +135,7 @@ def test_a_text_longer_than_the_context_has_no_bits(model: Generator) -> None:
 
 
 def test_a_reference_beyond_the_context_has_no_bits_and_costs_no_other(tiny_model: Path) -> None:
-    found = open_generator("transformers", tiny_model).bits("Note:", ["pain", "pain " * 600, "pain"])
+    found = open_generator("transformers", tiny_model).bits("Note:", ["pain", "pain " * 600, "pain"], 512)
     assert math.isnan(found[1]) and found[0] == found[2] > 0
 
 
