@@ -18,6 +18,7 @@ OF_ERRORS = {
     "ModelError": 7,
     "ContextError": 7,
     "ConstraintError": 7,
+    "ServerError": 7,
     "TrainingError": 7,
     "BudgetError": 7,
     "EvidenceError": 8,
@@ -31,7 +32,7 @@ MEANINGS = {
     4: "an argument is not allowed",
     5: "a source cannot be read, or its data must not be used",
     6: "the store refused, is unreachable, or holds something else",
-    7: "a model, a training, or its budget",
+    7: "a model, its server, a training, or its budget",
     8: "a decision lacks evidence, or a release is not allowed",
     INTERRUPTED: "interrupted",
 }
