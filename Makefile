@@ -38,8 +38,7 @@ down:            ## stop them
 token: $(STAMP)  ## a token for Airflow's REST API, NAME=operator
 	@$(BIN)/python scripts/stack.py token $(NAME)
 
-test: lint types ## all checks
-	@$(MAKE) --no-print-directory --jobs=2 unit servers  # a running Airflow waits a lot: its tests cost little beside others
+test: lint types unit live fab ## all checks
 
 lint: $(STAMP)   ## style and import rules
 	$(BIN)/ruff check .
@@ -57,10 +56,6 @@ unit: $(STAMP)   ## everything but the live life cycle, [PROCESSES=2]
 
 live: $(STAMP)   ## one life cycle through a running Airflow, with a tiny model
 	$(BIN)/python -m pytest -m live
-
-.PHONY: servers
-servers: live    # then those of the other Airflow
-	@$(MAKE) --no-print-directory fab
 
 fab: $(STAMP) var/compose/.installed ## who may do what under Airflow's FAB auth manager
 	$(BIN)/python -m pytest -m fab tests/fab
