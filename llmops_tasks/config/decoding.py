@@ -28,7 +28,8 @@ class Decoding(Section):
         default=0, ge=0, description="Of what is drawn; the same prompt gets the same answer whatever else is asked."
     )
     json_schema: dict[str, Any] | None = Field(
-        default=None, description="JSON Schema that every answer must fit; requires the package llguidance."
+        default=None,
+        description="JSON Schema that answers follow token by token; one cut by max_new_tokens is incomplete.",
     )
 
     @field_validator("stop")

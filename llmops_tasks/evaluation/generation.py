@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from llmops_tasks.errors import EvidenceError
 from llmops_tasks.evaluation import exposure, text_metrics, texts
 from llmops_tasks.models.chat import Prompt
 from llmops_tasks.models.generator import Generator
-from llmops_tasks.prompts import opening, writing
+from llmops_tasks.prompts import opening, shards, writing
 from llmops_tasks.prompts.interface import Interface
 from llmops_tasks.store import artifacts, digests
 from llmops_tasks.store.sources import code_digest
@@ -145,25 +145,23 @@ def _reference_bits(
     server: Server | None,
 ) -> list[float | None]:
     """How unexpected the model finds each reference after its prompt, None of one beyond its context; kept in shards."""
+    inputs = {
+        "model": model["sha256"],
+        "max_length": asked.max_length,
+        "engine": opening.engine(asked.number_format, server),
+        "code": code_digest(__name__),
+    }
+    pairs, build = list(zip(prompts, truth, strict=True)), partial(_shard_bits, opened, asked.max_length)
     found: list[float | None] = []
-    for start in range(0, len(prompts), writing.SHARD):
-        end = start + writing.SHARD
-        shard = prompts[start:end], truth[start:end]
-        about = {
-            "max_length": asked.max_length,
-            "engine": opening.engine(asked.number_format, server),
-            "code": code_digest(__name__),
-        }
-        inputs = {"model": model["sha256"], **about, "texts": digests.digest(shard)}
-        make = partial(_shard_bits, opened, *shard, asked.max_length)
-        ref = artifacts.publish(usecase=usecase, kind="reference_bits", inputs=inputs, build=make)
+    for ref in shards.kept(usecase=usecase, kind="reference_bits", items=pairs, inputs=inputs, build=build):
         found += json.loads((artifacts.fetch(ref) / "bits.json").read_bytes())
     return found
 
 
 def _shard_bits(
-    opened: Callable[[], Generator], prompts: list[Prompt], truth: list[str], max_length: int, out: Path
+    opened: Callable[[], Generator], max_length: int, pairs: Sequence[tuple[Prompt, str]], out: Path
 ) -> dict[str, Any]:
+    prompts, truth = [prompt for prompt, _ in pairs], [text for _, text in pairs]
     bits = [None if math.isnan(found) else found for found in opened().bits(prompts, truth, max_length)]
     (out / "bits.json").write_bytes(digests.canonical(bits))
     return {"rows": len(bits)}

@@ -29,7 +29,6 @@ from llmops_tasks.store.sources import code_digest
 if TYPE_CHECKING:
     import pandas as pd
 
-SHARD = 128  # records scored and kept together
 TFIDF = {"ngram_range": (1, 2), "min_df": 2, "sublinear_tf": True}
 TFIDF_C = 10.0  # inverse regularisation; of 1, 10 and 100 it made the strongest baseline on the demo's notes (kappa 0.56, 0.62, 0.60)
 Predict = Callable[

@@ -1,4 +1,4 @@
-"""JSON by schema: which tokens may come next, by llguidance, which is no requirement of the package.
+"""JSON by schema: which tokens may come next, by llguidance.
 
 Source: github.com/guidance-ai/llguidance. White space between JSON's tokens is not written.
 """

@@ -1,30 +1,26 @@
-"""Answers of a generation: rows of text, tokens, why it ended, and bits; kept in shards by what they follow from.
-
-A shard is consecutive prompts of one model: a retry, another evaluation or another day that asks the same finds it, and
-a process that is killed loses one shard.
-"""
+"""Answers of a generation: rows of text, tokens, why it ended, and bits; kept in shards."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.config.server import Server
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.models.chat import Prompt
 from llmops_tasks.models.decoding import FINISHED as FINISHED
 from llmops_tasks.models.decoding import Answer
 from llmops_tasks.models.generator import Generator
-from llmops_tasks.prompts import opening
+from llmops_tasks.prompts import opening, shards
 from llmops_tasks.prompts.interface import Interface
-from llmops_tasks.store import artifacts, digests
+from llmops_tasks.store import artifacts
 from llmops_tasks.store.sources import code_digest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SHARD = 128  # prompts that are answered and kept together
 # An answer's columns. error: class of the error, for records that could not be answered; their answer is empty.
 COLUMNS = {"answer": "string", "tokens": "int64", "finish_reason": "string", "error": "string", "bits": "float64"}
 FILE = "answers.parquet"
@@ -65,30 +61,27 @@ def kept_answers(
     """
     import pandas as pd
 
+    inputs = {
+        "model": model["sha256"],
+        "decoding": asked.task.decoding.model_dump(mode="json"),
+        "thinking": asked.prompt.thinking,
+        "max_length": asked.max_length,
+        "engine": opening.engine(asked.number_format, server),
+        "code": code_digest(__name__),
+    }
+    prompts, build = [asked.render_prompt(text) for text in texts], partial(_build, opened, asked, batch_size)
     frames, cut = [_table(asked, [])], 0
-    for start in range(0, len(texts), SHARD):
-        shard = texts[start : start + SHARD]
-        inputs = {
-            "model": model["sha256"],
-            "prompts": digests.digest([asked.render_prompt(text) for text in shard]),
-            "decoding": asked.task.decoding.model_dump(mode="json"),
-            "thinking": asked.prompt.thinking,
-            "max_length": asked.max_length,
-            "engine": opening.engine(asked.number_format, server),
-            "code": code_digest(__name__),
-        }
-        build = partial(_build, opened, asked, shard, batch_size)
-        ref = artifacts.publish(usecase=usecase, kind="answers", inputs=inputs, build=build)
+    for ref in shards.kept(usecase=usecase, kind="answers", items=prompts, inputs=inputs, build=build):
         frames.append(pd.read_parquet(artifacts.fetch(ref) / FILE))
         cut += ref["meta"]["cut_prompts"]
     return pd.concat(frames, ignore_index=True).astype(COLUMNS), cut
 
 
 def _build(
-    opened: Callable[[], Generator], asked: Interface, texts: list[str], batch_size: int, out: Path
+    opened: Callable[[], Generator], asked: Interface, batch_size: int, prompts: Sequence[Prompt], out: Path
 ) -> dict[str, Any]:
     generator = opened()
     before = generator.cut
-    found = answer(asked, generator, texts, batch_size)
+    found = _table(asked, generator.generate(prompts, asked.task.decoding, batch_size, asked.max_length))
     found.to_parquet(out / FILE, index=False)
     return {"rows": len(found), "cut_prompts": generator.cut - before}

@@ -115,3 +115,12 @@ def test_a_build_without_its_lock_says_so(tmp_path: Path, torch: str, built: boo
 def test_accepted_vulnerabilities_can_be_read() -> None:
     text = (ROOT / ".ci" / "accepted_vulnerabilities.toml").read_text(encoding="utf-8")
     assert isinstance(tomllib.loads(text).get("accepted", []), list)
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_every_requirement_has_its_version_in_the_constraints(name: str) -> None:
+    """Else an installation of tomorrow would be another one."""
+    lines = [line.partition("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
+    wanted = {canonicalize_name(Requirement(line).name) for line in lines if line and not line.startswith("-")}
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert wanted <= {canonicalize_name(line.partition("==")[0]) for line in pinned}

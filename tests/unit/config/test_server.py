@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from llmops_tasks import process
 from llmops_tasks.config.server import Server
 
 
@@ -22,6 +23,20 @@ def test_a_password_or_another_scheme_is_refused(url: str) -> None:
 
 
 def test_the_key_is_named_not_given() -> None:
-    assert Server(url="http://host", key_variable="VLLM_KEY").key_variable == "VLLM_KEY"
+    assert Server(url="http://host", key_variable="LLMOPS_SERVER_KEY").key_variable == "LLMOPS_SERVER_KEY"
     with pytest.raises(ValidationError):
         Server(url="http://host", key_variable="sk-123")
+
+
+@pytest.mark.parametrize("name", ["LLMOPS_SERVER_KEY", "VLLM_KEY", "LLMOPS_AIRFLOW_PASSWORD"])
+def test_a_key_is_accepted_where_processes_that_run_models_are_given_it(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "secret")
+    given = name in process.environment()
+    try:
+        Server(url="http://host", key_variable=name)
+    except ValidationError:
+        assert not given
+    else:
+        assert given

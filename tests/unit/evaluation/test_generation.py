@@ -13,7 +13,7 @@ from llmops_tasks.contracts import ArtifactRef, Report
 from llmops_tasks.errors import EvidenceError, InputError
 from llmops_tasks.evaluation import comparison, generation, quality, text_metrics
 from llmops_tasks.models.generator import open_generator
-from llmops_tasks.prompts import interface, writing
+from llmops_tasks.prompts import interface, shards
 from llmops_tasks.store import artifacts, objects
 from tests.support import datasets, desk
 
@@ -111,17 +111,17 @@ def test_the_nearest_is_by_cosine_and_of_the_train_split_alone(monkeypatch: pyte
 def test_what_grew_is_asked_for_what_is_new_alone(
     usecase: str, dataset: ArtifactRef, release: ArtifactRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "SHARD", 6)
+    monkeypatch.setattr(shards, "SIZE", 6)
     first = _evaluate(usecase, dataset, release)
     grown = datasets.publish([*_rows(), {**_rows()[-1], "record_id": "Q99"}], usecase="desk", like="faq")
-    shards = [
+    before = [
         objects.find(f"{objects.store_uri()}/desk/{kind}/*/_manifest.json") for kind in ("answers", "reference_bits")
     ]
     second = _evaluate(usecase, grown, release)
     again = [
         objects.find(f"{objects.store_uri()}/desk/{kind}/*/_manifest.json") for kind in ("answers", "reference_bits")
     ]
-    assert [len(found) for found in (*shards, *again)] == [3, 3, 4, 4]
+    assert [len(found) for found in (*before, *again)] == [3, 3, 4, 4]
     assert (first["n"], second["n"]) == (18, 19)
 
 

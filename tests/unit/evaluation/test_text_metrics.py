@@ -73,6 +73,13 @@ def test_exact_match_and_f1_are_squads(truth: str, written: str, exact: float, f
 def test_bits_per_character_are_all_bits_over_all_characters() -> None:
     found = text_metrics.measure(truth=["abcd", "ef"], written=["", ""], groups=["1", "2"], bits=[8.0, 7.0], **RULE)
     assert found["bits_per_character"]["value"] == 2.5
+    some = text_metrics.measure(
+        truth=["abcd", "ef", "gh"], written=[""] * 3, groups=list("123"), bits=[8.0, None, 4.0], **RULE
+    )
+    assert (some["bits_per_character"]["value"], some["bits_per_character"]["n"]) == (
+        2.0,
+        2,
+    )  # one was too long to be read
     assert "bits_per_character" not in text_metrics.measure(
         truth=["abcd", "ef"], written=["", ""], groups=["1", "2"], bits=None, **RULE
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,9 @@ from llmops_tasks import config
 from llmops_tasks.config.server import Server
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.models.generator import Stub
-from llmops_tasks.prompts import interface, scoring
-from llmops_tasks.store import artifacts
+from llmops_tasks.prompts import interface, scoring, shards
 from tests.support import tiny
+from tests.support.counting import Counting, some_model
 
 ASKED = interface.of_usecase(config.load("triage"))
 PROMPTS: list[Any] = [f"Note: {number}" for number in range(9)]
@@ -22,33 +21,12 @@ PROMPTS: list[Any] = [f"Note: {number}" for number in range(9)]
 
 @pytest.fixture
 def model() -> ArtifactRef:
-    def build(out: Path) -> dict[str, Any]:
-        (out / "weights").write_text("x")
-        return {}
-
-    return artifacts.publish(usecase="models", kind="base", inputs={}, build=build)
-
-
-class Counting(Stub):
-    """Notes what it is asked, and may be killed at a prompt."""
-
-    def __init__(self, dies_at: str = "") -> None:
-        super().__init__(tiny.ROOT)
-        self.asked: list[Any] = []
-        self.dies_at = dies_at
-
-    def scores(self, prompts: list[Any], *given: Any, **more: Any) -> list[list[float]]:
-        """See Stub."""
-        if self.dies_at and any(self.dies_at in prompt for prompt in prompts):
-            raise KeyboardInterrupt
-        self.asked += prompts
-        self.cut += 1
-        return super().scores(prompts, *given, **more)
+    return some_model()
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "SHARD", 4)
+    monkeypatch.setattr(shards, "SIZE", 4)
 
 
 def _kept(model: ArtifactRef, generator: Stub, asked: Any = ASKED, server: Server | None = None) -> Any:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmops_tasks import config
-from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.contracts import ArtifactRef
 from llmops_tasks.models.decoding import Answer
 from llmops_tasks.models.generator import Stub
-from llmops_tasks.prompts import interface, writing
-from llmops_tasks.store import artifacts
+from llmops_tasks.prompts import interface, shards, writing
 from tests.support import tiny
+from tests.support.counting import Counting, some_model
 
 ASKED = interface.of_usecase(config.load("faq"))
 TEXTS = [f"How do I print page {number}?" for number in range(9)]
@@ -22,35 +20,12 @@ TEXTS = [f"How do I print page {number}?" for number in range(9)]
 
 @pytest.fixture
 def model() -> ArtifactRef:
-    def build(out: Path) -> dict[str, Any]:
-        (out / "weights").write_text("x")
-        return {}
-
-    return artifacts.publish(usecase="models", kind="base", inputs={}, build=build)
-
-
-class Counting(Stub):
-    """Notes what it is asked, and may be killed at a prompt."""
-
-    def __init__(self, dies_at: str = "") -> None:
-        super().__init__(tiny.ROOT)
-        self.asked: list[str] = []
-        self.dies_at = dies_at
-
-    def generate(
-        self, prompts: list[str], settings: Decoding, batch_size: int, max_length: int | None = None
-    ) -> list[Answer]:
-        """See Stub."""
-        if self.dies_at and any(self.dies_at in prompt for prompt in prompts):
-            raise KeyboardInterrupt
-        self.asked += prompts
-        self.cut += 1
-        return super().generate(prompts, settings, batch_size, max_length)
+    return some_model()
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "SHARD", 4)
+    monkeypatch.setattr(shards, "SIZE", 4)
 
 
 def _kept(model: ArtifactRef, generator: Stub, texts: list[str] = TEXTS, asked: Any = ASKED) -> Any:
