@@ -13,7 +13,7 @@ import yaml
 from llmops_tasks import config
 from llmops_tasks.contracts import ABSTAINED, ArtifactRef
 from llmops_tasks.errors import ConflictError, EvidenceError
-from llmops_tasks.prompts import interface, writing
+from llmops_tasks.prompts import interface, shards
 from llmops_tasks.serving.batch import find_predictions, predict_batch
 from llmops_tasks.store import artifacts, objects
 from tests.support import desk
@@ -287,7 +287,7 @@ def test_a_day_whose_run_was_killed_goes_on_after_the_last_whole_shard(
     from llmops_tasks.models import decoding
 
     usecase, release = writer
-    monkeypatch.setattr(writing, "SHARD", 4)
+    monkeypatch.setattr(shards, "SIZE", 4)
     asked: list[int] = []
     write = decoding.write
 
