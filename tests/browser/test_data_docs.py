@@ -40,7 +40,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 def proxy() -> Iterator[str]:
     Proxy.asked.clear()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()

@@ -46,7 +46,7 @@ class FlakyS3:
             return fault
 
     def __enter__(self) -> FlakyS3:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -24,7 +24,7 @@ class Sinks:
         self._mail = _MailServer(self.mails)
         self._web = ThreadingHTTPServer(("127.0.0.1", 0), _webhook(self.posts))
         for server in (self._mail, self._web):
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
 
     def connections(self) -> dict[str, str]:
         """Airflow's connections to them, as variables of its environment."""

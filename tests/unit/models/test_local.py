@@ -121,9 +121,9 @@ def test_a_long_prompt_leaves_space_for_its_answer_and_is_counted(
 ) -> None:
     model, asked, write = open_generator("transformers", tiny_model), [], decoding.write
     monkeypatch.setattr(decoding, "write", lambda *given: asked.append(given[2]) or write(*given))
-    model.generate(prompts, Decoding(max_new_tokens=5), 8, max_length=20)
+    model.generate(prompts, Decoding(max_new_tokens=5), 8, max_length=21)
     (rows,) = asked
-    assert max(map(len, rows)) == 15 and 0 < model.cut == sum(len(row) == 15 for row in rows) < 21
+    assert max(map(len, rows)) == 16 and 0 < model.cut == sum(len(row) == 16 for row in rows) < 21
     whole = model.bits(prompts[:2], [" urgent", " less"])
     assert whole == [pytest.approx(model.bits(prompt, [text])[0]) for prompt, text in zip(prompts, (" urgent", " less"), strict=False)]  # fmt: skip
     assert model.bits(prompts, [" urgent"] * 21, max_length=10) != model.bits(prompts, [" urgent"] * 21)

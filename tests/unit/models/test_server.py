@@ -96,7 +96,7 @@ def stub(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     made = Stub(("127.0.0.1", 0), Handler)
     local = LocalModel(tiny_model)
     made.model, made.tokenizer, made.fails, made.seen = local._model, local._tokenizer, [], []
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setattr(room, "PAUSE", 0.001)
     yield made
     made.shutdown()

@@ -15,6 +15,7 @@ from llmops_tasks.models import loading
 from llmops_tasks.training import loop, trainable
 from llmops_tasks.training.examples import IGNORED, Example
 from tests.support.examples import LENGTHS, numbered
+from tests.support.tiny import VOCABULARY
 
 PLAIN = Finetune(top_layers=1, batch_size=8, max_length=64, learning_rate=0.01, precision="fp32")
 # Of very different lengths; answers of one, two and three tokens.
@@ -101,7 +102,7 @@ def test_without_a_kept_frozen_layers_records_go_through_all_layers(state: train
     assert loop.mean_loss(state, PLAIN, numbered(), None) == pytest.approx(sum(found) / answers, abs=1e-5)
 
 
-@pytest.mark.parametrize("chunk", [1, 7 * 49_152])
+@pytest.mark.parametrize("chunk", [1, 7 * VOCABULARY])
 def test_logits_in_chunks_change_neither_loss_nor_gradient(
     state: trainable.State, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
@@ -113,7 +114,7 @@ def test_logits_in_chunks_change_neither_loss_nor_gradient(
     rows, whole = list[int](), torch.nn.functional.cross_entropy
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda logits, *a, **k: rows.append(len(logits)) or whole(logits, *a, **k))  # fmt: skip
     other, others, _ = _step(state, PLAIN)
-    assert max(rows) == max(1, chunk // 49_152) < sum(rows) / 2
+    assert max(rows) == max(1, chunk // VOCABULARY) < sum(rows) / 2
     assert other == pytest.approx(loss, abs=1e-5)
     assert _largest(gradients, others) < 1e-4
 
