@@ -15,6 +15,8 @@ from llmops_tasks import errors
 if TYPE_CHECKING:
     import torch
 
+# What every process of a run imports, and a fork server once for all.
+PRELOADED = ["torch", "transformers.modeling_utils", "peft", "llmops_tasks.training.finetuning"]
 PATIENCE = timedelta(hours=1)  # without a sign of life from a process, the others give the run up
 _ahead = False  # is this the first process, doing what the others wait for?
 
@@ -86,7 +88,7 @@ def total(value: float) -> float:
 
 
 def together(processes: int, work: Callable[[], Any], patience: timedelta = PATIENCE) -> Any:
-    """Run `work()` in so many fresh processes, by torch's elastic launcher (what `torchrun` runs); one is this one.
+    """Run `work()` in so many new processes, by torch's elastic launcher (what `torchrun` runs); one is this one.
 
     Returns:
         What the first one returned.
@@ -103,7 +105,6 @@ def together(processes: int, work: Callable[[], Any], patience: timedelta = PATI
 
     if processes == 1:
         return work()
-    os.environ["LLMOPS_PARENT"] = str(os.getpid())  # they die with this process
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     settings = LaunchConfig(
         min_nodes=1,
@@ -113,10 +114,10 @@ def together(processes: int, work: Callable[[], Any], patience: timedelta = PATI
         rdzv_backend="c10d",
         rdzv_endpoint="127.0.0.1:0",
         max_restarts=0,
-        start_method="spawn",
+        start_method=_start_method(),
     )
     try:
-        return elastic_launch(settings, _member)(work, patience)[0]
+        return elastic_launch(settings, _member)(work, patience, dict(os.environ))[0]
     except ChildFailedError as exc:
         raise _error_of([failure.message for failure in exc.failures.values()]) from exc
 
@@ -134,7 +135,43 @@ def _error_of(messages: list[Any]) -> errors.LLMOpsError:
     )
 
 
-def _member(work: Callable[[], Any], patience: timedelta) -> Any:
+def _start_method() -> str:
+    """Forks of a process that has imported what all need; what a CUDA driver has touched may not be forked."""
+    import multiprocessing
+
+    from llmops_tasks.models.hardware import device_type
+
+    if device_type() == "cuda":
+        return "spawn"
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    return "forkserver"
+
+
+def _take_over(environment: dict[str, str]) -> None:
+    """A fork server has the environment of its start; the launcher has added to that."""
+    import os
+
+    for name in [name for name in os.environ if name.startswith(("LLMOPS_", "MLFLOW_")) and name not in environment]:
+        del os.environ[name]
+    os.environ |= environment
+
+
+def _die_with_parent() -> None:
+    """Whatever kills it: a fork server stands between, so the kernel cannot be asked to (see `process`)."""
+    import multiprocessing
+    import os
+    import signal
+    import threading
+
+    def wait() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _member(work: Callable[[], Any], patience: timedelta, environment: dict[str, str]) -> Any:
     import logging
     import os
     import sys
@@ -143,9 +180,10 @@ def _member(work: Callable[[], Any], patience: timedelta) -> Any:
     import torch.distributed as group
 
     from llmops_tasks.models.hardware import device_type
-    from llmops_tasks.process import LOG_FORMAT, die_with_parent
+    from llmops_tasks.process import LOG_FORMAT
 
-    die_with_parent()
+    _take_over(environment)
+    _die_with_parent()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     if device_type() == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # every process has a device of its own

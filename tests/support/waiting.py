@@ -39,6 +39,12 @@ def ends_after_four_steps(*given: Any) -> Any:
     return finetuning._train_member(*given)
 
 
+def sleeps(folder: Path) -> None:
+    """A process of a group that says that it is there, and stays."""
+    (folder / str(os.getpid())).touch()
+    time.sleep(3600)
+
+
 def tells_its_environment() -> dict[str, str]:
     """The environment of a process of a group, as the kernel has it."""
     processes.total(0.0)

@@ -46,13 +46,13 @@ def test_only_the_answers_positions_carry_loss(tmp_path: Path, tiny_model: Path,
 
 
 def test_what_is_too_long_loses_its_beginning(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:
-    case = _case(tmp_path, tiny_model, finetune={"max_length": 12})
+    case = _case(tmp_path, tiny_model, finetune={"max_length": 16})
     example = encode(case, tokenizer, [{"text": "word " * 50 + "last", "completion": " urgent"}])[0]
     room = max(
         map(len, tokens.closed_set(tokenizer, case.answers))
     )  # any answer fits, so the prompt is cut alike whatever the answer is
-    assert len(example.tokens) == 12 - room + len(example.labels) - example.labels.count(IGNORED) - 1
-    assert tokenizer.decode(example.tokens).endswith("last\nPriority:")
+    assert len(example.tokens) == 16 - room + len(example.labels) - example.labels.count(IGNORED) - 1
+    assert "word last\nPriority:" in tokenizer.decode(example.tokens)
 
 
 def test_an_answer_without_tokens_is_refused(tmp_path: Path, tiny_model: Path, tokenizer: Any) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +20,7 @@ from llmops_tasks.errors import BudgetError, LLMOpsError, TrainingError
 from llmops_tasks.store import objects
 from llmops_tasks.training import processes
 from llmops_tasks.training.finetuning import finetune
+from tests.support.tiny import ROOT
 from tests.support.waiting import finds_it_done
 
 pytestmark = pytest.mark.usefixtures("mlflow")
@@ -56,12 +63,34 @@ def test_what_one_of_several_processes_says_is_what_ends_the_run(
     training: Make, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = training(processes=2, max_gradient=1.0001, learning_rate=0.9, epochs=5)
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # one of an earlier test writes into that test's log
     with pytest.raises(
         TrainingError, match=r"the gradient's length .* at step .*: training stopped, nothing is registered"
     ):
         finetune(**arguments)
     assert objects.find(f"{objects.store_uri()}/tiny/adapter/*/*") == []
     assert "numbers are trained" in capfd.readouterr().err  # what they log reaches the task's log
+
+
+def test_they_die_with_the_process_that_started_them(tmp_path: Path) -> None:
+    """Also by kill -9, though a fork server stands between them."""
+    (folder := tmp_path / "ranks").mkdir()
+    code = (
+        "from functools import partial; from pathlib import Path; from llmops_tasks.training import processes\n"
+        f"from tests.support.waiting import sleeps; processes.together(2, partial(sleeps, Path({str(folder)!r})))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    _until(lambda: len(list(folder.iterdir())) == 2)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    _until(lambda: not [path for path in folder.iterdir() if Path("/proc", path.name).exists()])
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_lost_process_is_no_verdict_on_the_training() -> None:

@@ -123,7 +123,7 @@ def test_a_measurement_says_what_the_model_is_worth_and_what_it_takes(measured: 
     assert found["candidate"] == "current" and 100 < found["n"] == len(answers(found)) <= 200
     assert kept["parameters"] == AutoModelForCausalLM.from_pretrained(tiny_model).num_parameters()
     assert kept["context_length"] == 512 and kept["problems"] == kept["obstacles"] == []
-    assert kept["disk_mib"] > 10 and kept["memory_mib"] > 100 and kept["tokens_per_second"] > 0
+    assert kept["disk_mib"] > 2 and kept["memory_mib"] > 100 and kept["tokens_per_second"] > 0
     for name in ("zero_shot", "few_shot", "bits_per_character"):
         assert kept[name]["low"] <= kept[name]["value"] <= kept[name]["high"]
 

@@ -39,7 +39,7 @@ def test_labels_that_begin_alike_are_a_problem_not_a_figure(tiny_model: Path) ->
 def test_prompts_beyond_the_context_are_a_problem(tiny_model: Path) -> None:
     found = _figures(config.load("triage"), tiny_model, text="pain " * 200)
     assert found["few_shot"] is None
-    assert found["problems"] == ["A prompt with examples has 627 tokens, its context 512."]
+    assert found["problems"] == ["A prompt with examples has 637 tokens, its context 512."]
 
 
 def test_a_model_that_cannot_be_asked_in_chats_is_measured_and_the_problem_reported(
