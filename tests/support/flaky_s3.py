@@ -29,7 +29,7 @@ class FlakyS3:
         other_etag: answer all but the first range with another ETag.
     """
 
-    def __init__(self, upstream: str, seed: int, share: float = 0.3, silence: float = 0.6) -> None:
+    def __init__(self, upstream: str, seed: int, share: float = 0.3, silence: float = 0.3) -> None:
         self.upstream, self.share, self.silence = upstream.removeprefix("http://"), share, silence
         self.other_etag = False
         self.seen: Counter[str] = Counter()

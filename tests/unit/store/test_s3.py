@@ -27,7 +27,7 @@ def flaky(
     request: pytest.FixtureRequest, s3: Any, _s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FlakyS3]:
     """A bucket behind a server that fails; nobody waits long."""
-    for name, value in {"BACKOFF": 0.001, "TIMEOUTS": (1.0, 0.3), "RANGE": 50_000, "ATTEMPTS": 12}.items():
+    for name, value in {"BACKOFF": 0.001, "TIMEOUTS": (1.0, 0.15), "RANGE": 50_000, "ATTEMPTS": 12}.items():
         monkeypatch.setattr(speaking, name, value)
     with FlakyS3(_s3_server, seed=request.param) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
@@ -52,13 +52,13 @@ def test_ingest_and_its_artifact_survive(flaky: FlakyS3, s3: Any, tmp_path: Path
     """T14."""
     monkeypatch.setenv("LLMOPS_STORE", "s3://bucket/store")
     for name in ("a", "b"):
-        body = "\n".join([small.HEADER, *(small.row(n, visit=f"{name}{n}") for n in range(2000))]).encode()
+        body = "\n".join([small.HEADER, *(small.row(n, visit=f"{name}{n}") for n in range(1000))]).encode()
         s3.put_object(Bucket="bucket", Key=f"in/{name}.csv", Body=body)
     for mode in ("none", "objects"):
         usecase = small.usecase(tmp_path, {"uri": "s3://bucket/in/*.csv", "incremental": mode})
         ref = ingest(usecase=usecase)
         visits = [row["visit"] for row in tables.rows(artifacts.fetch(ref) / "records.parquet")]
-        assert visits == [f"{name}{n}" for name in ("a", "b") for n in range(2000)]
+        assert visits == [f"{name}{n}" for name in ("a", "b") for n in range(1000)]
         assert ingest(usecase=usecase) == ref
 
 
