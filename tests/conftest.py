@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from llmops_tasks.data import synthetic
-from tests.support import offline, tiny
+from tests.support import offline, tiny, warm
 from tests.support.once import once
 
 # Before torch is imported: a tiny model has no use for more threads, and those of two test processes would wait for
@@ -42,6 +44,17 @@ def _nothing_was_refused(_offline: None) -> Iterator[None]:
     before = len(offline.refused())
     yield
     assert offline.refused()[before:] == []
+
+
+@pytest.fixture(scope="session")
+def python(_offline: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The words that run Python programs in forks of a process that has made the heavy imports."""
+    address = str(tmp_path_factory.mktemp("warm") / "socket")
+    environment = {**os.environ, "PYTHONPATH": str(tiny.ROOT)}
+    server = subprocess.Popen([sys.executable, warm.__file__, "serve", address], env=environment)
+    yield [sys.executable, "-S", warm.__file__, address]
+    server.kill()
+    server.wait()
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +15,7 @@ from llmops_tasks import chain, config, tracking
 from llmops_tasks.data import anonymize, ingest, render_day, validate
 from llmops_tasks.release import find_champion, find_due_questions, promote, record_approval
 from llmops_tasks.serving import predict_batch
-from tests.support import shims, tiny, warm
+from tests.support import shims, tiny
 
 DAY = "2026-03-30"
 LENIENT = {
@@ -40,31 +37,21 @@ class Installation(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, notes: Path) -> Iterator[Installation]:
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, notes: Path, python: list[str]
+) -> Installation:
     """The tiny use case, named `triage` and `mine`; each pytest process has its own."""
     folder = tmp_path_factory.mktemp("installation")
-    environment = _plain() | _settings(folder) | _shell(folder)
-    with _warm(folder, environment), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in _settings(folder).items():
             patch.setenv(name, value)
         _usecases(folder, tiny_model, notes)
         config.bind(usecase="mine")  # as its DAGs do when they appear
         dataset = _served()
-        patch.undo()
-        (passwords := folder / "var" / "airflow").mkdir(parents=True)
-        (passwords / "simple_auth_manager_passwords.json.generated").write_text(json.dumps(PASSWORDS))
-        yield Installation(folder, environment, dataset["sha256"], _a_record(dataset))
-
-
-@contextmanager
-def _warm(folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """What runs `llmops` and `python`, in time for the first command."""
-    server = subprocess.Popen([sys.executable, warm.__file__, "serve", f"{folder}/socket"], env=environment)
-    try:
-        yield
-    finally:
-        server.kill()
-        server.wait()
+    (passwords := folder / "var" / "airflow").mkdir(parents=True)
+    (passwords / "simple_auth_manager_passwords.json.generated").write_text(json.dumps(PASSWORDS))
+    environment = _plain() | _settings(folder) | _shell(folder, python)
+    return Installation(folder, environment, dataset["sha256"], _a_record(dataset))
 
 
 def _plain() -> dict[str, str]:
@@ -78,9 +65,9 @@ def _settings(folder: Path) -> dict[str, str]:
     return {"LLMOPS_HOME": str(home), "LLMOPS_USECASES": str(folder / "include" / "usecases"), **store}
 
 
-def _shell(folder: Path) -> dict[str, str]:
+def _shell(folder: Path, python: list[str]) -> dict[str, str]:
     """The variables that README sets, and the stand-ins in front of the real programs."""
-    programs = shims.install(folder / "bin", f"{sys.executable} -S {warm.__file__} {folder}/socket")
+    programs = shims.install(folder / "bin", shlex.join(python))
     path = os.pathsep.join([str(programs), os.environ["PATH"]])
     known = {"AIRFLOW": "http://127.0.0.1:8080", "TOKEN": "token", "RUN": "manual__1"}
     return {"PATH": path, "SHIMS": str(programs), "PYTHONPATH": str(tiny.ROOT), **known}

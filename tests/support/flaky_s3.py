@@ -60,6 +60,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True  # head and body are two writes
     protocol_version = "HTTP/1.1"
     server: _Server
 

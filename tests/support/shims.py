@@ -137,11 +137,11 @@ def _outside() -> dict[str, str]:
     return os.environ | {"PATH": os.pathsep.join(paths)}
 
 
-def install(folder: Path, warm: str) -> Path:
-    """Write the stand-ins, and `llmops` and `python` as `warm` runs them, into a folder for the search path."""
+def install(folder: Path, python: str) -> Path:
+    """Write the stand-ins, `llmops` and `python` into a folder for the search path."""
     folder.mkdir()
     commands = {name: f"{sys.executable} {__file__} {name}" for name in CHECKED}
-    commands |= {"llmops": f"{warm} -m llmops_tasks", "python": warm}
+    commands |= {"llmops": f"{python} -m llmops_tasks", "python": python}
     for name, command in commands.items():
         (folder / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
         (folder / name).chmod(0o755)

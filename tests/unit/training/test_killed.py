@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,14 +53,14 @@ finetuning.finetune(**arguments)
 """
 
 
-def _kill(arguments: dict[str, Any], place: str, count: int) -> None:
+def _kill(python: list[str], arguments: dict[str, Any], place: str, count: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", VICTIM, json.dumps(arguments), place, str(count), str(onednn.SMALL)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [*python, "-c", VICTIM, json.dumps(arguments), place, str(count), str(onednn.SMALL)],
+        cwd=ROOT,
         capture_output=True,
         check=False,
     )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    assert done.returncode == 128 + signal.SIGKILL, done.stderr.decode()[-2000:]
 
 
 def _losses(ref: Any) -> list[float]:
@@ -77,17 +75,17 @@ def _undisturbed(arguments: dict[str, Any]) -> Any:
         return finetune(**arguments)
 
 
-def test_killed_in_the_midst_of_an_epoch_and_of_a_checkpoint(training: Make) -> None:
+def test_killed_in_the_midst_of_an_epoch_and_of_a_checkpoint(training: Make, python: list[str]) -> None:
     """One home, killed three times: after an odd step, while a checkpoint is written, and again later."""
     arguments = training(packing=True, accumulate=2)
     whole = _undisturbed(arguments)
-    _kill(arguments, "step", 3)
-    _kill(arguments, "checkpoint", 2)
+    _kill(python, arguments, "step", 3)
+    _kill(python, arguments, "checkpoint", 2)
     folder = objects.local_path(f"{objects.store_uri()}/tiny/checkpoints")
     torn = [path.name for path in folder.rglob(".step-000004.*")]
     assert torn  # it was being written
     assert {path.name for path in folder.glob("*/step-*")} == {"step-000002"}
-    _kill(arguments, "step", 5)
+    _kill(python, arguments, "step", 5)
     ref = finetune(**arguments)
     assert _losses(ref) == _losses(whole) and len(_losses(ref)) == 6  # bit for bit, as JSON keeps every digit
     assert ref["sha256"] == whole["sha256"]
@@ -95,12 +93,14 @@ def test_killed_in_the_midst_of_an_epoch_and_of_a_checkpoint(training: Make) -> 
     assert objects.find(f"{objects.store_uri()}/tiny/checkpoints/*/*/*") == []
 
 
-def test_killed_where_every_product_is_one_of_onednn(training: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_where_every_product_is_one_of_onednn(
+    training: Make, python: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those of so small a model are left to torch otherwise; without dropout LoRA is part of them."""
     monkeypatch.setattr(onednn, "SMALL", 1)
     arguments = training(dropout=0.0)
     whole = _undisturbed(arguments)
-    _kill(arguments, "step", 3)
+    _kill(python, arguments, "step", 3)
     ref = finetune(**arguments)
     assert (ref["meta"]["resumed_after"], ref["sha256"]) == (2, whole["sha256"])
     assert _losses(ref) == _losses(whole)

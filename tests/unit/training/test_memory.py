@@ -44,14 +44,14 @@ print(json.dumps({"loss": loss, "parts": state.parts, "taken": taken, "error": e
 """
 
 
-def _run(model: Path, room: int) -> dict[str, Any]:
+def _run(python: list[str], model: Path, room: int) -> dict[str, Any]:
     settings = {
         "PYTHONPATH": str(ROOT),
         "MALLOC_MMAP_THRESHOLD_": "65536",
         "OMP_NUM_THREADS": "1",
     }  # memory goes back at once
     done = subprocess.run(
-        [sys.executable, "-c", VICTIM, str(model), str(room)],
+        [*python, "-c", VICTIM, str(model), str(room)],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
@@ -63,11 +63,11 @@ def _run(model: Path, room: int) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's address space")
-def test_a_batch_that_does_not_fit_is_halved_once_or_refused(tiny_model: Path) -> None:
-    whole = _run(tiny_model, 0)
+def test_a_batch_that_does_not_fit_is_halved_once_or_refused(tiny_model: Path, python: list[str]) -> None:
+    whole = _run(python, tiny_model, 0)
     assert whole["parts"] == 1 and whole["taken"] > 50e6  # enough to be noticed
-    halved = _run(tiny_model, int(whole["taken"] * 0.6))
+    halved = _run(python, tiny_model, int(whole["taken"] * 0.6))
     assert halved["parts"] == 2 and halved["error"] == ""
     assert halved["loss"] == pytest.approx(whole["loss"], abs=1e-5)
-    refused = _run(tiny_model, int(whole["taken"] * 0.25))
+    refused = _run(python, tiny_model, int(whole["taken"] * 0.25))
     assert refused["error"].startswith("Memory ran out at step 2, a batch of 128 in 2 parts. Lower batch_size")
