@@ -15,7 +15,7 @@ export PYTHONPATH := $(CURDIR)
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-$(STAMP): pyproject.toml requirements.txt requirements-dev.txt requirements-model.txt constraints.txt
+$(STAMP): pyproject.toml requirements.txt requirements-dev.txt requirements-int8.txt requirements-model.txt constraints.txt
 	@$(PYTHON) -c 'import sys; v=sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python %d.%d is not supported. Use 3.11, 3.12 or 3.13: make PYTHON=python3.11 ..." % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip

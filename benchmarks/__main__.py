@@ -7,7 +7,7 @@ import os
 import tempfile
 from importlib import import_module
 
-BENCHES = ("airflow", "finetune", "labels", "validate", "scale", "ledger")
+BENCHES = ("airflow", "finetune", "labels", "batch", "validate", "scale", "ledger")
 
 
 def main() -> None:

@@ -135,12 +135,22 @@ class Prompt(Section):
 class Inference(Section):
     """How a release computes its answers. It is decided when the release is packaged, and holds wherever it runs."""
 
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        default="auto", description="auto: on a GPU bf16, or fp16 where it has no bf16; fp32 on a CPU."
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        default="auto",
+        description="auto: on a GPU bf16, or fp16 where it has no bf16; fp32 on a CPU. int8: on a CPU, by OpenVINO "
+        "(requirements-int8.txt); the release is quantised when it is packaged.",
     )
     server: Server | None = Field(
         default=None, description="Evaluate and answer by a server that has loaded the release, not in this process."
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Inference:
+        if self.precision == "int8" and self.server is not None:
+            raise ValueError(
+                "int8 files are run in this process, a server loads safetensors: remove precision or server"
+            )
+        return self
 
 
 class Evaluation(Section):

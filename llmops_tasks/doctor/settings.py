@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from llmops_tasks import config
-from llmops_tasks.doctor.findings import Finding, home, ok, problem, warning
+from llmops_tasks.doctor.findings import Finding, home, ok, problem, version, warning
 from llmops_tasks.errors import ConfigError
 
 SECRETS = ("AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__API__SECRET_KEY")
@@ -67,8 +67,11 @@ def usecases(usecase: str | None) -> Iterator[Finding]:
 
 def _usecase(name: str, check: str) -> Finding:
     try:
-        config.load(name)
+        case = config.load(name)
         config.policy(name)
     except ConfigError as exc:
         return problem(check, str(exc), "Fix the file; include/usecases/schema.json explains every key.")
+    if case.inference.precision == "int8" and not version("openvino"):
+        fix = "Run 'pip install -r requirements-int8.txt -c constraints.txt' wherever its tasks run."
+        return problem(check, "inference.precision: int8 needs OpenVINO, which is not installed here", fix)
     return ok(check, str(config.usecase_path(name)))

@@ -83,6 +83,7 @@ def evaluate(
     case, name = config.load(usecase), config.usecase_name(usecase)
     asked = interface.of_release(asked_as)
     _check_subject(asked.task.type, subject, model)
+    asked = interface.with_format_of(asked, model) if model else asked
     if asked.task.type == "classification" and (model is None or model["kind"] != "release"):
         asked = asked.without_decisions()
     inputs = {

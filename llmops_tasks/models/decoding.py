@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.errors import ConstraintError, ContextError, InputError, LLMOpsError, ModelError
-from llmops_tasks.models import grammar, loading
+from llmops_tasks.models import grammar, loading, tokens
 from llmops_tasks.models.states import States
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class _Writer:
         """Every answer by its prompt; the longest prompts first."""
         import torch
 
-        beginning = _common([prompt[:-1] for prompt in prompts]) if len(prompts) > 1 else ()
-        states, waiting = States(self._model, list(beginning)), deque(prompts)
+        beginning = tokens.common([prompt[:-1] for prompt in prompts]) if len(prompts) > 1 else []
+        states, waiting = States(self._model, beginning), deque(prompts)
         found: dict[tuple[int, ...], Answer] = {}
         rows: list[_Row] = []
         logits: list[torch.Tensor] = []
@@ -195,13 +195,6 @@ class _Writer:
         if at is None and not complete:
             return Answer(text, len(row.written), "length", row.bits) if full else None
         return Answer(text[:at], len(row.written), "stop", row.bits)
-
-
-def _common(texts: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """What all begin with."""
-    first, last = min(texts), max(texts)  # whatever lies between them begins alike
-    at = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
-    return first[:at]
 
 
 def _ends(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -86,7 +86,7 @@ def open_generator(
         folder: of the model.
         shared: keep what its lower layers make of the prompts to be scored, for it and all models with the same
             lower layers; what is kept already is not computed again.
-        number_format: that it computes in: fp32, bf16 or fp16.
+        number_format: that it computes in: fp32, bf16, fp16, or int8 where the folder has quantised files.
     """
     if kind not in KINDS:
         raise InputError(f"No generator '{kind}'.{did_you_mean(kind, KINDS)} Known: {sorted(KINDS)}.")

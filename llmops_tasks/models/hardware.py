@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 MIB = 2**20
 
 
@@ -43,7 +43,7 @@ def _has_bf16() -> bool:
 
 
 def inference_format(precision: Precision) -> str:
-    """The number format in which a model answers: fp32, bf16 or fp16."""
+    """The number format in which a model answers: fp32, bf16, fp16, or int8, which is written when it is packaged."""
     if precision != "auto":
         return precision
     if device_type() == "cpu":

@@ -150,7 +150,7 @@ def can_cut(model: Any, longest: int) -> bool:
     Tried on one sequence of that length: what a model's settings and parts are called promises too much. Where a layer
     looks back less far than that, no trial is needed.
     """
-    if longest > _unscaled(model.config):
+    if longest > unscaled(model.config):
         log.info("rotary embeddings follow the longest record: the model is run whole")
         return False
     window = window_of(model.config)
@@ -171,7 +171,7 @@ def count(folder: Path) -> int:
     return int(AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config().num_hidden_layers)
 
 
-def _unscaled(config: Any) -> float:
+def unscaled(config: Any) -> float:
     """Tokens up to which positions do not depend on how long the longest record of a batch is."""
     scaling = getattr(config.get_text_config(), "rope_parameters", None) or {}
     if scaling.get("rope_type") not in ("dynamic", "longrope"):

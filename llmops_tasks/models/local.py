@@ -1,4 +1,8 @@
-"""A model in safetensors that answers prompts in this process: it scores labels, generates text, and measures how well a text is predicted."""
+"""A model that answers prompts in this process, from safetensors or int8 files: it scores labels, generates text, and
+measures how well a text is predicted.
+
+A beginning of `PREFIX` tokens or more that all prompts of a call share is read once.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +14,27 @@ from typing import Any
 
 from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.errors import ContextError, ModelError
-from llmops_tasks.models import chat, decoding, frozen_layers, label_tree, layers, loading, scoring, tokens
+from llmops_tasks.models import chat, decoding, frozen_layers, int8, label_tree, layers, loading, scoring, tokens
 from llmops_tasks.models.chat import Chat, Prompt
 from llmops_tasks.models.decoding import Answer
 from llmops_tasks.models.label_tree import BRANCHING, Scoring, Tree
 
+PREFIX = 32  # tokens; a shorter beginning is read with each prompt
+
 
 class LocalModel:
-    """A model in safetensors, in this process, on its device."""
+    """A model in this process, on its device."""
 
     def __init__(self, folder: Path, shared: frozen_layers.Shared | None = None, number_format: str = "fp32") -> None:
         import torch
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-        self._model, self._tokenizer = loading.load_model(folder, number_format)
-        self._model.eval()
+        self._int8 = number_format == "int8"
+        opened = int8.load(folder) if self._int8 else loading.load_model(folder, number_format)
+        self._model, self._tokenizer = opened
         self.cut = 0
-        self._shared, self._tried, self._layerwise = shared, 0, True
+        self._shared = None if self._int8 else shared  # a graph is run whole
+        self._tried, self._layerwise = 0, not self._int8
 
     def scores(
         self,
@@ -43,20 +51,22 @@ class LocalModel:
         longest, deepest = max(map(len, asked), default=0), max(tree.depths, default=-1) + 1
         layers.check_context(self._model.config, longest + deepest)
         self._try_layers(longest + deepest)
-        hidden = self._frozen(asked, tree)
+        prefix = self._prefix(asked)
+        hidden = self._frozen([prompt[len(prefix) :] for prompt in asked], tree)
         order = sorted(range(len(asked)), key=lambda index: len(asked[index]))
         size = self._rows(batch_size, longest, tree)
         result: dict[int, list[float]] = {}
         with loading.running(self._model):
+            known = scoring.read(self._model, prefix) if prefix else []
             for at in range(0, len(order), size):
                 chosen = order[at : at + size]
-                found = self._asked([hidden[index] for index in chosen], tree, rule.whole_text)
+                found = self._asked([hidden[index] for index in chosen], tree, rule.whole_text, known)
                 result |= dict(zip(chosen, scoring.probabilities(found, tree, rule), strict=True))
         return [result[index] for index in range(len(prompts))]
 
     def _rows(self, batch_size: int, longest: int, tree: Tree) -> int:
         """Prompts at once, so that a batch has no more tokens than one of prompts alone; a tree counts if it is in the row."""
-        more = len(tree.tokens) if self._layerwise else 0
+        more = len(tree.tokens) if self._one_row else 0
         return max(1, batch_size * longest // max(1, longest + more))
 
     def _fitted(self, prompts: Sequence[Prompt], reserve: int, max_length: int | None) -> list[list[int]]:
@@ -73,19 +83,33 @@ class LocalModel:
         if self._layerwise and longest > self._tried:
             self._layerwise, self._tried = layers.can_cut(self._model, longest), longest
 
+    @property
+    def _one_row(self) -> bool:
+        """Whether prompt and tree are read in one row, with a mask of their own."""
+        return self._layerwise or self._int8
+
     def _frozen(self, prompts: list[list[int]], tree: Tree) -> list[Any]:
         """What is run of each prompt: its tokens, and in one pass with them the tree's; or, where lower layers are
         shared, the states (time, width) that enter the first that is not."""
         import torch
 
-        if not self._layerwise:
+        if not self._one_row:
             return [torch.tensor(prompt) for prompt in prompts]
         if self._shared is None:
             return [torch.tensor(prompt + tree.tokens) for prompt in prompts]
         return frozen_layers.activations(model=self._model, shared=self._shared, sequences=prompts, tree=tree)
 
-    def _asked(self, batch: list[Any], tree: Tree, whole_text: bool) -> list[Any]:
+    def _prefix(self, prompts: list[list[int]]) -> list[int]:
+        """What all prompts begin with, where it is long enough; frozen layers are shared in another way."""
+        if len(prompts) < 2 or self._shared or not self._one_row:
+            return []
+        found = tokens.common([prompt[:-1] for prompt in prompts])
+        return found if len(found) >= PREFIX else []
+
+    def _asked(self, batch: list[Any], tree: Tree, whole_text: bool, known: scoring.Known) -> list[Any]:
         """What the model says at the tree's nodes."""
+        if self._int8 or known:
+            return scoring.in_one_call(self._model, batch, tree, whole_text, known)
         if not self._layerwise:
             return scoring.by_forward(self._model, batch, tree, whole_text)
         cut = self._shared.cut if self._shared else 0

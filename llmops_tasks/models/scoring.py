@@ -1,7 +1,8 @@
 """Probabilities of a closed set of answers, by their tree: the prompt is computed once for all of them.
 
-A model whose layers can be run one by one reads prompt and tree in one pass. Another is run by its own forward pass:
-once over the prompts, then node by node, on copies of its cache.
+A model whose layers can be run one by one reads prompt and tree in one pass; so does a model in int8, by its own forward
+pass, and any of both after a beginning that all prompts share. Another is run once over the prompts, then node by node,
+on copies of its cache.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from llmops_tasks.models.label_tree import ROOT, Scoring, Tree
 
 if TYPE_CHECKING:
     import torch
+
+    Known = list[tuple[torch.Tensor, torch.Tensor]]  # keys and values by layer: (1, heads, time, width)
 
 
 def probabilities(asked: list[torch.Tensor], tree: Tree, scoring: Scoring) -> list[list[float]]:
@@ -96,6 +99,53 @@ def _among_all(logits: torch.Tensor, tokens: list[int]) -> torch.Tensor:
 
 
 # ---------------------------------------------------------------- by the model's own forward pass
+
+
+def read(model: Any, beginning: list[int]) -> Known:
+    """Keys and values of a beginning, by a model that caches nothing else."""
+    import torch
+
+    cache = model(input_ids=torch.tensor([beginning]), use_cache=True, logits_to_keep=1).past_key_values
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def in_one_call(
+    model: Any, batch: list[torch.Tensor], tree: Tree, whole_text: bool, known: Known
+) -> list[torch.Tensor]:
+    """What `probabilities` takes, from a model that is run whole and takes a mask for each row.
+
+    Args:
+        model: a causal language model, each layer of which looks at all that came before.
+        batch: of each row the prompt without the beginning, and the tree's tokens after it: (time,).
+        tree: of the answers.
+        whole_text: ask among the vocabulary.
+        known: the beginning that all rows share; it may be empty.
+    """
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    padded = pad_sequence(batch, batch_first=True).to(model.device)
+    (rows, time), lengths = padded.shape, [len(row) - len(tree.tokens) for row in batch]
+    layout, counted = tree_attention.layout(tree, lengths, time), tree_attention.counted(tree, lengths, time)
+    columns, given = counted.any(0).nonzero().flatten(), {"past_key_values": _expanded(known, rows)}
+    if layout.mask is not None and layout.positions is not None:  # else causal, as always
+        before = torch.ones(rows, 1, time, known[0][0].shape[2] if known else 0, dtype=torch.bool)
+        given["attention_mask"] = torch.cat([before, layout.mask], dim=-1)
+        given["position_ids"] = before.shape[-1] + layout.positions
+    logits = model(input_ids=padded, use_cache=False, logits_to_keep=columns, **given).logits[counted[:, columns]]
+    nodes = logits.view(rows, len(tree.asked), -1).unbind(1)
+    ask = _among_all if whole_text else lambda at, after: at[:, after]
+    return [ask(at, after) for at, after in zip(nodes, tree.following, strict=True)]
+
+
+def _expanded(known: Known, rows: int) -> Any:
+    """A cache of so many rows that begin alike."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for number, (keys, values) in enumerate(known):
+        cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), number)
+    return cache if known else None
 
 
 def by_forward(model: Any, batch: list[torch.Tensor], tree: Tree, whole_text: bool) -> list[torch.Tensor]:

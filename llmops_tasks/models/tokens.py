@@ -96,6 +96,14 @@ def closed_set(tokenizer: PreTrainedTokenizerBase, answers: list[str]) -> list[l
     return [[*ids, end] if more else ids for ids, more in zip(found, begun, strict=True)]
 
 
+def common(texts: Sequence[tuple[int, ...]] | Sequence[list[int]]) -> list[int]:
+    """The tokens that all texts begin with."""
+    whole = [list(text) for text in texts]
+    first, last = min(whole), max(whole)  # whatever lies between them begins alike
+    at = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    return first[:at]
+
+
 def truncate_left(tokens: list[int], space: int, start: list[int]) -> list[int]:
     """At most `space` tokens: the opening `start`, which these tokens begin with, and their end; one of it at least."""
     space = max(space, len(start) + 1)

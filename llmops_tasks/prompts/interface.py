@@ -36,7 +36,7 @@ class Interface(Section):
     text: str  # template: from a row's inputs to the text
     normalise: Literal["NFC", "NFKC", "none"]  # Unicode form of the text
     max_length: int  # tokens; longer prompts lose their beginning
-    number_format: Literal["fp32", "bf16", "fp16"] = "fp32"  # that the model computes in
+    number_format: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"  # that the model computes in
     temperature: float = 1.0  # that probabilities are calibrated by; 1 changes none
 
     @property
@@ -139,3 +139,12 @@ def of_release(release: ArtifactRef) -> Interface:
         raise IntegrityError(
             f"'{release['uri']}' has no valid {FILE}: it was made by another version. Package the release again."
         ) from exc
+
+
+def with_format_of(asked: Interface, model: ArtifactRef) -> Interface:
+    """The same, in the number format that a model computes in: a release in its own, a base model, which has no int8 files,
+    in fp32 instead."""
+    other = (
+        of_release(model).number_format if model["kind"] == "release" else asked.number_format.replace("int8", "fp32")
+    )
+    return asked.model_copy(update={"number_format": other})

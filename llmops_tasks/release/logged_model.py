@@ -112,7 +112,7 @@ def _files(release: ArtifactRef, asked: Interface, model: Any, run: Any) -> Iter
             },
             signature=signature(asked),
             input_example=pd.DataFrame({"text": [EXAMPLE]}),
-            pip_requirements=_requirements(),
+            pip_requirements=_requirements(asked.number_format),
         )
         yield out / "model"
 
@@ -129,9 +129,10 @@ def signature(asked: Interface) -> Any:
     return ModelSignature(inputs=Schema([ColSpec("string", "text")]), outputs=answers)
 
 
-def _requirements() -> list[str]:
+def _requirements(number_format: str) -> list[str]:
     """The packages behind an answer, pinned to what is installed here; a build's local mark (+cpu) no index knows."""
-    versions = ((name, _installed(name)) for name in _NEEDED)
+    needed = (*_NEEDED, "openvino") if number_format == "int8" else _NEEDED
+    versions = ((name, _installed(name)) for name in needed)
     return [f"{name}=={version.split('+')[0]}" for name, version in versions if version]
 
 

@@ -15,7 +15,7 @@ from llmops_tasks import config
 from llmops_tasks.config import UseCase
 from llmops_tasks.contracts import TRAINING_GROUPS, TRAINING_RECORDS, ArtifactRef
 from llmops_tasks.errors import DataError
-from llmops_tasks.models import hardware, loading
+from llmops_tasks.models import hardware, int8, int8_export, loading
 from llmops_tasks.models.generator import MEMBERS
 from llmops_tasks.prompts import interface
 from llmops_tasks.release import calibrating
@@ -31,8 +31,8 @@ def package_release(*, usecase: str, trained: ArtifactRef, base: ArtifactRef, da
     """Merge the adapter and package the release with its model card.
 
     Returns:
-        A reference of kind "release": safetensors in the base's number format, tokenizer, `release.json`, `README.md` (model card).
-        `meta` carries the stamps `control` and `smoke` of the training run.
+        A reference of kind "release": safetensors in the base's number format, tokenizer, `release.json`, `README.md` (model card); for
+        int8 also OpenVINO's files. `meta` carries the stamps `control` and `smoke` of the training run.
 
     Example:
         >>> release = package_release(usecase="triage", trained=adapter, base=base, dataset=dataset)
@@ -47,6 +47,8 @@ def package_release(*, usecase: str, trained: ArtifactRef, base: ArtifactRef, da
         "served": case.inference.server is not None,
         "code": code_digest(__name__),
     }
+    if inputs["number_format"] == "int8":  # another version quantises anew
+        inputs["openvino"] = int8.library().__version__
     build = partial(_build, case, name, trained, base, dataset)
     return artifacts.publish(usecase=name, kind="release", inputs=inputs, build=build)
 
@@ -55,15 +57,17 @@ def _build(
     case: UseCase, name: str, trained: ArtifactRef, base: ArtifactRef, dataset: ArtifactRef, out: Path
 ) -> dict[str, Any]:
     source, weights = artifacts.fetch(base), artifacts.fetch(trained)
+    number_format = hardware.inference_format(case.inference.precision)
     members = sorted((weights / MEMBERS).glob("*")) or [weights]
     for number, member in enumerate(members):
         folder = out if members == [weights] else out / MEMBERS / str(number)
         _write_model(source, member, trained["kind"], folder)
+        if number_format == "int8":
+            int8_export.write(folder)
     for carried in (TRAINING_GROUPS, TRAINING_RECORDS):
         if not (weights / carried).is_file():
             raise DataError(f"What was trained has no '{carried}': it is of an earlier version. Train again.")
         shutil.copyfile(weights / carried, out / carried)
-    number_format = hardware.inference_format(case.inference.precision)
     asked = interface.of_release(trained).model_copy(update={"number_format": number_format})
     asked, calibrated = calibrating.calibrate(out, asked, dataset, case.inference.server is not None)
     asked.write(out)

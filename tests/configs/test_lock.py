@@ -117,7 +117,7 @@ def test_accepted_vulnerabilities_can_be_read() -> None:
     assert isinstance(tomllib.loads(text).get("accepted", []), list)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-int8.txt"])
 def test_every_requirement_has_its_version_in_the_constraints(name: str) -> None:
     """Else an installation of tomorrow would be another one."""
     lines = [line.partition("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]

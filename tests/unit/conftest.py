@@ -44,6 +44,20 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, notes: Pat
 
 
 @pytest.fixture(scope="session")
+def int8_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with its int8 files."""
+
+    def build(folder: Path) -> str:
+        from llmops_tasks.models import int8_export
+
+        shutil.copytree(tiny_model, folder / "model")
+        int8_export.write(folder / "model")
+        return str(folder / "model")
+
+    return Path(once(tmp_path_factory, "int8", build))
+
+
+@pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's empty database after its migrations, which take seconds."""
 

@@ -39,6 +39,11 @@ MISTAKES: Mistakes = [
     ("no limit", {"gate/limits/0/at_least": None}, "gate.limits.0: give either at_least or at_most"),
     ("unlimited gate", {"gate/limits": []}, "gate.limits: list should have at least 1 item"),
     ("version", {"version": 2}, "version: input should be 1; given: 2"),
+    (
+        "int8 files for a server",
+        {"inference": {"precision": "int8", "server": {"url": "http://127.0.0.1:8000/v1"}}},
+        "inference: int8 files are run in this process, a server loads safetensors: remove precision or server",
+    ),
     ("no owner", {"owner": None}, "owner: field required"),
 ]
 

@@ -133,6 +133,16 @@ def test_a_mistake_in_a_file_is_reported_and_the_others_are_looked_at(
     assert policed["status"] == "problem" and "selection.policy" in policed["found"]
 
 
+def test_int8_without_openvino_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small.usecase(tmp_path, {"uri": "file:///x.csv"})
+    with Path(path).open("a") as file:
+        file.write("inference: {precision: int8}\n")
+    assert [finding["status"] for finding in settings.usecases(path)] == ["ok"]
+    monkeypatch.setattr(settings, "version", lambda name: "")
+    (found,) = settings.usecases(path)
+    assert found["status"] == "problem" and "requirements-int8.txt" in found["fix"]
+
+
 def test_no_use_case_at_all_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_USECASES", str(tmp_path))
     (found,) = settings.usecases(None)

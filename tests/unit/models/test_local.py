@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from llmops_tasks.errors import ModelError
 from llmops_tasks.models import decoding
 from llmops_tasks.models.frozen_layers import Shared
 from llmops_tasks.models.generator import Generator, open_generator
+from llmops_tasks.models.label_tree import Scoring
 from llmops_tasks.models.local import LocalModel
 from llmops_tasks.store import objects
 
@@ -157,3 +159,43 @@ def test_a_chat_that_cannot_be_cut_so_far_costs_itself(tiny_model: Path) -> None
         ("length", None),
     ]
     assert found[0].text == found[2].text
+
+
+@pytest.mark.parametrize("rule", [Scoring(), Scoring(whole_text=True)])
+@pytest.mark.parametrize("answers", [ANSWERS, [" urgent", " less urgent", " less bad"]])
+def test_a_beginning_that_all_share_is_read_once_and_changes_no_score(
+    model: Generator, prompts: list[str], answers: list[str], rule: Scoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmops_tasks.models import local, scoring
+
+    long = [f"{'Levels follow the guideline of the house. ' * 8}{prompt}" for prompt in prompts]
+    read, lengths = scoring.read, []
+
+    def counting(asked: Any, beginning: list[int]) -> Any:
+        lengths.append(len(beginning))
+        return read(asked, beginning)
+
+    monkeypatch.setattr(scoring, "read", counting)
+    found = model.scores(long, answers, batch_size=4, rule=rule)
+    monkeypatch.setattr(local, "PREFIX", 1000)
+    wanted = model.scores(long, answers, batch_size=4, rule=rule)
+    assert len(lengths) == 1
+    assert lengths[0] > 64
+    assert [row == pytest.approx(other, abs=1e-5) for row, other in zip(found, wanted, strict=True)] == [True] * 21
+
+
+def test_a_short_beginning_goes_the_usual_way(
+    model: Generator, prompts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmops_tasks.models import scoring
+
+    monkeypatch.setattr(scoring, "in_one_call", None)
+    assert len(model.scores(prompts, ANSWERS, 4)) == 21
+    assert len(model.scores(["one prompt of itself " * 20], ANSWERS, 4)) == 1
+
+
+def test_shared_layers_read_the_whole_prompt(tiny_model: Path, prompts: list[str]) -> None:
+    long = ["Levels follow the guideline of the house. " * 8 + prompt for prompt in prompts]
+    wanted = open_generator("transformers", tiny_model).scores(long, ANSWERS, 4)
+    found = open_generator("transformers", tiny_model, Shared("tiny", 1)).scores(long, ANSWERS, 4)
+    assert [row == pytest.approx(other, abs=1e-5) for row, other in zip(found, wanted, strict=True)] == [True] * 21

@@ -141,3 +141,11 @@ def test_answers_that_are_the_same_to_the_model_are_refused(tiny_model: Path) ->
     with pytest.raises(ModelError, match="A label's text has no tokens"):
         tokens.closed_set(plain, [" card", ""])
     assert tokens.closed_set(plain, []) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "begin"),
+    [([[1, 2, 3], [1, 2, 4]], [1, 2]), ([[1, 2], [1, 2, 4]], [1, 2]), ([[3], [1]], []), ([[5, 6]], [5, 6])],
+)
+def test_what_all_texts_begin_with(texts: list[list[int]], begin: list[int]) -> None:
+    assert tokens.common(texts) == begin

@@ -41,6 +41,17 @@ def test_a_release_is_asked_as_it_was_when_it_was_made(tmp_path: Path) -> None:
     assert interface.of_start(CASE, release) == older
 
 
+@pytest.mark.parametrize(("asked", "released", "base"), [("int8", "bf16", "fp32"), ("bf16", "int8", "bf16")])
+def test_a_release_computes_in_its_own_number_format_and_a_base_model_never_in_int8(
+    asked: str, released: str, base: str
+) -> None:
+    release = _release(json.dumps({**ASKED.model_dump(mode="json"), "number_format": released}))
+    models = {released: release, base: _release(None, kind="base")}
+    assert [
+        interface.with_format_of(_changed(number_format=asked), model).number_format for model in models.values()
+    ] == list(models)
+
+
 def test_a_base_model_is_asked_as_the_use_case_says_today() -> None:
     assert interface.of_start(CASE, _release(None, kind="base")) == ASKED
 

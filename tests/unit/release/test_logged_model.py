@@ -138,7 +138,7 @@ def test_the_example_is_of_no_record() -> None:
 
 
 def test_requirements_are_pinned_to_what_is_there_without_a_builds_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = {"torch": "2.13.0+cpu", "mlflow": "3.17.2"}
+    there = {"torch": "2.13.0+cpu", "mlflow": "3.17.2", "openvino": "2026.4.1"}
 
     def version(name: str) -> str:
         if name not in there:
@@ -146,7 +146,8 @@ def test_requirements_are_pinned_to_what_is_there_without_a_builds_mark(monkeypa
         return there[name]
 
     monkeypatch.setattr(logged_model.metadata, "version", version)
-    assert logged_model._requirements() == ["mlflow==3.17.2", "torch==2.13.0"]
+    assert logged_model._requirements("fp32") == ["mlflow==3.17.2", "torch==2.13.0"]
+    assert logged_model._requirements("int8") == ["mlflow==3.17.2", "torch==2.13.0", "openvino==2026.4.1"]
 
 
 def test_nothing_of_a_model_is_loaded_to_write_it(monkeypatch: pytest.MonkeyPatch) -> None:

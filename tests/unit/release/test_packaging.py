@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
+
 from llmops_tasks import config
 from llmops_tasks.contracts import ArtifactRef
+from llmops_tasks.errors import IntegrityError
 from llmops_tasks.release import packaging
 from llmops_tasks.release.packaging import package_release
 from llmops_tasks.store import artifacts, objects
@@ -77,3 +81,30 @@ def test_a_base_in_bf16_stays_in_bf16_and_is_written_shard_by_shard(
         found = loading.load_model(tmp_path / "release")[0](**tokens).logits
         whole = loading.load_model(artifacts.fetch(released))[0](**tokens).logits
     assert (found - whole).norm() < 0.02 * whole.norm()
+
+
+def test_in_int8_the_quantised_files_are_released_calibrated_and_evaluated(
+    world: Any, trained: ArtifactRef, released: ArtifactRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmops_tasks.evaluation.quality import evaluate
+    from llmops_tasks.models import calibration, int8
+
+    raw = yaml.safe_load(Path(world.usecase).read_text(encoding="utf-8"))
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(raw | {"inference": {"precision": "int8"}}), encoding="utf-8")
+    usecase, opened, load = str(tmp_path / "tiny.yaml"), [], int8.load
+    monkeypatch.setattr(int8, "load", lambda folder: (opened.append(folder), load(folder))[1])
+    monkeypatch.setattr(calibration, "MIN_RECORDS", 1)
+    ref = package_release(usecase=usecase, trained=trained, base=world.base, dataset=world.dataset)
+    assert len(opened) == 1  # what ships is what is calibrated
+    assert objects.read_json(f"{ref['uri']}/release.json")["number_format"] == "int8"
+    folder = artifacts.fetch(ref)
+    assert (folder / "model.safetensors").read_bytes() == (artifacts.fetch(released) / "model.safetensors").read_bytes()
+    given: dict[str, Any] = {"usecase": usecase, "dataset": world.dataset, "asked_as": ref, "split": "validation"}
+    candidate = evaluate(subject="candidate", model=ref, **given)
+    assert opened[1:] == [folder]
+    assert evaluate(subject="base", model=world.base, **given)["n"] == candidate["n"]
+    assert opened[1:] == [folder]  # a base model has no such files, and needs none
+    graph = folder / int8.FOLDER / "model.bin"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    with pytest.raises(IntegrityError, match=r"openvino/model\.bin' is damaged"):
+        artifacts.fetch(ref)
