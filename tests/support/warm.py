@@ -71,11 +71,23 @@ def _run(given: dict[str, Any], outlets: list[int]) -> None:
     kind, program, *arguments = given["words"]
     sys.argv = [kind, *arguments]
     sys.path[0] = given["folder"]
-    if kind == "-m":
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
-    else:
-        exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 (what -c asks for)
-    sys.exit()
+    code: Any = 0
+    try:
+        if kind == "-m":
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
+        else:
+            exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 (what -c asks for)
+    except SystemExit as ended:
+        code = ended.code
+    _end(code if isinstance(code, int) else int(code is not None))
+
+
+def _end(code: int) -> None:
+    """Without taking down what was imported: that would copy all of it, and takes seconds."""
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed:
+            stream.flush()
+    os._exit(code)
 
 
 def ask(address: str, words: list[str]) -> int:
