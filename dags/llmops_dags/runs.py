@@ -9,6 +9,7 @@ from airflow.sdk import get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 from llmops_notices import notifiers
 
+from llmops_dags.trigger_run import TriggerRun
 from llmops_tasks import release
 from llmops_tasks.config import UseCase
 
@@ -103,16 +104,8 @@ def start(name: str, runs: Any, *, task_id: str) -> Any:
         task_id: of the task that starts them.
     """
 
-    # brings Airflow's models along, which most DAGs do without
-    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-
     def as_run(run: dict[str, Any]) -> dict[str, Any]:
         return {"trigger_dag_id": f"{name}.{run['stage']}", "trigger_run_id": run["run_id"], "conf": run["conf"]}
 
-    starter = TriggerDagRunOperator.partial(
-        task_id=task_id,
-        logical_date=None,
-        skip_when_already_exists=True,
-        map_index_template="{{ task.trigger_dag_id }} {{ task.trigger_run_id }}",
-    )
-    return starter.expand_kwargs(runs.map(as_run))
+    named = "{{ task.trigger_dag_id }} {{ task.trigger_run_id }}"
+    return TriggerRun.partial(task_id=task_id, map_index_template=named).expand_kwargs(runs.map(as_run))
