@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
@@ -31,8 +32,8 @@ class Api:
                 if exc.code not in (401, 500, 503) or not pause:
                     raise
                 self._token = "" if exc.code == 401 else self._token
-            except OSError as exc:
-                if not pause or not (method == "GET" or _never_sent(exc)):
+            except (OSError, http.client.HTTPException) as exc:
+                if not pause or not (_reads(method, path) or _never_sent(exc)):
                     raise
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
@@ -97,7 +98,12 @@ class Api:
         return json.dumps(self.call("GET", path))
 
 
-def _never_sent(exc: OSError) -> bool:
+def _reads(method: str, path: str) -> bool:
+    """Whether the request changes nothing; lists with filters in their body are asked for by POST."""
+    return method == "GET" or path.endswith("/list")
+
+
+def _never_sent(exc: Exception) -> bool:
     """Nothing listened, so sending the request again cannot do anything twice."""
     return isinstance(getattr(exc, "reason", exc), ConnectionRefusedError)
 

@@ -6,6 +6,7 @@ import sys
 import threading
 import urllib.error
 from collections.abc import Iterator
+from http.client import BadStatusLine
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -68,7 +69,7 @@ def test_other_errors_are_raised_at_once_and_lasting_ones_in_the_end(
     assert server.seen == requests
 
 
-def _unreachable(monkeypatch: pytest.MonkeyPatch, error: OSError, method: str) -> int:
+def _unreachable(monkeypatch: pytest.MonkeyPatch, error: Exception, method: str, path: str) -> int:
     """How often a request is sent that always fails in this way."""
     sent: list[str] = []
 
@@ -80,8 +81,8 @@ def _unreachable(monkeypatch: pytest.MonkeyPatch, error: OSError, method: str) -
     monkeypatch.setattr(api.Api, "_send", fail)
     made = api.Api("http://127.0.0.1:1", "admin", "x")
     made._token = "t"
-    with pytest.raises(OSError):
-        made.call(method, "/pools")
+    with pytest.raises(type(error)):
+        made.call(method, path)
     return len(sent)
 
 
@@ -89,11 +90,13 @@ REFUSED = urllib.error.URLError(ConnectionRefusedError())
 
 
 @pytest.mark.parametrize(
-    ("error", "method", "again"),
-    [(REFUSED, "POST", True), (REFUSED, "GET", True), (ConnectionResetError(), "GET", True), (TimeoutError(), "GET", True),
-     (ConnectionResetError(), "POST", False), (TimeoutError(), "POST", False)],
+    ("error", "method", "path", "again"),
+    [(REFUSED, "POST", "/pools", True), (REFUSED, "GET", "/pools", True), (ConnectionResetError(), "GET", "/pools", True),
+     (TimeoutError(), "GET", "/pools", True), (BadStatusLine("x"), "GET", "/pools", True),
+     (ConnectionResetError(), "POST", "/dags/~/dagRuns/list", True),
+     (ConnectionResetError(), "POST", "/pools", False), (TimeoutError(), "POST", "/pools", False)],
 )  # fmt: skip
 def test_a_server_that_restarts_is_waited_for_and_nothing_is_sent_twice_that_may_have_arrived(
-    monkeypatch: pytest.MonkeyPatch, error: OSError, method: str, again: bool
+    monkeypatch: pytest.MonkeyPatch, error: Exception, method: str, path: str, again: bool
 ) -> None:
-    assert _unreachable(monkeypatch, error, method) == (len(api.PAUSES) if again else 1)
+    assert _unreachable(monkeypatch, error, method, path) == (len(api.PAUSES) if again else 1)
