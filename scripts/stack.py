@@ -97,6 +97,8 @@ def environment(port: int) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # by default a second passes between any two tasks
+        # a worker that misses its task's end looks again after so many seconds: till then its slot is taken (5 by default)
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "LLMOPS_USECASES": str(ROOT / "include" / "usecases"),
     }
     return {**defaults, **os.environ, **fixed}
