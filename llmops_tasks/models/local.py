@@ -131,10 +131,9 @@ class LocalModel:
         (whole,) = tokens.encode_with_bos(self._tokenizer, [prompt])
         if max_length is None:
             return whole
-        try:
-            (fitted,) = tokens.fit(self._tokenizer, [prompt], max_length, settings.max_new_tokens)
-        except ContextError as exc:
-            return Answer("", 0, decoding.ERROR, 0.0, type(exc).__name__)
+        (fitted,) = tokens.fit_each(self._tokenizer, [prompt], max_length, settings.max_new_tokens)
+        if isinstance(fitted, ContextError):
+            return Answer("", 0, decoding.ERROR, 0.0, type(fitted).__name__)
         self.cut += len(fitted) < len(whole)
         return fitted
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmops_tasks.errors import ModelError
+from llmops_tasks.errors import ContextError, ModelError
 from llmops_tasks.models import chat
 from llmops_tasks.models.chat import Prompt
 
@@ -54,6 +54,13 @@ def fit(
     Raises:
         ContextError: if a chat is too long without its text.
     """
+    return [_or_raised(found) for found in fit_each(tokenizer, prompts, max_length, reserve)]
+
+
+def fit_each(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], max_length: int, reserve: int
+) -> list[list[int] | ContextError]:
+    """As `fit`, with the error of a chat that is too long in its place, so that it costs itself alone."""
     start, space = bos(tokenizer), max_length - reserve
     return [
         truncate_left(found, space, start)
@@ -65,11 +72,20 @@ def fit(
 
 def _fit_chat(
     tokenizer: PreTrainedTokenizerBase, prompt: chat.Chat, found: list[int], space: int, start: list[int]
-) -> list[int]:
+) -> list[int] | ContextError:
     if len(found) <= space:
         return found
-    fitted = chat.fit(tokenizer, prompt, space - len(start))
+    try:
+        fitted = chat.fit(tokenizer, prompt, space - len(start))
+    except ContextError as exc:
+        return exc
     return fitted if fitted[: len(start)] == start else [*start, *fitted]
+
+
+def _or_raised(found: list[int] | ContextError) -> list[int]:
+    if isinstance(found, ContextError):
+        raise found
+    return found
 
 
 def closed_set(tokenizer: PreTrainedTokenizerBase, answers: list[str]) -> list[list[int]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmops_tasks.errors import TrainingError
+from llmops_tasks.errors import ContextError, TrainingError
 from llmops_tasks.models import chat, tokens
 from llmops_tasks.models.chat import Chat, Prompt
 from llmops_tasks.prompts.interface import Interface
@@ -14,6 +15,7 @@ from llmops_tasks.prompts.interface import Interface
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+log = logging.getLogger(__name__)
 CONVERSATION = '[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]'
 IGNORED = -100  # torch's mask for positions without loss
 
@@ -40,29 +42,47 @@ def encode(
 
     Raises:
         TrainingError: if a completion is empty, so that it cannot be trained on.
+        ContextError: if every record is a chat that is too long without its text; single ones are left out.
         ModelError: if the tokenizer's chat template is needed, and missing or failing.
     """
     prompts = [interface.render_prompt(row["text"]) for row in rows]
     if interface.answers:
         answers = completions(interface, tokenizer, [row["completion"] for row in rows])
         longest = max(map(len, tokens.closed_set(tokenizer, interface.answers)))
-        asked = tokens.fit(tokenizer, prompts, interface.max_length, longest)
-        return [example(prompt, _some(answer)) for prompt, answer in zip(asked, answers, strict=True)]
+        asked = tokens.fit_each(tokenizer, prompts, interface.max_length, longest)
+        return _those_that_fit([_made(prompt, _some(answer)) for prompt, answer in zip(asked, answers, strict=True)])
     texts = [interface.render_answer(row["completion"]) for row in rows]
     wanted = interface.prompt.format == "conversation" and turns == "all"
     pairs = zip(prompts, texts, strict=True)
-    return [made for prompt, text in pairs for made in _written(interface, tokenizer, prompt, text, wanted)]
+    return _those_that_fit(
+        [made for prompt, text in pairs for made in _written(interface, tokenizer, prompt, text, wanted)]
+    )
+
+
+def _made(prompt: list[int] | ContextError, answer: list[int]) -> Example | ContextError:
+    return prompt if isinstance(prompt, ContextError) else example(prompt, answer)
+
+
+def _those_that_fit(made: list[Example | ContextError]) -> list[Example]:
+    """One conversation that is too long costs itself, not the training."""
+    found = [one for one in made if isinstance(one, Example)]
+    errors = [one for one in made if isinstance(one, ContextError)]
+    if errors and not found:
+        raise errors[0]
+    if errors:
+        log.warning("%d of %d records are left out, as they are too long: %s", len(errors), len(made), errors[0])
+    return found
 
 
 def _written(
     interface: Interface, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, text: str, every_turn: bool
-) -> list[Example]:
+) -> list[Example | ContextError]:
     """A record whose answer is written freely, and ends."""
     parts = _spoken(prompt) if every_turn and isinstance(prompt, Chat) else []
     answered = [(asked, _answer(tokenizer, asked, said)) for asked, said in [*parts, (prompt, text)]]
     whole = _in_one(tokenizer, answered, interface.max_length) if len(answered) > 1 else None
     return [whole] if whole else [
-        example(tokens.fit(tokenizer, [asked], interface.max_length, len(answer))[0], answer)
+        _made(tokens.fit_each(tokenizer, [asked], interface.max_length, len(answer))[0], answer)
         for asked, answer in answered
     ]  # fmt: skip
 

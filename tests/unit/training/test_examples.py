@@ -172,6 +172,16 @@ def test_an_overlong_conversation_loses_its_oldest_turns(tmp_path: Path, tiny_mo
     assert len(cut.tokens) < asked.max_length and len(encode(asked, tokenizer, [ROW], "all")) == 3
 
 
+def test_a_conversation_whose_answer_is_too_long_costs_itself(
+    tmp_path: Path, tiny_model: Path, tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, long = _talks(tmp_path, tiny_model, max_length=200), {**ROW, "completion": "secret " * 400}
+    assert encode(asked, tokenizer, [ROW, long, ROW]) == encode(asked, tokenizer, [ROW, ROW])
+    assert "1 of 3 records are left out" in caplog.text and "secret" not in caplog.text
+    with pytest.raises(ContextError, match="without its text"):
+        encode(asked, tokenizer, [long])
+
+
 def test_a_model_that_cannot_be_asked_so_is_refused_at_once(tmp_path: Path, tiny_model: Path) -> None:
     asked = _talks(tmp_path, tiny_model, system="S")
     check_prompt(asked, chat_templates.tokenizer(tiny_model, "smollm2"))
