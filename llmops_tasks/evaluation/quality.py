@@ -180,7 +180,8 @@ def _open(case: UseCase, usecase: str, model: ArtifactRef, number_format: str) -
     shared = None
     if case.finetune.method == "lora":
         count = layers.count(next(artifacts.fetch(model).rglob("config.json")).parent)
-        shared = frozen_layers.Shared(usecase, max(0, count - case.finetune.top_layers))
+        cut = max(0, count - case.finetune.top_layers)
+        shared = frozen_layers.Shared(usecase, cut, case.finetune.activations_gib)
     return opening.open_model(model, number_format, case.inference.server, shared)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -36,10 +37,11 @@ _ELSEWHERE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transfo
 
 @dataclass(frozen=True)
 class Shared:
-    """Where the frozen layers' output is kept, and how many layers it has."""
+    """Where the frozen layers' output is kept, how many layers it has, and how much of it may be kept by one model (GiB)."""
 
     usecase: str
     cut: int
+    most_gib: float = math.inf
 
 
 _NO_TREE = label_tree.build([[0]])

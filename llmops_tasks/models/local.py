@@ -6,6 +6,7 @@ A beginning of `PREFIX` tokens or more that all prompts of a call share is read 
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from llmops_tasks.models.label_tree import BRANCHING, Scoring, Tree
 
 PREFIX = 32  # tokens; a shorter beginning is read with each prompt
 
+log = logging.getLogger(__name__)
+
 
 class LocalModel:
     """A model in this process, on its device."""
@@ -34,6 +37,7 @@ class LocalModel:
         self._model, self._tokenizer = opened
         self.cut = 0
         self._shared = None if self._int8 else shared  # a graph is run whole
+        self._shared_tokens = 0
         self._tried, self._layerwise = 0, not self._int8
 
     def scores(
@@ -95,9 +99,17 @@ class LocalModel:
 
         if not self._one_row:
             return [torch.tensor(prompt) for prompt in prompts]
+        self._check_disk(sum(map(len, prompts)) + len(prompts) * len(tree.tokens))
         if self._shared is None:
             return [torch.tensor(prompt + tree.tokens) for prompt in prompts]
         return frozen_layers.activations(model=self._model, shared=self._shared, sequences=prompts, tree=tree)
+
+    def _check_disk(self, more: int) -> None:
+        """Stop keeping lower layers' output where it would take more disk than it may."""
+        self._shared_tokens += more
+        if self._shared and frozen_layers.gib(self._model, self._shared_tokens) > self._shared.most_gib:
+            log.warning("the frozen layers' output would take more than %g GiB: it is computed", self._shared.most_gib)
+            self._shared = None
 
     def _prefix(self, prompts: list[list[int]]) -> list[int]:
         """What all prompts begin with, where it is long enough; frozen layers are shared in another way."""

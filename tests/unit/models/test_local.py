@@ -81,6 +81,18 @@ def test_shared_activations_change_no_score(tiny_model: Path, model: Generator, 
         assert len(objects.find(f"{objects.store_uri()}/tiny/activations/*/hidden.safetensors")) == 1
 
 
+def test_shared_activations_take_no_more_disk_than_they_may(
+    tiny_model: Path, prompts: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """In 64 KiB, with a width of 64 in fp32, are 256 tokens: those of the first prompts, and no more."""
+    shared = open_generator("transformers", tiny_model, Shared("tiny", 1, most_gib=2**-14))
+    for some in (prompts[:4], prompts[4:], prompts[:4]):
+        wanted = open_generator("transformers", tiny_model).scores(some, ANSWERS, batch_size=4)
+        assert shared.scores(some, ANSWERS, batch_size=4) == [pytest.approx(row, abs=1e-5) for row in wanted]
+    assert len(objects.find(f"{objects.store_uri()}/tiny/activations/*/hidden.safetensors")) == 1
+    assert caplog.text.count("it is computed") == 1
+
+
 def test_bits_are_those_of_the_plain_model(tiny_model: Path, model: Generator) -> None:
     """By hand: -log2 of each token's probability, from the one before it, the start's last token included."""
     import torch
