@@ -72,7 +72,8 @@ def write(
         ends: tokens that end an answer, beside those that end the model's texts.
 
     Raises:
-        ModelError: if the model's output is not a number, or the schema cannot be followed.
+        ModelError: if the model's output is not a number, the schema cannot be followed, or a stop text holds a special
+            token beside other text.
     """
     found = {prompt: _refused(model, prompt, settings) for prompt in dict.fromkeys(map(tuple, prompts))}
     order = sorted(
@@ -119,7 +120,7 @@ class _Writer:
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, settings: Decoding, ends: Sequence[int]) -> None:
         self._model, self._tokenizer, self._settings = model, tokenizer, settings
-        self._ends = [*dict.fromkeys([*_ends(model, tokenizer), *ends])]
+        self._ends = [*dict.fromkeys([*_ends(model, tokenizer), *ends, *stop_tokens(tokenizer, settings.stop)])]
         schema = settings.json_schema
         self._begin = grammar.opener(tokenizer, schema, self._ends) if schema else lambda: None
 
@@ -202,6 +203,18 @@ def _ends(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     said = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ends = tokenizer.eos_token_id if said is None else said
     return [] if ends is None else ends if isinstance(ends, list) else [ends]
+
+
+def stop_tokens(tokenizer: PreTrainedTokenizerBase, stop: list[str]) -> list[int]:
+    """Stop texts that are special tokens: an answer's text never holds them."""
+    special = {str(token): number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    mixed = [word for word in stop if word not in special and any(name in word for name in special)]
+    if mixed:
+        raise ModelError(
+            f"The stop text {mixed[0]!r} holds a special token beside other text, so no answer can hold it. Give the "
+            f"special token alone ({sorted(special)}), or the other text."
+        )
+    return [special[word] for word in stop if word in special]
 
 
 def drawn(logits: torch.Tensor, temperature: float, top_p: float, draw: torch.Generator) -> int:

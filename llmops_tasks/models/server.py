@@ -22,7 +22,7 @@ from llmops_tasks.config.server import Server
 from llmops_tasks.errors import ConfigError, InputError, ModelError, ServerError
 from llmops_tasks.models import tokens
 from llmops_tasks.models.chat import Prompt
-from llmops_tasks.models.decoding import ERROR, Answer
+from llmops_tasks.models.decoding import ERROR, Answer, stop_tokens
 from llmops_tasks.models.label_tree import BRANCHING, Scoring
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class ServedModel:
             "top_p": settings.top_p,
         }
         about |= {"seed": settings.seed, "stop": settings.stop or None, "logprobs": 0}
+        if special := stop_tokens(self._tokenizer, settings.stop):
+            about["stop_token_ids"] = special  # as vLLM calls them
         return self._all([{"prompt": prompt, **about} for prompt in asked], _answer)
 
     def scores(

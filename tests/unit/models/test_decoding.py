@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
 
 from llmops_tasks.config.decoding import Decoding
 from llmops_tasks.errors import ContextError, InputError, ModelError
@@ -49,9 +50,12 @@ class Letters:
 
     eos_token_id = END
 
+    def __init__(self, turn: int = END) -> None:
+        self.added_tokens_decoder = {END: AddedToken("<end>", special=True), turn: AddedToken("<turn>", special=True)}
+
     def decode(self, tokens: list[int], skip_special_tokens: bool) -> str:
-        """A token is a letter."""
-        return "".join(chr(256 + token) for token in tokens if token != END or not skip_special_tokens)
+        """A token is a letter, or nothing."""
+        return "".join(chr(256 + token) for token in tokens if token not in self.added_tokens_decoder)
 
 
 def _prompts(count: int = 9, beginning: int = 3) -> list[list[int]]:
@@ -142,6 +146,18 @@ def test_an_answer_ends_before_the_first_stop_text() -> None:
     (found,) = _write(model, [prompt], stop=["never", word])
     at = plain.text.index(word)
     assert (found.text, found.finish_reason, found.tokens) == (plain.text[:at], "stop", at + 2)
+
+
+def test_a_stop_text_that_is_a_special_token_ends_an_answer() -> None:
+    model, prompts = _model(), _prompts()
+    plain = next(answer for answer in _write(model, prompts) if answer.tokens > 6)
+    prompt = prompts[[answer.text for answer in _write(model, prompts)].index(plain.text)]
+    tokenizer: Any = Letters(turn=ord(plain.text[4]) - 256)
+    (found,) = decoding.write(model, tokenizer, [prompt], Decoding(max_new_tokens=LONGEST, stop=["<turn>"]), 4)
+    at = plain.text.index(plain.text[4])
+    assert (found.text, found.finish_reason, found.tokens) == (plain.text[:at], "stop", at + 1)
+    with pytest.raises(ModelError, match="'<turn>a' holds a special token beside other text"):
+        decoding.write(model, tokenizer, [prompt], Decoding(stop=["<turn>a"]), 4)
 
 
 def test_the_same_prompt_is_answered_once_and_answers_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,15 @@ def test_a_server_that_is_busy_slow_or_talks_nonsense_is_asked_again(
     assert answer.finish_reason == "length" and len(stub.seen) == count + 1
 
 
+def test_stop_texts_that_are_special_tokens_are_sent_as_tokens(stub: Stub, tiny_model: Path) -> None:
+    served = _client(stub, tiny_model)
+    for stop in (["<|im_end|>", "\n"], ["\n"]):
+        served.generate(PROMPTS[:1], Decoding(max_new_tokens=1, stop=stop), 1)
+    sent = [(body["stop"], body.get("stop_token_ids")) for body in stub.seen if "stop" in body]
+    assert sent[0] == (["<|im_end|>", "\n"], [served._tokenizer.convert_tokens_to_ids("<|im_end|>")])
+    assert sent[1] == (["\n"], None)
+
+
 def test_it_is_given_up_after_so_many_attempts_without_a_word_of_the_record(stub: Stub, tiny_model: Path) -> None:
     stub.fails = [500] * 9
     with pytest.raises(ServerError, match=r"in 3 attempts: status 500") as refusal:
