@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from jinja2 import StrictUndefined, Template
@@ -70,7 +70,10 @@ def render_texts(
 
 
 def _folded(text: str, form: str) -> str:
-    return normalised(_SPACES.sub(" ", text).strip(), form)
+    folded = _SPACES.sub(" ", text).strip()
+    if form == "NFKC" and conversations.is_conversation(folded):  # wide quotes become those of JSON
+        return conversations.changed(folded, partial(normalised, form=form))
+    return normalised(folded, form)
 
 
 def render_prompt(prompt: Prompt, task: Task, text: str) -> str | Chat:

@@ -145,3 +145,10 @@ def test_a_plain_prompt_has_the_digest_that_it_always_had(tmp_path: Path) -> Non
     assert templates.prompt_digest("x", case.prompt) == always
     chat = case.prompt.model_copy(update={"format": "chat"})
     assert templates.prompt_digest("x", chat) != always
+
+
+def test_a_conversation_stays_one_whatever_its_texts_become() -> None:
+    said = json.dumps([{"role": "user", "content": "\uff02five \ufb01ve\uff3c\uff02"}], ensure_ascii=False)
+    found = templates.render_text("{{ said }}", {"said": said}, "NFKC")
+    assert json.loads(found) == [{"role": "user", "content": '"five five\\"'}]
+    assert templates.render_text("{{ said }}", {"said": "[\ufb01ve"}, "NFKC") == "[five"
