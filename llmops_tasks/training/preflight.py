@@ -111,7 +111,7 @@ def needs(
         tokens=_tokens(plan),
         seconds=round(seconds, 3),
         memory_mib=round(_memory(state, settings, plan)),
-        disk_mib=round(_disk(state, once)),
+        disk_mib=round(_disk(state, settings, once)),
         price=round(seconds / 3600 * settings.budget.price_per_hour * settings.processes, 4),
         frozen_seconds=round(frozen_seconds, 3),
     )
@@ -222,10 +222,7 @@ def _memory(state: State, settings: Finetune, plan: TrainingPlan) -> Any:
     model = state.base.config.get_text_config()
     held = weights(state) * MIB
     held *= 1.5 if state.bf16 and settings.method == "full" else 1  # copies in bf16 of those that are trained in fp32
-    trained = (
-        sum(value.numel() for value in state.trained.values()) * 4 * 4 / (processes.count() if state.sharded else 1)
-    )
-    # of the weights, their gradient, two moments, and the probe's copy
+    trained = _copies(state, settings)
     rows = max(1, settings.batch_size // settings.accumulate // settings.processes)
     longest = max(len(example.tokens) for example in plan.examples)
     kept_layers = 1 if settings.recompute else model.num_hidden_layers - state.cut
@@ -236,6 +233,23 @@ def _memory(state: State, settings: Finetune, plan: TrainingPlan) -> Any:
     return PROCESS_MIB + (held + trained + kept + logits) / MIB
 
 
+def _copies(state: State, settings: Finetune) -> float:
+    """Bytes beside the trained weights: gradients, two moments, and the probe's copy or the best weights so far; on a
+    CPU also what is copied of all but the gradients while a checkpoint is written."""
+    size, checkpoint = _trained(state), _checkpoint(state, settings) if hardware.device_type() == "cpu" else 0
+    return 4 * size / (processes.count() if state.sharded else 1) + checkpoint
+
+
+def _trained(state: State) -> int:
+    """Bytes of the trained weights, in fp32."""
+    return sum(value.numel() for value in state.trained.values()) * 4
+
+
+def _checkpoint(state: State, settings: Finetune) -> int:
+    """Bytes of a checkpoint: trained weights, AdamW's two moments, and the best weights so far if they are kept."""
+    return _trained(state) * (3 + (settings.evaluate_every is not None))
+
+
 def _inner_width(model: Any) -> int:
     """Of a layer's feed-forward part, all experts that a token meets together; four times the outer where none is named."""
     named = (getattr(model, name, None) for name in ("moe_intermediate_size", "intermediate_size", "ffn_dim"))
@@ -243,11 +257,10 @@ def _inner_width(model: Any) -> int:
     return int(width) * (getattr(model, "num_experts_per_tok", None) or 1)
 
 
-def _disk(state: State, once: int) -> Any:
+def _disk(state: State, settings: Finetune, once: int) -> Any:
     """MiB that are written: the frozen layers' output, the checkpoints that are kept and one being written, the result."""
-    trained = sum(value.numel() for value in state.trained.values()) * 4
-    checkpoint = 3 * trained  # with AdamW's two moments
-    return frozen_layers.gib(state.base, once) * 1024 + (checkpoint * (checkpoints.KEEP + 1) + trained) / MIB
+    written = _checkpoint(state, settings) * (checkpoints.KEEP + 1) + _trained(state)
+    return frozen_layers.gib(state.base, once) * 1024 + written / MIB
 
 
 def _once(state: State, plan: TrainingPlan, usecase: str) -> int:

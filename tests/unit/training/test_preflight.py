@@ -14,7 +14,7 @@ from llmops_tasks.config.training import Budget
 from llmops_tasks.errors import BudgetError
 from llmops_tasks.models import loading
 from llmops_tasks.store import artifacts, objects
-from llmops_tasks.training import loop, preflight, trainable
+from llmops_tasks.training import checkpoints, loop, preflight, trainable
 from llmops_tasks.training.examples import IGNORED, Example, batch_plan
 from llmops_tasks.training.finetuning import finetune
 from llmops_tasks.training.training_plan import TrainingPlan
@@ -43,6 +43,22 @@ def test_the_probe_leaves_no_trace(state: trainable.State) -> None:
     assert all(torch.equal(before[name], value) for name, value in state.trained.items())
     assert not state.optimizer.state and not state.losses
     assert all(value.grad is None for value in state.trained.values())
+
+
+@pytest.mark.parametrize("every", [None, 5])
+def test_a_checkpoint_is_counted_as_it_is_written_in_memory_and_on_disk(
+    state: trainable.State, monkeypatch: pytest.MonkeyPatch, every: int | None
+) -> None:
+    settings, plan = SETTINGS.model_copy(update={"evaluate_every": every}), _planned()
+    loop.step(state, settings, 0, 2, plan.examples[:2], None)
+    best = {name: value.detach().clone() for name, value in state.trained.items()} if every else {}
+    written = checkpoints.snapshot(state.trained, state.optimizer, best)
+    size = sum(value.numel() * value.element_size() for value in written.values() if value.ndim)
+    assert preflight._checkpoint(state, settings) == size
+    found = preflight._copies(state, settings)
+    monkeypatch.setattr(preflight.hardware, "device_type", lambda: "cuda")
+    assert found - preflight._copies(state, settings) == size  # beside a GPU it lies in main memory
+    assert preflight._disk(state, settings, 0) > 3 * size / preflight.MIB
 
 
 def test_seconds_are_tokens_by_the_probed_speeds(state: trainable.State, monkeypatch: pytest.MonkeyPatch) -> None:
