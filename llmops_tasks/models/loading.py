@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ def running(model: Any) -> Iterator[None]:
     """No gradients are kept, and new tensors are made on the model's device."""
     import torch
 
-    with torch.inference_mode(), torch.device(model.device):
+    elsewhere = nullcontext() if model.device.type == "cpu" else torch.device(model.device)  # it sees every call: dear
+    with torch.inference_mode(), elsewhere:
         yield
 
 
