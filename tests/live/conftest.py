@@ -31,7 +31,6 @@ SETTINGS = {
     "LLMOPS_MLFLOW_PORT": "5100",
     "OMP_NUM_THREADS": "1",  # a tiny model has no use for more, and neighbours suffer
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",  # one test kills a worker
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",  # one test waits until an edited use case shows
 }
 
 

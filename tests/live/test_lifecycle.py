@@ -101,6 +101,7 @@ def _edit_to_learn_from_corrections(world: World) -> None:
     raw = yaml.safe_load(path.read_text())
     raw["finetune"] |= {"start": "champion", "preferences": {"min_pairs": 4, "epochs": 2}}
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    world.parse_again()
 
 
 @pytest.fixture(scope="module")

@@ -128,9 +128,11 @@ def edited(world: World) -> Any:
         for name, values in sections.items():
             raw[name] = {**raw.get(name, {}), **values}
         path.write_text(yaml.safe_dump(raw, sort_keys=False))
+        world.parse_again()
 
     yield edit
     path.write_text(before)
+    world.parse_again()
 
 
 def test_that_nobody_answered_in_time_is_recorded_as_that(world: World, edited: Any) -> None:

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.live, pytest.mark.timeout(900)]
 def test_questions_become_an_approved_champion_that_answers_a_day(world: World, tiny_model: Path) -> None:
     folder = desk.write(world.home / "faq")
     desk.usecase(world.home / "usecases", tiny_model, folder, gate=desk.LENIENT, airflow=SELDOM, notify=NOTIFY)
+    world.parse_again()
     wanted = {f"desk.{stage}" for stage in STAGES}
     world.wait(lambda: wanted <= set(world.api.dags()), 180, "the DAGs of a use case that was dropped in")
     run = world.api.trigger("desk.prepare_data")

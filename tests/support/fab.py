@@ -22,7 +22,7 @@ from tests.support import tiny
 
 sys.path.insert(0, str(tiny.ROOT / "scripts"))
 import stack
-from api import Api
+from api import PATIENCE, Api
 
 PYTHON = tiny.ROOT / "var" / "compose" / "bin" / "python"
 MANAGER = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
@@ -74,12 +74,18 @@ class Fab:
                 time.sleep(0.1)
 
     def code(self, name: str, method: str, path: str, body: Any = None) -> int:
-        """What a person is answered with, or somebody without an account; `path` is of the API, or a whole address."""
-        try:
-            with urllib.request.urlopen(self._request(name, method, path, body), timeout=60) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as exc:
-            return exc.code
+        """What a person is answered with, or somebody without an account; `path` is of the API, or a whole address.
+
+        Where SQLite was locked for longer than Airflow waits (500), the request is sent again.
+        """
+        for _ in range(3):
+            try:
+                with urllib.request.urlopen(self._request(name, method, path, body), timeout=PATIENCE) as answer:
+                    return int(answer.status)
+            except urllib.error.HTTPError as exc:
+                if exc.code != 500:
+                    return exc.code
+        return 500
 
     def _request(self, name: str, method: str, path: str, body: Any = None) -> urllib.request.Request:
         headers = {"Content-Type": "application/json"}
